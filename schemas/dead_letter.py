@@ -1,0 +1,54 @@
+"""A message that can't be judged: the bytes as they came, and headers that say why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from schemas.errors import BadMessage, Fault
+
+ERROR, DETAIL, TOPIC, PARTITION, OFFSET, ATTEMPT, AT = "error", "detail", "topic", "partition", "offset", "attempt", "at"
+Headers = Sequence[tuple[str, bytes | str | None]]
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """What the headers of a dead letter say."""
+
+    fault: Fault
+    detail: str
+    topic: str
+    partition: int
+    offset: int
+    attempt: int
+    at: datetime
+
+    def headers(self) -> list[tuple[str, str | bytes | None]]:
+        """As Kafka carries them."""
+        return [
+            (ERROR, self.fault.value),
+            (DETAIL, self.detail[:1000]),
+            (TOPIC, self.topic),
+            (PARTITION, str(self.partition)),
+            (OFFSET, str(self.offset)),
+            (ATTEMPT, str(self.attempt)),
+            (AT, self.at.astimezone(UTC).isoformat()),
+        ]
+
+    @classmethod
+    def from_headers(cls, headers: Headers | None) -> DeadLetter:
+        """Raises BadMessage where they are not a dead letter's."""
+        raw = {name: value.decode() if isinstance(value, bytes) else str(value) for name, value in headers or ()}
+        try:
+            return cls(
+                fault=Fault(raw[ERROR]),
+                detail=raw[DETAIL],
+                topic=raw[TOPIC],
+                partition=int(raw[PARTITION]),
+                offset=int(raw[OFFSET]),
+                attempt=int(raw[ATTEMPT]),
+                at=datetime.fromisoformat(raw[AT]),
+            )
+        except (KeyError, ValueError) as error:
+            raise BadMessage(Fault.MISSING_FIELD, f"not a dead letter's headers: {error!r}") from error

@@ -1,0 +1,77 @@
+"""What can go wrong, told apart by what is done about it.
+
+* FraudScorerError
+  x BadMessage        dead-letter it: the same bytes will fail again, in every fold
+  x TryAgain          wait, then take the same messages again
+    + StoreUnavailable
+  x PositionMoved     somebody else wrote the profiles: take the partition over again
+  x PartitionParked   leave this partition number out, raise the alarm, serve the others
+  x UnusableModel     keep serving with the model at hand; at the start: wait for a usable one
+  x WrongSettings     name it, start nothing (exit status 2)
+
+Any other exception is a bug of ours.  The batch is halved until the message is found; that one is dead-lettered as
+`bug`, so that nothing is lost while we look.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class FraudScorerError(Exception):
+    """The root of everything this project raises on purpose."""
+
+
+class Fault(StrEnum):
+    """Why a message is a dead letter: the `error` header, and the label of the metric."""
+
+    NULL_VALUE = "null-value"
+    INVALID_UTF8 = "invalid-utf8"
+    NOT_JSON = "not-json"
+    MISSING_FIELD = "missing-field"
+    WRONG_TYPE = "wrong-type"
+    OUT_OF_RANGE = "out-of-range"
+    UNKNOWN_CURRENCY = "unknown-currency"
+    TIME_WITHOUT_ZONE = "time-without-zone"
+    WRONG_KEY = "wrong-key"
+    WRONG_PARTITION = "wrong-partition"
+    FROM_THE_FUTURE = "from-the-future"
+    ID_REUSED = "id-reused"
+    BUG = "bug"
+
+
+class BadMessage(FraudScorerError):
+    """These bytes will never be a message: `fault` says what, `detail` says where and what would be right."""
+
+    def __init__(self, fault: Fault, detail: str) -> None:
+        super().__init__(f"{fault}: {detail}")
+        self.fault = fault
+        self.detail = detail
+
+
+class TryAgain(FraudScorerError):
+    """Nothing is wrong with the message; what we lean on is away."""
+
+
+class StoreUnavailable(TryAgain):
+    """The profile store did not answer."""
+
+
+class PositionMoved(FraudScorerError):
+    """The profiles of a partition are not where this worker left them."""
+
+    def __init__(self, partition: int, expected: bytes, found: bytes) -> None:
+        super().__init__(f"partition {partition}: position is {found!r}, expected {expected!r}")
+        self.partition = partition
+
+
+class PartitionParked(FraudScorerError):
+    """This partition can't be served before somebody mends it; the message names the command."""
+
+
+class UnusableModel(FraudScorerError):
+    """A bundle that can't be served: truncated, made for another catalogue, or wrong on its golden rows."""
+
+
+class WrongSettings(FraudScorerError):
+    """A setting that is missing, wrong or forbidden; the message says what would be right."""

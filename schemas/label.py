@@ -1,0 +1,48 @@
+"""A label: what is known of a transaction afterwards.  Published to `labels`, keyed by account."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from schemas.wire import Amount, Id, Moment, check_ids, decode
+
+
+class LabelSource(StrEnum):
+    """Who says so."""
+
+    CHARGEBACK = "chargeback"
+    ANALYST = "analyst"
+    RULE = "rule"
+    SIMULATION = "simulation"
+
+
+class Label(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Whether a transaction was fraud, as known at `known_at`.  Of several, the newest `known_at` holds."""
+
+    label_id: Id
+    transaction_id: Id
+    account_id: Id
+    occurred_at: Moment
+    """When the transaction occurred, not when it was labelled."""
+    amount: Amount
+    is_fraud: bool
+    known_at: Moment
+    source: LabelSource
+    counterparty_id: Id | None = None
+
+
+_decoder = msgspec.json.Decoder(Label)
+
+
+def decode_label(value: bytes | None) -> Label:
+    """Raises BadMessage."""
+    label = decode(_decoder, value)
+    check_ids(
+        label_id=label.label_id,
+        transaction_id=label.transaction_id,
+        account_id=label.account_id,
+        counterparty_id=label.counterparty_id,
+    )
+    return label

@@ -1,0 +1,46 @@
+"""Each topic: its name, its key, what it carries, how long it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+DAY_MS = 86_400_000
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topic:
+    """`name` goes behind the prefix of the settings."""
+
+    name: str
+    key: str
+    """Which field the key is, in UTF-8."""
+    carries: str
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+_FOREVER = {"retention.ms": "-1"}
+
+TRANSACTIONS = Topic(
+    name="transactions",
+    key="account_id",
+    carries="Transaction",
+    config={"retention.ms": str(45 * DAY_MS), "max.message.bytes": str(MIB)},
+)
+LABELS = Topic(name="labels", key="account_id", carries="Label", config={"retention.ms": str(45 * DAY_MS), "max.message.bytes": str(MIB)})
+ACTIVITY = Topic(name="counterparty-activity", key="counterparty_id", carries="CounterpartyActivity", config=_FOREVER)
+VERDICTS = Topic(name="verdicts", key="account_id", carries="Verdict", config=_FOREVER)
+ALERTS = Topic(name="alerts", key="account_id", carries="Alert", config=_FOREVER)
+DEAD_LETTERS = Topic(
+    name="dead-letters",
+    key="the message's own key",
+    carries="the bytes as they came",
+    config=_FOREVER | {"max.message.bytes": str(2 * MIB)},
+)
+
+INPUTS = (TRANSACTIONS, LABELS, ACTIVITY)
+"""What a worker reads, in the order of a position's offsets."""
+OUTPUTS = (VERDICTS, ALERTS, ACTIVITY, DEAD_LETTERS)
+ALL = (TRANSACTIONS, LABELS, ACTIVITY, VERDICTS, ALERTS, DEAD_LETTERS)
+DEFAULT_PARTITIONS = 4

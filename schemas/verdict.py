@@ -1,0 +1,98 @@
+"""What a worker says of a transaction: a verdict of each, an alert of the flagged ones."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+from schemas.transaction import Transaction
+from schemas.wire import Moment, decode
+
+
+class Outcome(StrEnum):
+    """What to do with the transaction."""
+
+    APPROVE = "approve"
+    REVIEW = "review"
+    DECLINE = "decline"
+
+
+class Flag(StrEnum):
+    """What else is to be known of a verdict."""
+
+    LATE = "late"
+    """The transaction is older than the oldest event that its account's profile still holds."""
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Where on the input topic the message lies."""
+
+    partition: int
+    offset: int
+
+
+class Folded(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the profiles behind a verdict had seen: with the log, enough to compute its vector again to the bit."""
+
+    labels: int
+    """The next offset of `labels`, in the source's partition, that was not folded yet."""
+    activity: int | None = None
+    """The last offset of `counterparty-activity` that the counterparty's profile had folded; absent if none."""
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Exactly one for every accepted transaction."""
+
+    transaction_id: str
+    account_id: str
+    outcome: Outcome
+    score: float
+    """Calibrated probability of fraud."""
+    margin: float
+    """The model's raw margin: bit-equal wherever the bundle is computed."""
+    bundle: str
+    policy: str
+    vector_digest: str
+    """xxh3-64 of the vector's bytes, in hex."""
+    occurred_at: Moment
+    decided_at: Moment
+    source: Source
+    folded: Folded
+    vector: str | None = None
+    """Base64 of little-endian float32, in the order of the bundle's features; a setting leaves it out."""
+    flags: tuple[Flag, ...] = ()
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
+    """Why the margin is what it is: one feature's part in it."""
+
+    feature: str
+    meaning: str
+    value: float | None
+    contribution: float
+    """Of the margin; positive speaks for fraud."""
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """A verdict that wants a look, with what it is about."""
+
+    verdict: Verdict
+    transaction: Transaction
+    reasons: tuple[Reason, ...] | Literal["pending"]
+    """At most five, the strongest first; `pending` where they follow later."""
+
+
+_verdict_decoder = msgspec.json.Decoder(Verdict)
+_alert_decoder = msgspec.json.Decoder(Alert)
+
+
+def decode_verdict(value: bytes | None) -> Verdict:
+    """Raises BadMessage."""
+    return decode(_verdict_decoder, value)
+
+
+def decode_alert(value: bytes | None) -> Alert:
+    """Raises BadMessage."""
+    return decode(_alert_decoder, value)
