@@ -1,0 +1,1 @@
+"""A real Kafka and a real Redis-protocol server on this machine, without Docker, Java or Redis installed."""

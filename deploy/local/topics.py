@@ -1,0 +1,38 @@
+"""Makes the topics, in whichever Kafka: the local stack's, compose's, a test's."""
+
+from __future__ import annotations
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from schemas import topics
+
+
+def create_topics(
+    kafka_url: str, *, prefix: str = "", partitions: int = topics.DEFAULT_PARTITIONS, replication: int = 1
+) -> None:
+    """Every topic of schemas/topics.py; those that exist already stay as they are.
+
+    Raises ValueError where one exists with another number of partitions: labels would not meet their accounts.
+    """
+    admin = AdminClient({"bootstrap.servers": kafka_url})
+    wanted = [
+        NewTopic(
+            prefix + topic.name, num_partitions=partitions, replication_factor=replication, config=dict(topic.config)
+        )
+        for topic in topics.ALL
+    ]
+    existing = []
+    for name, done in admin.create_topics(wanted, operation_timeout=30).items():
+        try:
+            done.result()
+        except KafkaException as problem:
+            if problem.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+            existing.append(name)
+    if existing:
+        found = admin.list_topics(timeout=30).topics
+        unequal = {name: len(found[name].partitions) for name in existing if len(found[name].partitions) != partitions}
+        if unequal:
+            raise ValueError(f"topics exist with another number of partitions than {partitions}: {unequal}")
