@@ -1,0 +1,65 @@
+# Everything sets itself up: git, make and Python 3.11 or newer are enough.  `make help` lists what there is.
+# Each command takes more arguments: make demo ARGS="--help"
+
+SHELL = /bin/sh
+.DEFAULT_GOAL = help
+.NOTPARALLEL:
+
+PYTHON ?=
+ARGS ?=
+export PYTHON
+
+run = .venv/bin/python -m
+set_up = sh deploy/bootstrap.sh
+# All four are run and reported, also where one has found something.
+checks = "ruff check ." "ruff format --check ." "mypy" "pytest -m 'not slow' $(ARGS)"
+
+.PHONY: demo test up down status lint faults bench lock clean help
+
+demo: ## The main job on a real Kafka: simulate, train, load, score 240,000 live transactions, sum up
+	@$(set_up) demo
+	@$(run) loadgen demo $(ARGS)
+
+test: ## Everything that is checked: ruff, mypy, and all tests but the slow ones
+	@$(set_up) dev
+	@failed=; for check in $(checks); do \
+		echo "== $$check"; eval "$(run) $$check" || failed="$$failed [$$check]"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "== failed:$$failed"; exit 1; fi
+
+up: ## Kafka, Redis and one worker, left running; prints the addresses
+	@$(set_up) demo
+	@$(run) deploy.local up $(ARGS)
+
+down: ## Ends what `make up` started
+	@if [ -x .venv/bin/python ]; then $(run) deploy.local down; else echo "nothing is set up here"; fi
+
+status: ## What `make up` started, and where
+	@$(set_up) demo
+	@$(run) deploy.local status $(ARGS)
+
+lint: ## ruff and mypy; ARGS=--fix mends what can be mended
+	@$(set_up) dev
+	@$(run) ruff check $(ARGS) .
+	@$(run) ruff format .
+	@$(run) mypy
+
+faults: ## Minutes: kills, restarts and wiped stores under load, and what must hold after each
+	@$(set_up) dev
+	@$(run) pytest -m slow tests $(ARGS)
+
+bench: ## Minutes: how fast, measured
+	@$(set_up) dev
+	@$(run) pytest -m slow -s benchmarks/*.py $(ARGS)
+
+lock: ## Resolve the requirements and Kafka's jars anew; ARGS=--upgrade takes newer versions
+	@$(set_up) dev
+	@sh deploy/lock.sh $(ARGS)
+	@$(run) deploy.local.jars lock
+
+clean: down ## Removes all that was made here: the environment, the downloads, the data, the models
+	rm -rf .venv .local .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
