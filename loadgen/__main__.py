@@ -1,0 +1,120 @@
+"""`loadgen`: the world outside.  Makes or replays transactions, and checks what came back."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from schemas.errors import WrongSettings
+
+app = typer.Typer(
+    help="The world outside: makes or replays transactions and labels, and checks what came back.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+_people = Console(stderr=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Report as one line of JSON on standard output.")]
+
+
+@app.callback()
+def loadgen() -> None:
+    """The world outside: makes or replays transactions and labels, and checks what came back."""
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Option(help="Folder to write; a past that is there is replaced.")],
+    accounts: Annotated[int, typer.Option(help="How many accounts.")] = 8_000,
+    counterparties: Annotated[int, typer.Option(help="How many counterparties.")] = 2_000,
+    days: Annotated[float, typer.Option(help="How many days, up to --end.")] = 38,
+    per_day: Annotated[float, typer.Option(help="Transactions on an average day.")] = 24_000,
+    fraud_share: Annotated[float, typer.Option(help="Share of frauds.")] = 0.01,
+    seed: Annotated[int, typer.Option(help="The same seed, times and numbers make the same world, to the bit.")] = 7,
+    end: Annotated[str, typer.Option(help="'now', or a time with its offset: 2026-01-31T00:00:00Z.")] = "now",
+    as_json: AsJson = False,
+) -> None:
+    """Make a world: transactions, labels and the truth about fraud, as Parquet.
+
+    Example: loadgen simulate --accounts 8000 --days 38 --per-day 24000 --seed 7 --end now --out .local/past
+    """
+    from loadgen.simulate import simulate as make  # noqa: PLC0415 - `--help` need not wait for polars
+    from loadgen.simulate import summary, world_ending, write_past  # noqa: PLC0415
+
+    begun = time.perf_counter()
+    world = world_ending(
+        _moment(end),
+        days,
+        accounts=accounts,
+        counterparties=counterparties,
+        per_day=per_day,
+        fraud_share=fraud_share,
+        seed=seed,
+    )
+    bar = Progress(
+        TextColumn("simulating"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        console=_people,
+        transient=True,
+    )
+    with bar if _people.is_terminal else nullcontext():
+        task = bar.add_task("simulating")
+        past = make(world, lambda done, total: bar.update(task, completed=done, total=total))
+    write_past(out, world, past)
+    counts = summary(past)
+    if as_json:
+        print(
+            msgspec.json.encode(
+                {"out": str(out), "seconds": time.perf_counter() - begun, "world": world, **counts}
+            ).decode()
+        )
+        return
+    table = Table("", "", show_header=False, box=None)
+    patterns = counts.pop("patterns")
+    for name, value in counts.items():
+        table.add_row(name.replace("_", " "), f"{value:,}")
+    for name, value in patterns.items() if isinstance(patterns, dict) else ():
+        table.add_row(f"  {name}", f"{value:,}")
+    table.add_row("from", f"{world.start:%Y-%m-%d %H:%M:%S} UTC")
+    table.add_row("to", f"{world.end:%Y-%m-%d %H:%M:%S} UTC")
+    _people.print(table)
+    _people.print(f"written to {out} in {time.perf_counter() - begun:.1f} s")
+
+
+def _moment(text: str) -> datetime:
+    if text == "now":
+        return datetime.now(UTC)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise WrongSettings(f"--end is 'now' or a time such as 2026-01-31T00:00:00Z, not {text!r}") from error
+    if moment.tzinfo is None:
+        raise WrongSettings(f"--end {text} has no offset from UTC: write {text}Z if it is UTC")
+    return moment
+
+
+def main() -> None:
+    """Exit status 0 well, 1 found something wrong, 2 wrong use or settings."""
+    try:
+        app()
+    except WrongSettings as error:
+        _people.print(f"loadgen: {error}", style="red", markup=False, highlight=False)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
