@@ -28,7 +28,12 @@ TRANSACTIONS = Topic(
     carries="Transaction",
     config={"retention.ms": str(45 * DAY_MS), "max.message.bytes": str(MIB)},
 )
-LABELS = Topic(name="labels", key="account_id", carries="Label", config={"retention.ms": str(45 * DAY_MS), "max.message.bytes": str(MIB)})
+LABELS = Topic(
+    name="labels",
+    key="account_id",
+    carries="Label",
+    config={"retention.ms": str(45 * DAY_MS), "max.message.bytes": str(MIB)},
+)
 ACTIVITY = Topic(name="counterparty-activity", key="counterparty_id", carries="CounterpartyActivity", config=_FOREVER)
 VERDICTS = Topic(name="verdicts", key="account_id", carries="Verdict", config=_FOREVER)
 ALERTS = Topic(name="alerts", key="account_id", carries="Alert", config=_FOREVER)

@@ -1,0 +1,93 @@
+"""Which messages are accepted: a pure function of bytes, key, partition and the record's own timestamp.
+
+Never of the wall clock: what was dead-lettered once must be dead-lettered in every fold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+from features import profile
+from schemas.activity import CounterpartyActivity, decode_activity
+from schemas.currencies import DEFAULT_RATES, Rates
+from schemas.errors import BadMessage, Fault
+from schemas.label import Label, decode_label
+from schemas.topics import DEFAULT_PARTITIONS
+from schemas.transaction import Transaction, decode_transaction
+from schemas.wire import microseconds
+
+FORMAT_VERSION = 1
+"""Raise it with every change of the kernel's fold or of the packed profile."""
+MAX_PROFILE_AMOUNT = (1 << 47) - 1
+"""Minor units; what an amount is cut to after conversion, so that it fits a profile's six bytes."""
+
+
+class Record(NamedTuple):
+    """One message as it lies on its topic."""
+
+    partition: int
+    offset: int
+    timestamp: int
+    """Milliseconds since 1970 UTC, the record's own."""
+    key: bytes | None
+    value: bytes | None
+
+
+class Rules(NamedTuple):
+    """What accepting and folding depend on besides the log."""
+
+    partitions: int = DEFAULT_PARTITIONS
+    future_tolerance: int = 600_000_000
+    """Microseconds that `occurred_at` may lie after the record's timestamp."""
+    rates: Rates = DEFAULT_RATES
+
+    def format(self) -> str:
+        """Names everything that a fold depends on besides the log: a position of another format is another fold's."""
+        kept = (FORMAT_VERSION, profile.ACCOUNT, profile.COUNTERPARTY, self.partitions, self.future_tolerance)
+        rates = (self.rates.currency, sorted(self.rates.factors.items()))
+        return hashlib.sha256(repr((kept, rates)).encode()).hexdigest()[:8]
+
+    def amount(self, amount: int, currency: str) -> int:
+        """Minor units of the profiles' currency."""
+        return min(self.rates.convert(amount, currency), MAX_PROFILE_AMOUNT)
+
+    def transaction(self, record: Record, belongs: int) -> Transaction:
+        """The transaction in `record`, whose key belongs to partition `belongs`.  Raises BadMessage."""
+        transaction = decode_transaction(record.value)
+        self._check_place(record, "account_id", transaction.account_id, belongs)
+        if transaction.currency not in self.rates.factors:
+            raise BadMessage(
+                Fault.UNKNOWN_CURRENCY,
+                f"`$.currency` is {transaction.currency!r}, for which there is no rate (setting FRAUD_RATES__{transaction.currency})",
+            )
+        ahead = microseconds(transaction.occurred_at) - record.timestamp * 1000
+        if ahead > self.future_tolerance:
+            raise BadMessage(
+                Fault.FROM_THE_FUTURE,
+                f"`$.occurred_at` is {ahead / 1e6:.0f} s after the record's timestamp, at most {self.future_tolerance / 1e6:.0f} s",
+            )
+        return transaction
+
+    def label(self, record: Record, belongs: int) -> Label:
+        """The label in `record`.  Raises BadMessage."""
+        label = decode_label(record.value)
+        self._check_place(record, "account_id", label.account_id, belongs)
+        return label
+
+    def activity(self, record: Record) -> CounterpartyActivity:
+        """The activity in `record`, which one of our own workers wrote.  Raises BadMessage."""
+        return decode_activity(record.value)
+
+    @staticmethod
+    def _check_place(record: Record, name: str, key: str, belongs: int) -> None:
+        if record.key != key.encode():
+            raise BadMessage(
+                Fault.WRONG_KEY, f"the key is {record.key!r:.160}, `$.{name}` is {key!r}: they must be equal"
+            )
+        if record.partition != belongs:
+            raise BadMessage(
+                Fault.WRONG_PARTITION,
+                f"key {key!r} lies in partition {record.partition} and belongs in {belongs}: "
+                "set the producer's partitioner to murmur2_random",
+            )
