@@ -70,7 +70,7 @@ def set_up(wanted: str) -> None:
             text=True,
         )
         try:
-            say(f"installing the locked environment ({wanted}) and Kafka; the first time takes a minute or two")
+            say(f"installing the locked environment ({wanted}) and Kafka; the first time this takes a minute")
             run([*install, "--require-hashes", "--compile-bytecode", "-r", REQUIREMENTS / f"{wanted}.txt"])
             run([*install, "--no-deps", "--build-constraints", REQUIREMENTS / "build.txt", "--editable", PROJECT])
             output, _ = jars.communicate()
