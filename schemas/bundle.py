@@ -2,8 +2,11 @@
 
     <digest>/model.onnx       float32 vectors [n, features] -> `margin`, float64 [n, 1]
     <digest>/bundle.json      the Manifest
+    <digest>/trees.parquet    the same trees with their covers (NODE_COLUMNS): what reasons are computed from
     <digest>/golden.parquet   a column for each feature (float32) and `margin` (float64): what the graph must answer
-    <digest>/evaluation.html  how well it does; for people, not part of the digest
+    <digest>/evaluation.html  how well it does
+
+The evaluation is for people and not part of the digest.
 """
 
 from __future__ import annotations
@@ -13,11 +16,35 @@ import math
 from pathlib import Path
 
 import msgspec
+import polars as pl
 
 from schemas.verdict import Outcome
 
-MODEL, MANIFEST, GOLDEN, EVALUATION = "model.onnx", "bundle.json", "golden.parquet", "evaluation.html"
+MODEL, MANIFEST, TREES, GOLDEN = "model.onnx", "bundle.json", "trees.parquet", "golden.parquet"
+EVALUATION = "evaluation.html"
+DIGESTED = (MODEL, MANIFEST, TREES, GOLDEN)
+CURRENT = "current"
+"""Beside the bundles: a link to the one in use."""
 FORMAT = 1
+
+INPUT, OUTPUT = "vectors", "margin"
+"""The graph's."""
+
+ZERO = 1.0000000180025095e-35
+"""What is no further from 0 than this is 0 to LightGBM; the float32 next to 1e-35."""
+
+NODE_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "tree": pl.Int32,
+    "feature": pl.Int32,  # the column of the vector that is asked; -1: a leaf
+    "threshold": pl.Float64,  # vector[feature] <= threshold goes left
+    "missing_left": pl.Boolean,  # whether NaN goes left
+    "zero_is_missing": pl.Boolean,  # whether |x| <= ZERO goes where NaN goes
+    "left": pl.Int32,  # rows of this table; 0 in a leaf
+    "right": pl.Int32,
+    "value": pl.Float64,  # a leaf's part of the margin; 0 in the others
+    "cover": pl.Float64,  # training rows that came by
+}
+"""`trees.parquet`: a row for each node, tree after tree, in each the parent before its children."""
 
 
 class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,9 +104,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def digest_of(folder: Path) -> str:
-    """The name that a bundle with these files must have: 16 hex digits of SHA-256 over graph, manifest, golden rows."""
+    """The name that a bundle with these files must have: 16 hex digits of SHA-256 over DIGESTED.
+
+    Raises FileNotFoundError where one is missing.
+    """
     digest = hashlib.sha256()
-    for name in (MODEL, MANIFEST, GOLDEN):
+    for name in DIGESTED:
         content = (folder / name).read_bytes()
         digest.update(f"{name} {len(content)}\n".encode())
         digest.update(content)

@@ -1,0 +1,77 @@
+"""A bundle on disk: whole and under its digest, or not there at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from schemas.bundle import CURRENT, EVALUATION, GOLDEN, MANIFEST, MODEL, OUTPUT, TREES, Manifest, digest_of
+from training.export import Exported
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+
+
+def write(
+    out: Path,
+    *,
+    exported: Exported,
+    manifest: Manifest,
+    golden_vectors: npt.NDArray[np.float32],
+    golden_margins: npt.NDArray[np.float64],
+    evaluation: str,
+) -> Path:
+    """The bundle's folder, `out`/<digest>, written beside and moved there at once.
+
+    A bundle of this digest that is there already is kept, but for its evaluation.  Raises OSError.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    draft = out / f".draft-{secrets.token_hex(8)}"
+    draft.mkdir()
+    try:
+        (draft / MODEL).write_bytes(exported.graph)
+        (draft / MANIFEST).write_bytes(msgspec.json.format(_encoder.encode(manifest), indent=2) + b"\n")
+        exported.trees.write_parquet(draft / TREES, compression="zstd", statistics=False)
+        golden = {name: golden_vectors[:, column] for column, name in enumerate(manifest.features)}
+        pl.DataFrame(golden | {OUTPUT: golden_margins}).write_parquet(
+            draft / GOLDEN, compression="zstd", statistics=False
+        )
+        (draft / EVALUATION).write_text(evaluation, encoding="utf-8")
+        for file in draft.iterdir():
+            _to_disk(file)
+        folder = out / digest_of(draft)
+        if folder.exists():
+            (draft / EVALUATION).replace(folder / EVALUATION)
+        else:
+            draft.rename(folder)
+            _to_disk(out)
+        return folder
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def make_current(folder: Path) -> Path:
+    """The link `current` beside the bundle, moved to it at once: who reads it sees the old bundle or the new one."""
+    link = folder.parent / CURRENT
+    draft = folder.parent / f".{CURRENT}-{secrets.token_hex(8)}"
+    draft.symlink_to(folder.name)
+    try:
+        draft.replace(link)
+    except OSError:
+        draft.unlink()
+        raise
+    return link
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,23 @@
+"""What can go wrong with a training run, told apart by who mends it.
+
+* FraudScorerError
+  x UnusablePast    the table can't be learnt from; the message says what would do (exit status 2)
+  x NotExportable   the booster holds something that the graph can't say exactly: train without it (exit status 2)
+  x ParityBroken    graph and booster disagree, a bug of ours: nothing is written (exit status 1)
+"""
+
+from __future__ import annotations
+
+from schemas.errors import FraudScorerError
+
+
+class UnusablePast(FraudScorerError):
+    """Empty, of one class, too young, or without a column that is needed."""
+
+
+class NotExportable(FraudScorerError):
+    """Categorical splits, several classes, linear leaves: what no exact graph is written for."""
+
+
+class ParityBroken(FraudScorerError):
+    """The graph's margins are not the booster's, bit for bit."""
