@@ -121,7 +121,7 @@ class LoadedBundle:
                 first = int(different[0])
                 raise UnusableModel(
                     f"bundle {self.name}: {different.size} of {len(expected)} golden rows, asked {rows} at "
-                    f"a time, have other margins (row {first}: {answered[first]!r}, not {expected[first]!r}): "
+                    f"a time, have other margins (row {first}: {float(answered[first])!r}, not {float(expected[first])!r}): "
                     "make it again with this version of ONNX Runtime, or go back to the one before"
                 )
 

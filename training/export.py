@@ -238,5 +238,5 @@ def require_parity(graph: bytes, vectors: Vectors, margins: Margins) -> None:
         first = int(different[0])
         raise ParityBroken(
             f"{different.size} of {len(margins)} margins differ between the ONNX graph and LightGBM, the first in "
-            f"row {first}: {answered[first]!r} against {margins[first]!r}; nothing was written"
+            f"row {first}: {float(answered[first])!r} against {float(margins[first])!r}; nothing was written"
         )
