@@ -111,6 +111,11 @@ class Child:
     def running(self) -> bool:
         return self._process.poll() is None
 
+    @property
+    def status(self) -> int | None:
+        """Its exit status; None while it runs."""
+        return self._process.poll()
+
     def kill(self) -> None:
         """Without a chance to say goodbye, as a crash would; it is gone when this returns."""
         self._process.kill()

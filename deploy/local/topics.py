@@ -1,6 +1,8 @@
-"""Makes the topics, in whichever Kafka: the local stack's, compose's, a test's."""
+"""Makes the topics, in whichever Kafka: the local stack's, a test's, or `python -m deploy.local.topics HOST:PORT`."""
 
 from __future__ import annotations
+
+import sys
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
@@ -36,3 +38,11 @@ def create_topics(
         unequal = {name: len(found[name].partitions) for name in existing if len(found[name].partitions) != partitions}
         if unequal:
             raise ValueError(f"topics exist with another number of partitions than {partitions}: {unequal}")
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case [kafka_url]:
+            create_topics(kafka_url)
+        case _:
+            sys.exit(__doc__)

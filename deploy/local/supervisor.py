@@ -1,0 +1,178 @@
+"""What `make up` leaves running: a process that owns Kafka, Redis and one worker, and starts again what crashes.
+
+The three end with it, also when it is killed; `up.json` in the stack's folder says where everything is.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from deploy.local.children import Child, FailedToStart, LocalStackError, tail
+from deploy.local.jars import PROJECT
+from deploy.local.ports import LOOPBACK, free_ports, is_free
+from deploy.local.stack import LocalStack
+
+BUNDLE = PROJECT / ".local" / "bundles" / "current"
+PORT = 6066
+"""The worker's default, for /metrics and the like; another where it is taken."""
+WORKER_READY_WITHIN = 180.0
+"""Seconds; the most of it is for the kernel's first compilation."""
+LONGEST_PAUSE = 30.0
+"""Seconds between two starts of a worker that keeps ending."""
+WRONG_SETTINGS = 2
+"""A worker's exit status when starting it again would not help."""
+
+log = logging.getLogger(__name__)
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What `make up` started: the supervisor, and once all is ready the addresses."""
+
+    pid: int
+    born: float
+    """The process' start, so that a pid used again is not taken for it."""
+    kafka: str | None = None
+    redis: str | None = None
+    worker: str | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self.worker is not None
+
+    @property
+    def process(self) -> psutil.Process | None:
+        try:
+            process = psutil.Process(self.pid)
+            gone = process.create_time() != self.born or process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return None
+        return None if gone else process
+
+
+def standing(folder: Path) -> Standing | None:
+    """What runs there now; None where nothing does."""
+    try:
+        found = msgspec.json.decode((folder / "up.json").read_bytes(), type=Standing)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+    return found if found.process else None
+
+
+def supervise(folder: Path) -> None:
+    """Until SIGTERM or SIGINT.  Raises what LocalStack raises, and FailedToStart for the worker."""
+    asked_to_stop = threading.Event()
+    for asking in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(asking, lambda _number, _frame: asked_to_stop.set())
+
+    with LocalStack(folder) as stack:
+        note = folder / "up.json"
+        try:
+            us = Standing(pid=os.getpid(), born=psutil.Process().create_time())
+            write(note, us)
+            stack.create_topics()
+            worker = Worker(stack)
+            worker.launch()
+            worker.wait_until_ready(asked_to_stop)
+            write(note, msgspec.structs.replace(us, kafka=stack.kafka_url, redis=stack.redis_url, worker=worker.url))
+            keep_running(stack, worker, asked_to_stop)
+        finally:
+            note.unlink(missing_ok=True)
+
+
+def keep_running(stack: LocalStack, worker: Worker, asked_to_stop: threading.Event) -> None:
+    pause = 1.0
+    while not asked_to_stop.wait(1.0):
+        if not stack.redis.running:
+            log.warning("Redis ended; starting it again")
+            stack.start_redis()
+        if not stack.kafka.running:
+            log.warning("Kafka ended; starting it again")
+            stack.start_kafka()
+        if worker.ended_with == WRONG_SETTINGS:
+            raise FailedToStart(f"the worker refuses its settings.  Its log says:\n{tail(worker.log)}")
+        if worker.ended_with is not None:
+            log.warning("the worker ended with status %s; again in %.0f s", worker.ended_with, pause)
+            asked_to_stop.wait(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+            worker.launch()
+
+
+def write(note: Path, what: Standing) -> None:
+    unfinished = note.with_suffix(".new")
+    unfinished.write_bytes(msgspec.json.encode(what))
+    unfinished.replace(note)
+
+
+class Worker:
+    """One `streaming worker` on the stack's Kafka and Redis."""
+
+    def __init__(self, stack: LocalStack) -> None:
+        self._port = PORT if is_free(PORT) else free_ports(1)[0]
+        self._stack = stack
+        self._child: Child | None = None
+        self.url = f"http://{LOOPBACK}:{self._port}"
+        self.log = stack.folder / "worker.log"
+
+    @property
+    def ended_with(self) -> int | None:
+        """Its exit status; None while it runs."""
+        return self._child.status if self._child else None
+
+    def launch(self) -> None:
+        settings = {
+            "FRAUD_KAFKA_URL": self._stack.kafka_url,
+            "FRAUD_REDIS_URL": self._stack.redis_url,
+            "FRAUD_BUNDLE": str(BUNDLE),
+            "FRAUD_SLOT": "0",
+            "FRAUD_WEB_PORT": str(self._port),
+        }
+        self._child = self._stack.children.start(
+            "worker",
+            [sys.executable, "-m", "streaming", "worker"],
+            folder=PROJECT,
+            log=self.log,
+            environment={**os.environ, **settings},
+        )
+
+    def wait_until_ready(self, asked_to_stop: threading.Event) -> None:
+        """Raises FailedToStart, with what the worker is waiting for or with the tail of its log."""
+        deadline = time.monotonic() + WORKER_READY_WITHIN
+        while not asked_to_stop.wait(0.2):
+            ready, answer = self._readiness()
+            if ready:
+                return
+            if self.ended_with is not None:
+                raise FailedToStart(f"the worker ended with status {self.ended_with}.  Its log says:\n{tail(self.log)}")
+            if time.monotonic() > deadline:
+                raise FailedToStart(f"the worker is not ready: {answer}\nIts log says:\n{tail(self.log)}")
+
+    def _readiness(self) -> tuple[bool, str]:
+        try:
+            with urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as answer:  # noqa: S310 - it is http
+                return True, answer.read().decode(errors="replace")
+        except urllib.error.HTTPError as refusal:
+            with refusal:
+                return False, refusal.read().decode(errors="replace")
+        except OSError as problem:
+            return False, str(problem)
+
+
+def main(folder: Path) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
+    try:
+        supervise(folder)
+    except LocalStackError as problem:
+        print(problem, flush=True)
+        return 1
+    return 0
