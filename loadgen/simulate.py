@@ -59,7 +59,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     start: datetime
     end: datetime
     """The first moment that is no longer part of it; what becomes known later stays unknown."""
-    seed: int = 7
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 7
     accounts: Annotated[int, msgspec.Meta(ge=1, le=999_999_999)] = 8_000
     counterparties: Annotated[int, msgspec.Meta(ge=len(CATEGORIES), le=999_999_999)] = 2_000
     per_day: Annotated[float, msgspec.Meta(gt=0)] = 24_000

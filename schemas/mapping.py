@@ -1,0 +1,582 @@
+"""A foreign table as transactions and labels: `mapping.toml` says which column is what.  docs/mapping.md explains it.
+
+Nothing of a table is lost silently: rows that can't be a transaction are counted, with examples, and handed to
+`on_rejected`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from string import Formatter
+from typing import Annotated, Final, Literal
+from zoneinfo import ZoneInfo
+
+import msgspec
+import polars as pl
+
+from schemas.currencies import MINOR_DIGITS
+from schemas.errors import WrongSettings
+from schemas.label import LabelSource
+from schemas.tables import ATTRIBUTE, LABEL_COLUMNS, TRANSACTION_COLUMNS, UTC_TIME
+from schemas.wire import MAX_AMOUNT, MAX_ID_BYTES
+
+log = logging.getLogger(__name__)
+
+ROW: Final = "#"
+"""In a pattern, `{#}` is the row's number, from 0."""
+
+
+class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Where a field comes from: exactly one of a column, a constant, a pattern over columns."""
+
+    column: str | None = None
+    constant: str | int | float | bool | None = None
+    pattern: str | None = None
+    """Such as `tx-{TRANSACTION_ID}`; `{#}` is the row's number."""
+
+    def __post_init__(self) -> None:
+        if sum(each is not None for each in (self.column, self.constant, self.pattern)) != 1:
+            raise ValueError("a field is one of { column = … }, { constant = … }, { pattern = … }")
+        if self.pattern is not None:
+            list(self.pieces())
+
+    def pieces(self) -> Iterator[tuple[str, str | None]]:
+        """Literal text, and the column behind it, of the pattern."""
+        for literal, name, spec, conversion in Formatter().parse(self.pattern or ""):
+            if spec or conversion or name == "":
+                raise ValueError(f"a pattern holds names of columns in braces, as in tx-{{ID}}; not {self.pattern!r}")
+            yield literal, name
+
+    def columns(self) -> list[str]:
+        """Those it needs."""
+        if self.column is not None:
+            return [self.column]
+        return [name for _, name in self.pieces() if name is not None and name != ROW]
+
+
+From = Field | str
+"""A string alone is a column's name."""
+
+
+class TransactionFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[transaction]`: the fields of schemas.transaction.Transaction."""
+
+    amount: From
+    currency: From
+    occurred_at: From
+    transaction_id: From = Field(pattern="row-{#}")
+    """Without one each row is named by its number."""
+    account_id: From = Field(pattern="row-{#}")
+    """Without one each row gets an account of its own: then there are no habits to learn."""
+    counterparty_id: From | None = None
+    utc_offset: From | None = None
+    """Minutes east of UTC where it occurred; otherwise it follows from `occurred_at` and `time.zone`."""
+    channel: From | None = None
+    category: From | None = None
+    country: From | None = None
+    latitude: From | None = None
+    longitude: From | None = None
+    device_id: From | None = None
+    ip: From | None = None
+
+
+class LabelFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[label]`: what isn't the transaction's already."""
+
+    is_fraud: From
+    """Compared with `fraud_values`; null: nothing is known of it, and there is no label."""
+    known_at: From | None = None
+    """Instead of `label_delay`; written as `occurred_at` is."""
+    label_id: From = Field(pattern="label-{#}")
+    source: From = Field(constant=LabelSource.CHARGEBACK.value)
+
+
+class Amounts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[amount]`: how amounts are written."""
+
+    unit: Literal["major", "minor"] = "major"
+    """Euros or cents."""
+    digits: Annotated[int, msgspec.Meta(ge=0, le=8)] | None = None
+    """Of the minor unit; by default those of the row's currency (ISO 4217)."""
+    decimal: Literal[".", ","] = "."
+
+
+class Times(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[time]`: how times are written."""
+
+    format: str = "timestamp"
+    """`timestamp` (a column of timestamps, or ISO 8601 text), a format with `%`, `epoch-s`, `epoch-ms`, `epoch-us`, or
+    `seconds`, `minutes`, `hours`, `days`, `steps` since `start`."""
+    zone: str = "UTC"
+    """Of times that don't say: a name such as `Europe/Brussels`, or `+01:00`."""
+    start: datetime | None = None
+    """When the first second, hour or step begins; in `zone` where it doesn't say."""
+    step: str | None = None
+    """How long a step is: `1h`."""
+
+
+class TableMapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole `mapping.toml`."""
+
+    transaction: TransactionFields
+    label: LabelFields | None = None
+    """Without it there are no labels."""
+    amount: Amounts = Amounts()
+    time: Times = Times()
+    fraud_values: tuple[str | int | float | bool, ...] = (1, True)
+    label_delay: str = "7d"
+    """After how long a label is known: a number and d, h, m or s."""
+    labels: Literal["frauds", "all"] = "frauds"
+    """Which transactions get a label; the others are taken for genuine."""
+    attributes: tuple[str, ...] | Literal["*"] = ()
+    """Columns that go along under their own names; `*`: all that no field uses and `drop` doesn't name."""
+    drop: tuple[str, ...] = ()
+    """Columns that must not go along, the ones that give the answer away first of all."""
+    separator: Annotated[str, msgspec.Meta(min_length=1, max_length=1)] = ","
+    """Of a CSV file."""
+    origin: str = "mapping"
+    """The file it was read from, for errors."""
+
+
+def load_mapping(path: Path) -> TableMapping:
+    """Raises WrongSettings, naming the file and the key."""
+    try:
+        mapping = msgspec.toml.decode(path.read_bytes(), type=TableMapping)
+    except OSError as error:
+        raise WrongSettings(f"{path}: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise WrongSettings(f"{path}: {error}") from error
+    return msgspec.structs.replace(mapping, origin=str(path))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejected:
+    """Rows that can't be a transaction."""
+
+    table: str
+    count: int
+    rows: int
+    """How many there are in all."""
+    reasons: Mapping[str, int]
+    """How many rows for each."""
+    examples: Sequence[str]
+    """At most five: row number, reason, value."""
+
+    def __str__(self) -> str:
+        return f"{self.table}: {self.count} of {self.rows} rows can't be transactions: {'; '.join(self.examples)}"
+
+
+def log_rejected(rejected: Rejected) -> None:
+    """Says so in the log."""
+    log.warning("%s", rejected)
+
+
+def read_past(
+    source: Path,
+    mapping: TableMapping | Path | None = None,
+    *,
+    on_rejected: Callable[[Rejected], None] = log_rejected,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Transactions and labels with the columns of schemas.tables, in the order of the log.
+
+    `source` is a Parquet or CSV file with a mapping, or a folder that `loadgen simulate` wrote, without one.
+    `on_rejected` is told of rows that can't be transactions; it may raise.  Raises WrongSettings.
+    """
+    if isinstance(mapping, Path):
+        mapping = load_mapping(mapping)
+    if not source.exists():
+        raise WrongSettings(f"{source} does not exist")
+    if source.is_dir():
+        if mapping is not None:
+            raise WrongSettings(f"{source} is a folder, and {mapping.origin} is for a Parquet or CSV file")
+        return _written(source / "transactions.parquet", TRANSACTION_COLUMNS), _written(
+            source / "labels.parquet", LABEL_COLUMNS
+        )
+    if mapping is None:
+        raise WrongSettings(f"{source} needs a mapping that says which column is what (docs/mapping.md)")
+    return _Reading(source, mapping).past(on_rejected)
+
+
+def _written(file: Path, columns: Mapping[str, pl.DataType | type[pl.DataType]]) -> pl.DataFrame:
+    if not file.exists():
+        raise WrongSettings(f"{file} does not exist: the folder is not one that `loadgen simulate` wrote")
+    try:
+        frame = pl.read_parquet(file)
+    except pl.exceptions.PolarsError as error:
+        raise WrongSettings(f"{file}: {error}") from error
+    if missing := [name for name in columns if name not in frame.columns]:
+        raise WrongSettings(f"{file} lacks {', '.join(missing)}; it has: {', '.join(frame.columns)}")
+    return frame
+
+
+_SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([dhms])")
+_SECONDS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_UNITS: Final = {"seconds": 1, "minutes": 60, "hours": 3_600, "days": 86_400}
+_EPOCHS: Final = {"epoch-s": 1_000_000, "epoch-ms": 1_000, "epoch-us": 1}
+_FIXED: Final = re.compile(r"([+-])(\d\d):?(\d\d)")
+_OFFSET_IN_TEXT: Final = r"([+-])(\d\d):?(\d\d)$"
+_WHY, _NUMBER, _FRAUD, _KNOWN, _LABEL, _SOURCE = "\0why", "\0row", "\0fraud", "\0known", "\0label", "\0source"
+
+
+class _Reading:
+    """One table and its mapping, checked against each other."""
+
+    def __init__(self, file: Path, mapping: TableMapping) -> None:
+        self._file = file
+        self._mapping = mapping
+        self._scan, self._schema = self._open()
+        self._used: set[str] = set()
+
+    def past(self, on_rejected: Callable[[Rejected], None]) -> tuple[pl.DataFrame, pl.DataFrame]:
+        columns = self._transaction_columns()
+        labels = self._label_columns()
+        attributes = self._attribute_columns()
+        plan = self._scan.with_row_index(_NUMBER).select(_NUMBER, **columns, **labels, **attributes)
+        try:
+            frame = plan.with_columns(_what_is_wrong().alias(_WHY)).collect()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise WrongSettings(f"{self._mapping.origin} on {self._file}: {error}") from error
+        wrong = frame[_WHY].is_not_null()
+        if wrong.any():
+            on_rejected(self._rejected(frame.filter(wrong), frame.height))
+        kept = frame.filter(~wrong).sort("occurred_at", maintain_order=True)
+        transactions = kept.select([*TRANSACTION_COLUMNS, *attributes]).cast(pl.Schema(TRANSACTION_COLUMNS))
+        return transactions, self._labels(kept)
+
+    def _open(self) -> tuple[pl.LazyFrame, pl.Schema]:
+        kind = self._file.suffix.lower()
+        try:
+            if kind in (".parquet", ".pq"):
+                scan = pl.scan_parquet(self._file)
+            elif kind in (".csv", ".tsv", ".txt", ".gz"):
+                # As text: a guess would take the zeros off 007, and stumble over the first id that is no number.
+                scan = pl.scan_csv(self._file, separator=self._mapping.separator, infer_schema=False)
+            else:
+                raise WrongSettings(f"{self._file} is neither .parquet nor .csv")
+            return scan, scan.collect_schema()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise WrongSettings(f"{self._file} can't be read: {error}") from error
+
+    def _wrong(self, key: str, what: str) -> WrongSettings:
+        return WrongSettings(f"{self._mapping.origin}: `{key}` {what}")
+
+    def _need(self, key: str, column: str) -> str:
+        if column not in self._schema:
+            have = ", ".join(self._schema)
+            raise self._wrong(key, f"names the column {column!r}, which {self._file} does not have; it has: {have}")
+        if column in self._mapping.drop:
+            raise self._wrong(key, f"names the column {column!r}, which `drop` leaves out")
+        self._used.add(column)
+        return column
+
+    def _value(self, key: str, come_from: From) -> tuple[pl.Expr, pl.DataType]:
+        """The field's column as it stands, and its type."""
+        field = Field(column=come_from) if isinstance(come_from, str) else come_from
+        if field.column is not None:
+            return pl.col(self._need(key, field.column)), self._schema[field.column]
+        if field.constant is not None:
+            literal = pl.lit(field.constant)
+            return literal, pl.select(literal).to_series().dtype
+        parts = []
+        for text, name in field.pieces():
+            parts.append(pl.lit(text))
+            if name == ROW:
+                parts.append(pl.col(_NUMBER).cast(pl.String))
+            elif name is not None:
+                parts.append(_as_text(pl.col(self._need(key, name)), self._schema[name]))
+        return pl.concat_str(parts), pl.String()
+
+    def _text(self, key: str, come_from: From | None) -> pl.Expr:
+        if come_from is None:
+            return pl.lit(None, dtype=pl.String)
+        expression, kind = self._value(key, come_from)
+        text = _as_text(expression, kind)
+        return pl.when(text.str.len_bytes() > 0).then(text)
+
+    def _number(self, key: str, come_from: From | None) -> pl.Expr:
+        if come_from is None:
+            return pl.lit(None, dtype=pl.Float64)
+        expression, kind = self._value(key, come_from)
+        if kind == pl.String:
+            expression = expression.str.strip_chars()
+            if self._mapping.amount.decimal == ",":
+                expression = expression.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
+        elif not kind.is_numeric():
+            raise self._wrong(key, f"is {kind}, not a number")
+        return expression.cast(pl.Float64, strict=False)
+
+    def _transaction_columns(self) -> dict[str, pl.Expr]:
+        fields = self._mapping.transaction
+        made: dict[str, pl.Expr] = {
+            name: self._text(f"transaction.{name}", getattr(fields, name))
+            for name, kind in TRANSACTION_COLUMNS.items()
+            if kind == pl.String
+        }
+        made["amount"] = self._minor_units(made["currency"])
+        moment, offset = self._moment("transaction.occurred_at", fields.occurred_at)
+        if fields.utc_offset is not None:
+            offset = self._number("transaction.utc_offset", fields.utc_offset)
+        made["occurred_at"] = moment
+        made["utc_offset"] = offset.cast(pl.Int16, strict=False)
+        for name in ("latitude", "longitude"):
+            number = self._number(f"transaction.{name}", getattr(fields, name))
+            made[name] = pl.when(number.is_not_nan()).then(number)
+        return {name: made[name] for name in TRANSACTION_COLUMNS}
+
+    def _minor_units(self, currency: pl.Expr) -> pl.Expr:
+        """As a float still: what is no amount shall be seen before it is cast."""
+        amount = self._number("transaction.amount", self._mapping.transaction.amount)
+        if self._mapping.amount.unit == "minor":
+            return amount.round()
+        if self._mapping.amount.digits is not None:
+            return (amount * pl.lit(10.0**self._mapping.amount.digits)).round()
+        factors = {code: 10.0**digits for code, digits in MINOR_DIGITS.items()}
+        return (amount * currency.replace_strict(factors, default=100.0, return_dtype=pl.Float64)).round()
+
+    def _moment(self, key: str, come_from: From) -> tuple[pl.Expr, pl.Expr]:
+        """The moment in UTC, and its offset in minutes."""
+        times = self._mapping.time
+        expression, kind = self._value(key, come_from)
+        if times.format in _EPOCHS:
+            number = expression.cast(pl.Float64, strict=False) * _EPOCHS[times.format]
+            return self._with_offset(_instant(number, pl.lit(0)))
+        if times.format in _UNITS or times.format == "steps":
+            return self._with_offset(_instant(expression.cast(pl.Float64, strict=False) * self._step(), self._start()))
+        if kind == pl.String and times.format == "timestamp":
+            return self._parsed(expression, None)
+        if kind == pl.String and "%" in times.format:
+            return self._parsed(expression, times.format)
+        if times.format != "timestamp":
+            raise WrongSettings(
+                f"{self._mapping.origin}: `time.format` is {times.format!r} and {key} is {kind}; it may be timestamp, "
+                f"for text a format with %, {', '.join([*_EPOCHS, *_UNITS])} or steps"
+            )
+        if isinstance(kind, pl.Datetime) and kind.time_zone is not None:
+            return self._with_offset(expression.cast(UTC_TIME))
+        if isinstance(kind, pl.Datetime | pl.Date):
+            return self._with_offset(self._local(expression.cast(pl.Datetime("us"))))
+        raise self._wrong(key, f"is {kind}, not a timestamp: say in `time.format` how to read it")
+
+    def _parsed(self, text: pl.Expr, form: str | None) -> tuple[pl.Expr, pl.Expr]:
+        has_offset = text.str.contains(_OFFSET_IN_TEXT) if form is None or "%z" in form else pl.lit(False)
+        if form is None:
+            # ISO 8601, with T or a blank, with or without fractions and offset; Z is an offset of nothing.
+            stem = text.str.replace(_OFFSET_IN_TEXT, "").str.replace("T", " ", literal=True).str.strip_chars("Z ")
+            naive = pl.coalesce(
+                stem.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False),
+                stem.str.to_datetime("%Y-%m-%d %H:%M", time_unit="us", strict=False),
+                stem.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us")),
+            )
+            has_offset |= text.str.ends_with("Z")
+        else:
+            naive = text.str.to_datetime(form, time_unit="us", strict=False)
+            if "%z" in form:
+                moment = naive.cast(UTC_TIME)
+                return moment, _minutes_in(text).fill_null(0)
+        stated = _minutes_in(text).fill_null(0)
+        absolute = (naive - pl.duration(minutes=stated)).dt.replace_time_zone("UTC")
+        local, offset = self._with_offset(self._local(naive))
+        return pl.when(has_offset).then(absolute).otherwise(local), pl.when(has_offset).then(stated).otherwise(offset)
+
+    def _local(self, naive: pl.Expr) -> pl.Expr:
+        """The moment of a clock's time; null for an hour that the clock left out."""
+        if (fixed := self._fixed_offset()) is not None:
+            return (naive - pl.duration(minutes=fixed)).dt.replace_time_zone("UTC")
+        placed = naive.dt.replace_time_zone(self._mapping.time.zone, ambiguous="earliest", non_existent="null")
+        return placed.dt.convert_time_zone("UTC")
+
+    def _with_offset(self, moment: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
+        if (fixed := self._fixed_offset()) is not None:
+            return moment, pl.lit(fixed)
+        there = moment.dt.convert_time_zone(self._mapping.time.zone)
+        return moment, (there.dt.base_utc_offset() + there.dt.dst_offset()).dt.total_minutes()
+
+    def _fixed_offset(self) -> int | None:
+        """Minutes, where the zone is no place."""
+        zone = self._mapping.time.zone
+        if zone in ("UTC", "Z"):
+            return 0
+        if found := _FIXED.fullmatch(zone):
+            return (1 if found[1] == "+" else -1) * (int(found[2]) * 60 + int(found[3]))
+        try:
+            ZoneInfo(zone)
+        except (ValueError, OSError, KeyError) as error:
+            raise self._wrong(
+                "time.zone", f"is {zone!r}, neither a place such as Europe/Brussels nor +01:00"
+            ) from error
+        return None
+
+    def _start(self) -> pl.Expr:
+        """Microseconds since 1970 UTC."""
+        start = self._mapping.time.start
+        if start is None:
+            raise self._wrong("time.start", f"is missing: {self._mapping.time.format} since when?")
+        if start.tzinfo is not None:
+            return pl.lit(start).cast(UTC_TIME).dt.timestamp("us")
+        return self._local(pl.lit(start).cast(pl.Datetime("us"))).dt.timestamp("us")
+
+    def _step(self) -> float:
+        """Microseconds."""
+        times = self._mapping.time
+        if times.format in _UNITS:
+            return _UNITS[times.format] * 1e6
+        if times.step is None:
+            raise self._wrong("time.step", 'is missing: how long is a step?  For example step = "1h"')
+        return self._span("time.step", times.step) / timedelta(microseconds=1)
+
+    def _span(self, key: str, text: str) -> timedelta:
+        found = _SPAN.fullmatch(text.strip())
+        if not found:
+            raise self._wrong(key, f"is {text!r}, not a number and d, h, m or s")
+        return timedelta(seconds=float(found[1]) * _SECONDS[found[2]])
+
+    def _label_columns(self) -> dict[str, pl.Expr]:
+        fields = self._mapping.label
+        if fields is None:
+            return {}
+        value, kind = self._value("label.is_fraud", fields.is_fraud)
+        frauds = [_plain(each) for each in self._mapping.fraud_values]
+        # Text may say True, or 1.0 where another of its column is missing.
+        told = _as_text(value, kind).str.strip_chars().str.to_lowercase().str.replace(r"^(-?\d+)\.0+$", "$1")
+        told = pl.when(told != "").then(told)
+        made: dict[str, pl.Expr] = {_FRAUD: pl.when(told.is_not_null()).then(told.is_in(frauds))}
+        if fields.known_at is not None:
+            made[_KNOWN] = self._moment("label.known_at", fields.known_at)[0]
+        made[_LABEL] = self._text("label.label_id", fields.label_id)
+        made[_SOURCE] = self._text("label.source", fields.source)
+        return made
+
+    def _labels(self, kept: pl.DataFrame) -> pl.DataFrame:
+        if self._mapping.label is None:
+            return pl.DataFrame(schema=pl.Schema(LABEL_COLUMNS))
+        if kept.height and not kept[_FRAUD].any():
+            # Most likely a slip in `fraud_values`; a quiet month has no frauds either, so it is no error.
+            log.warning("%s: no row of %s has one of `fraud_values`", self._mapping.origin, self._file)
+        wanted = pl.col(_FRAUD) if self._mapping.labels == "frauds" else pl.col(_FRAUD).is_not_null()
+        delay = self._span("label_delay", self._mapping.label_delay)
+        known = pl.col(_KNOWN) if _KNOWN in kept.columns else pl.col("occurred_at") + delay
+        labels = kept.filter(wanted).with_columns(
+            pl.col(_FRAUD).alias("is_fraud"),
+            known.alias("known_at"),
+            pl.col(_LABEL).alias("label_id"),
+            pl.col(_SOURCE).alias("source"),
+        )
+        sources = {each.value for each in LabelSource}
+        if unknown := set(labels["source"].unique()) - sources:
+            raise self._wrong("label.source", f"gives {unknown}; it may be one of: {', '.join(sorted(sources))}")
+        if _KNOWN in kept.columns:
+            labels = labels.filter(pl.col("known_at").is_not_null())
+        ordered = labels.select(list(LABEL_COLUMNS)).cast(pl.Schema(LABEL_COLUMNS))
+        return ordered.sort("known_at", maintain_order=True)
+
+    def _attribute_columns(self) -> dict[str, pl.Expr]:
+        wanted = self._mapping.attributes
+        for column in self._mapping.drop:
+            if column not in self._schema:
+                have = ", ".join(self._schema)
+                raise self._wrong(
+                    "drop", f"names the column {column!r}, which {self._file} does not have; it has: {have}"
+                )
+        if wanted == "*":
+            names = [name for name in self._schema if name not in self._used and name not in self._mapping.drop]
+        else:
+            names = [self._need("attributes", name) for name in wanted]
+        kinds = self._guessed_kinds(names)
+        return {ATTRIBUTE + name: _attribute(pl.col(name), self._schema[name], kinds.get(name)) for name in names}
+
+    def _guessed_kinds(self, names: Sequence[str]) -> Mapping[str, pl.DataType]:
+        """What CSV text looks like, judged by all of it."""
+        if not names or self._file.suffix.lower() in (".parquet", ".pq"):
+            return {}
+        guess = pl.scan_csv(self._file, separator=self._mapping.separator, infer_schema_length=None)
+        return guess.select(names).collect_schema()
+
+    def _rejected(self, wrong: pl.DataFrame, rows: int) -> Rejected:
+        reasons = wrong.group_by(_WHY, maintain_order=True).len()
+        return Rejected(
+            table=str(self._file),
+            count=wrong.height,
+            rows=rows,
+            reasons=dict(reasons.iter_rows()),
+            examples=[_example(row) for row in wrong.head(5).iter_rows(named=True)],
+        )
+
+
+def _example(row: Mapping[str, object]) -> str:
+    value = row.get(str(row[_WHY]).split(" ", 1)[0])
+    shown = "" if value is None else f" ({str(value)[:40]})"
+    return f"row {row[_NUMBER]}: {row[_WHY]}{shown}"
+
+
+def _as_text(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
+    """Whole numbers without `.0`: an id is often a float because one of its column is missing."""
+    if kind == pl.String:
+        return column
+    if kind.is_float():
+        whole = (column == column.floor()) & column.is_finite()
+        return (
+            pl.when(whole).then(column.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(column.cast(pl.String))
+        )
+    return column.cast(pl.String)
+
+
+def _plain(value: str | float | bool) -> str:
+    """As the column's text, in small letters."""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).lower()
+
+
+def _instant(microseconds: pl.Expr, since: pl.Expr) -> pl.Expr:
+    return (microseconds.round() + since).cast(pl.Int64, strict=False).cast(UTC_TIME)
+
+
+def _minutes_in(text: pl.Expr) -> pl.Expr:
+    hours = text.str.extract(_OFFSET_IN_TEXT, 2).cast(pl.Int32, strict=False)
+    minutes = text.str.extract(_OFFSET_IN_TEXT, 3).cast(pl.Int32, strict=False)
+    sign = pl.when(text.str.extract(_OFFSET_IN_TEXT, 1) == "-").then(-1).otherwise(1)
+    return sign * (hours * 60 + minutes)
+
+
+def _attribute(column: pl.Expr, kind: pl.DataType, guessed: pl.DataType | None) -> pl.Expr:
+    """A number, a boolean or text: what a message can carry."""
+    target = guessed if guessed is not None else kind
+    if target.is_float():
+        number = column.cast(pl.Float64, strict=False)
+        return pl.when(number.is_finite()).then(number)
+    if target.is_integer():
+        return column.cast(pl.Int64, strict=False)
+    if isinstance(target, pl.Decimal):
+        return column.cast(pl.Float64)
+    if target == pl.Boolean:
+        return column if kind == pl.Boolean else column.str.to_lowercase() == "true"
+    return column.cast(pl.String)
+
+
+def _what_is_wrong() -> pl.Expr:
+    """Why a row can't be a transaction; null where it can."""
+    column = {name: pl.col(name) for name in TRANSACTION_COLUMNS}
+    checks: dict[str, pl.Expr] = {}
+    for name in ("transaction_id", "account_id", "currency"):
+        checks[f"{name} is missing"] = column[name].is_null()
+    for name in ("transaction_id", "account_id", "counterparty_id", "device_id"):
+        checks[f"{name} is over {MAX_ID_BYTES} bytes"] = column[name].str.len_bytes() > MAX_ID_BYTES
+    for name in ("channel", "category"):
+        checks[f"{name} is over 64 characters"] = column[name].str.len_chars() > 64
+    checks |= {
+        "amount is missing or no number": column["amount"].is_null() | column["amount"].is_nan(),
+        "amount is negative": column["amount"] < 0,
+        f"amount is over {MAX_AMOUNT} minor units": column["amount"] > MAX_AMOUNT,
+        "currency is not three capital letters": ~column["currency"].str.contains("^[A-Z]{3}$"),
+        "occurred_at is missing or can't be read": column["occurred_at"].is_null(),
+        "utc_offset is missing or no number": column["utc_offset"].is_null(),
+        "utc_offset is a day or more": column["utc_offset"].abs() >= 24 * 60,
+        "country is not two capital letters": ~column["country"].str.contains("^[A-Z]{2}$"),
+        "latitude is beyond 90": column["latitude"].abs() > 90,
+        "longitude is beyond 180": column["longitude"].abs() > 180,
+        "ip is over 45 characters": column["ip"].str.len_chars() > 45,
+    }
+    return pl.coalesce([pl.when(condition).then(pl.lit(reason)) for reason, condition in checks.items()])
