@@ -13,6 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -24,6 +25,7 @@ from deploy.local.ports import LOOPBACK, free_ports, is_free
 from deploy.local.stack import LocalStack
 
 BUNDLE = PROJECT / ".local" / "bundles" / "current"
+WORKER = (sys.executable, "-m", "streaming", "worker")
 PORT = 6066
 """The worker's default, for /metrics and the like; another where it is taken."""
 WORKER_READY_WITHIN = 180.0
@@ -69,8 +71,11 @@ def standing(folder: Path) -> Standing | None:
     return found if found.process else None
 
 
-def supervise(folder: Path) -> None:
-    """Until SIGTERM or SIGINT.  Raises what LocalStack raises, and FailedToStart for the worker."""
+def supervise(folder: Path, command: Sequence[str] = WORKER) -> None:
+    """The stack, and one worker by `command`, until SIGTERM or SIGINT.
+
+    Raises what LocalStack raises, and FailedToStart for the worker.
+    """
     asked_to_stop = threading.Event()
     for asking in (signal.SIGTERM, signal.SIGINT):
         signal.signal(asking, lambda _number, _frame: asked_to_stop.set())
@@ -81,7 +86,7 @@ def supervise(folder: Path) -> None:
             us = Standing(pid=os.getpid(), born=psutil.Process().create_time())
             write(note, us)
             stack.create_topics()
-            worker = Worker(stack)
+            worker = Worker(stack, command)
             worker.launch()
             worker.wait_until_ready(asked_to_stop)
             write(note, msgspec.structs.replace(us, kafka=stack.kafka_url, redis=stack.redis_url, worker=worker.url))
@@ -117,9 +122,10 @@ def write(note: Path, what: Standing) -> None:
 class Worker:
     """One `streaming worker` on the stack's Kafka and Redis."""
 
-    def __init__(self, stack: LocalStack) -> None:
+    def __init__(self, stack: LocalStack, command: Sequence[str]) -> None:
         self._port = PORT if is_free(PORT) else free_ports(1)[0]
         self._stack = stack
+        self._command = command
         self._child: Child | None = None
         self.url = f"http://{LOOPBACK}:{self._port}"
         self.log = stack.folder / "worker.log"
@@ -139,7 +145,7 @@ class Worker:
         }
         self._child = self._stack.children.start(
             "worker",
-            [sys.executable, "-m", "streaming", "worker"],
+            self._command,
             folder=PROJECT,
             log=self.log,
             environment={**os.environ, **settings},
@@ -168,10 +174,10 @@ class Worker:
             return False, str(problem)
 
 
-def main(folder: Path) -> int:
+def main(folder: Path, command: Sequence[str] = WORKER) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     try:
-        supervise(folder)
+        supervise(folder, command)
     except LocalStackError as problem:
         print(problem, flush=True)
         return 1

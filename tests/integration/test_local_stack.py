@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 import redis
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -28,6 +27,7 @@ from deploy.local.ports import LOOPBACK, accepts, free_ports
 from deploy.local.stack import LocalStack
 from deploy.local.topics import create_topics
 from schemas import topics
+from tests.integration.waiting import lives, within
 
 
 @pytest.fixture(scope="module")
@@ -257,17 +257,3 @@ def recall(stack: LocalStack, key: str) -> bytes | None:
 
 def port_of(url: str) -> int:
     return int(url.rpartition(":")[2].partition("/")[0])
-
-
-def lives(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def within(seconds: float, holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

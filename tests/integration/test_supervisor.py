@@ -1,0 +1,115 @@
+"""What `make up` leaves running mends itself, and `make down` ends all of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deploy.local.children import tail
+from deploy.local.supervisor import Standing, standing
+from tests.integration.waiting import lives, within
+
+WORKER = """
+import http.server, os, sys
+
+class Readiness(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(os.environ["FRAUD_KAFKA_URL"].encode())
+
+http.server.HTTPServer(("127.0.0.1", int(os.environ["FRAUD_WEB_PORT"])), Readiness).serve_forever()
+"""
+SUPERVISOR = """
+import sys
+from pathlib import Path
+from deploy.local.supervisor import main
+
+sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))
+"""
+REFUSES_ITS_SETTINGS = "import sys; print('FRAUD_SLOT: not a number'); sys.exit(2)"
+
+
+def a_supervisor(folder: Path, worker: str) -> subprocess.Popen[bytes]:
+    with (folder / "supervisor.log").open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-c", SUPERVISOR, str(folder), sys.executable, "-c", worker],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    process = a_supervisor(tmp_path, WORKER)
+    try:
+        within(60, lambda: (found := standing(tmp_path)) is not None and found.ready)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_crashed_worker_is_started_again(supervisor: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    running = now(tmp_path)
+    assert running.worker
+    assert said_by(running.worker) == running.kafka
+    first = worker_of(supervisor)
+
+    first.kill()
+    within(20, lambda: not lives(first.pid))
+    within(20, lambda: len(psutil.Process(supervisor.pid).children()) == 3)
+
+    within(20, lambda: answers(running.worker))
+    assert worker_of(supervisor).pid != first.pid
+    assert "the worker ended with status -9" in tail(tmp_path / "supervisor.log")
+
+
+def test_all_of_it_ends_with_sigterm(supervisor: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    children = psutil.Process(supervisor.pid).children()
+    assert len(children) == 3
+
+    supervisor.terminate()
+
+    assert supervisor.wait(30) == 0
+    assert not any(lives(child.pid) for child in children)
+    assert standing(tmp_path) is None
+    assert not (tmp_path / "up.json").exists()
+
+
+def test_a_worker_that_refuses_its_settings_is_not_started_again(tmp_path: Path) -> None:
+    supervisor = a_supervisor(tmp_path, REFUSES_ITS_SETTINGS)
+
+    assert supervisor.wait(60) == 1
+    assert "FRAUD_SLOT: not a number" in tail(tmp_path / "supervisor.log")
+    assert standing(tmp_path) is None
+
+
+def now(folder: Path) -> Standing:
+    found = standing(folder)
+    assert found is not None
+    return found
+
+
+def worker_of(supervisor: subprocess.Popen[bytes]) -> psutil.Process:
+    (worker,) = (child for child in psutil.Process(supervisor.pid).children() if WORKER in child.cmdline())
+    return worker
+
+
+def said_by(worker: str) -> str:
+    with urllib.request.urlopen(f"{worker}/readyz", timeout=5) as answer:
+        return str(answer.read().decode())
+
+
+def answers(worker: str | None) -> bool:
+    assert worker
+    try:
+        return bool(said_by(worker))
+    except OSError:
+        return False
