@@ -57,7 +57,8 @@ lock: ## Resolve the requirements and Kafka's jars anew; ARGS=--upgrade takes ne
 	@sh deploy/lock.sh $(ARGS)
 	@$(run) deploy.local.jars lock
 
-clean: down ## Removes all that was made here: the environment, the downloads, the data, the models
+clean: ## Removes all that was made here: the environment, the downloads, the data, the models
+	-@$(MAKE) --no-print-directory down
 	rm -rf .venv .local .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
