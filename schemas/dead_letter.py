@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
 from schemas.errors import BadMessage, Fault
 
-ERROR, DETAIL, TOPIC, PARTITION, OFFSET, ATTEMPT, AT = "error", "detail", "topic", "partition", "offset", "attempt", "at"
-Headers = Sequence[tuple[str, bytes | str | None]]
+ERROR, DETAIL, TOPIC, PARTITION, OFFSET, ATTEMPT, AT = (
+    "error",
+    "detail",
+    "topic",
+    "partition",
+    "offset",
+    "attempt",
+    "at",
+)
+Headers = Any
+"""As a Kafka client hands them over: pairs of name and bytes."""
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):

@@ -36,7 +36,7 @@ LABELS = Topic(
 )
 ACTIVITY = Topic(name="counterparty-activity", key="counterparty_id", carries="CounterpartyActivity", config=_FOREVER)
 VERDICTS = Topic(name="verdicts", key="account_id", carries="Verdict", config=_FOREVER)
-ALERTS = Topic(name="alerts", key="account_id", carries="Alert", config=_FOREVER)
+ALERTS = Topic(name="alerts", key="account_id", carries="Alert", config=_FOREVER | {"max.message.bytes": str(2 * MIB)})
 DEAD_LETTERS = Topic(
     name="dead-letters",
     key="the message's own key",

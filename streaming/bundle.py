@@ -119,9 +119,10 @@ class LoadedBundle:
             different = np.flatnonzero(answered.view(np.int64) != expected.view(np.int64))
             if different.size:
                 first = int(different[0])
+                here, there = float(answered[first]), float(expected[first])
                 raise UnusableModel(
                     f"bundle {self.name}: {different.size} of {len(expected)} golden rows, asked {rows} at "
-                    f"a time, have other margins (row {first}: {float(answered[first])!r}, not {float(expected[first])!r}): "
+                    f"a time, have other margins (row {first}: {here!r}, not {there!r}): "
                     "make it again with this version of ONNX Runtime, or go back to the one before"
                 )
 

@@ -1,0 +1,204 @@
+"""The settings that every part which reads the log shares, and how settings are read: once, at the start, from one place."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_type_hints
+
+import msgspec
+
+from features.accepting import Rules
+from schemas.currencies import UNITS_PER_EURO, Rates
+from schemas.errors import WrongSettings
+from schemas.topics import DEFAULT_PARTITIONS, Topic
+
+PREFIX = "FRAUD_"
+FILE = "FRAUD_SETTINGS"
+"""Names the TOML file."""
+
+FORBIDDEN: Mapping[str, str] = {
+    "bootstrap.servers": "it is FRAUD_KAFKA_URL",
+    "group.id": "it is FRAUD_GROUP",
+    "group.instance.id": "it is made of FRAUD_SLOT: a restarted worker gets its partitions back without a rebalance",
+    "transactional.id": "it is made of FRAUD_GROUP and FRAUD_SLOT: it fences the worker that was here before",
+    "isolation.level": "committed offsets and activity must be read committed, or verdicts are doubled",
+    "enable.auto.commit": "offsets are committed with the verdicts, in one transaction",
+    "auto.offset.reset": "it must be error: any other would judge the whole log again, or skip a part of it",
+    "enable.auto.offset.store": "offsets are committed with the verdicts, in one transaction",
+    "group.protocol": "the generation must not change under an open transaction: classic is the one",
+    "partition.assignment.strategy": "range gives a worker the same partition numbers of every input topic",
+    "enable.idempotence": "transactions need it",
+    "enable.partition.eof": "the order of catching up depends on it",
+    "partitioner": "keys belong to murmur2's partition, which the worker checks",
+}
+"""librdkafka's settings that can't be passed through, and why."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where Kafka and Redis are, and what a fold depends on."""
+
+    kafka_url: Annotated[str, msgspec.Meta(min_length=1, description="Kafka's bootstrap addresses, host:port,…")] = (
+        "127.0.0.1:9092"
+    )
+    redis_url: Annotated[str, msgspec.Meta(pattern="^(rediss?|unix)://", description="where profiles are kept")] = (
+        "redis://127.0.0.1:6379/0"
+    )
+    topic_prefix: Annotated[
+        str, msgspec.Meta(pattern=r"^[a-zA-Z0-9._-]*$", description="before every topic's name, and in every Redis key")
+    ] = ""
+    group: Annotated[str, msgspec.Meta(min_length=1, description="the workers' consumer group")] = "fraud-scorer"
+    partitions: Annotated[
+        int,
+        msgspec.Meta(ge=1, le=10_000, description="of each input topic; pinned, for profiles are kept by partition"),
+    ] = DEFAULT_PARTITIONS
+    currency: Annotated[
+        str, msgspec.Meta(pattern="^[A-Z]{3}$", description="what profiles are kept in; part of the profile format")
+    ] = "EUR"
+    rates: Annotated[
+        dict[str, float],
+        msgspec.Meta(
+            description="units of a currency for one euro, over the built-in table; part of the profile format"
+        ),
+    ] = {}
+    future_tolerance: Annotated[
+        float,
+        msgspec.Meta(
+            ge=0,
+            description="seconds that occurred_at may lie after the record's timestamp; part of the profile format",
+        ),
+    ] = 600.0
+    kafka: Annotated[dict[str, str], msgspec.Meta(description="librdkafka's own settings, passed through (FRAUD_KAFKA__SECURITY_PROTOCOL is security.protocol)")] = {}  # fmt: skip
+
+    def __post_init__(self) -> None:
+        for name in self.kafka:
+            if name in FORBIDDEN:
+                raise ValueError(f"the librdkafka setting {name} can't be changed: {FORBIDDEN[name]}")
+        self.rules()
+
+    def rules(self) -> Rules:
+        """What accepting and folding depend on.  Raises ValueError where a rate is none."""
+        table = dict(UNITS_PER_EURO) | {code.upper(): repr(rate) for code, rate in self.rates.items()}
+        if self.currency not in table:
+            raise ValueError(f"currency {self.currency} has no rate: set FRAUD_RATES__{self.currency}")
+        return Rules(self.partitions, round(self.future_tolerance * 1e6), Rates.of(self.currency, table))
+
+    def topic(self, topic: Topic) -> str:
+        """Its name in this installation."""
+        return self.topic_prefix + topic.name
+
+    def client(self, **own: str | int | float | bool) -> dict[str, str | int | float | bool]:
+        """librdkafka's settings for a client: the address, what is passed through, and what this client needs."""
+        return {"bootstrap.servers": self.kafka_url, "reconnect.backoff.max.ms": 500, **self.kafka, **_dotted(own)}
+
+
+def _dotted(own: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.replace("_", "."): value for name, value in own.items()}
+
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def load(kind: type[AnySettings], environment: Mapping[str, str], *, file: Path | None = None) -> AnySettings:
+    """Settings of this kind from a TOML file and, over it, the environment.
+
+    Raises WrongSettings, naming the setting and what would be right.
+    """
+    given, _ = _given(kind, environment, file)
+    try:
+        return msgspec.convert(given, kind, strict=False)
+    except (msgspec.ValidationError, ValueError, KeyError) as error:
+        raise WrongSettings(_in_words(str(error))) from error
+
+
+class Line(NamedTuple):
+    """One setting, for people."""
+
+    name: str
+    value: str
+    default: str
+    source: str
+    meaning: str
+
+
+def explain(kind: type[AnySettings], environment: Mapping[str, str], *, file: Path | None = None) -> list[Line]:
+    """All settings of this kind, with meaning, default and where each value comes from.  Raises WrongSettings."""
+    settings = load(kind, environment, file=file)
+    _, sources = _given(kind, environment, file)
+    hints = get_type_hints(kind, include_extras=True)
+    lines = []
+    for field in msgspec.structs.fields(kind):
+        meaning = next((m.description for m in get_args(hints[field.name]) if isinstance(m, msgspec.Meta)), "")
+        default = "" if field.default is msgspec.NODEFAULT else field.default
+        if field.default_factory is not msgspec.NODEFAULT:
+            default = field.default_factory()
+        lines.append(
+            Line(
+                name=PREFIX + field.name.upper(),
+                value=_shown(getattr(settings, field.name)),
+                default=_shown(default),
+                source=sources.get(field.name, "default"),
+                meaning=meaning or "",
+            )
+        )
+    return lines
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k}={'***' if 'password' in k else v}" for k, v in value.items()) or "none"
+    return "none" if value is None else str(value)
+
+
+def _given(
+    kind: type[Settings], environment: Mapping[str, str], file: Path | None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    fields = {field.name for field in msgspec.structs.fields(kind)}
+    given: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    if file is None and FILE in environment:
+        file = Path(environment[FILE])
+    if file is not None:
+        for name, value in _read(file).items():
+            if name not in fields:
+                raise WrongSettings(f"{file}: there is no setting {name!r}; there are {', '.join(sorted(fields))}")
+            given[name], sources[name] = value, str(file)
+    for name, inner, value in _of_environment(environment, fields):
+        if inner is None:
+            given[name] = value
+        else:
+            given[name] = {**given.get(name, {}), inner: value}
+        sources[name] = "environment"
+    return given, sources
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(file.read_text())
+    except OSError as error:
+        raise WrongSettings(f"{FILE} names {file}, which can't be read: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise WrongSettings(f"{file} is no TOML: {error}") from error
+    if isinstance(content.get("kafka"), dict):
+        content["kafka"] = {key: str(value) for key, value in content["kafka"].items()}
+    return content
+
+
+def _of_environment(environment: Mapping[str, str], fields: set[str]) -> Iterator[tuple[str, str | None, str]]:
+    for variable, value in sorted(environment.items()):
+        if not variable.startswith(PREFIX) or variable == FILE:
+            continue
+        name, _, inner = variable.removeprefix(PREFIX).partition("__")
+        if name.lower() in fields:
+            key = inner.lower().replace("_", ".") if name == "KAFKA" else inner
+            yield name.lower(), key if inner else None, value
+
+
+def _in_words(error: str) -> str:
+    if " - at `$." in error:
+        what, _, where = error.partition(" - at `$.")
+        return f"{PREFIX}{where.rstrip('`').split('.')[0].split('[')[0].upper()}: {what}"
+    if "missing required field" in error:
+        return f"{PREFIX}{error.split('`')[1].upper()} is missing"
+    return error.strip("'\"")

@@ -1,0 +1,1 @@
+"""What is decided, live: transactions in, exactly one verdict each out."""

@@ -1,0 +1,299 @@
+"""The story of a batch: read, recall, describe, decide, tell, remember."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import msgspec
+import numpy as np
+from confluent_kafka import Message
+
+from features.accepting import Record, Rules
+from features.describing import Batch, Described, Describer, Needed, Rejected, needed, read
+from features.position import Offsets
+from schemas.dead_letter import DeadLetter
+from schemas.errors import Fault, PositionMoved, StoreUnavailable
+from schemas.label import Label, LabelSource
+from schemas.partitioning import partition_of
+from schemas.topics import ACTIVITY, ALERTS, DEAD_LETTERS, INPUTS, VERDICTS
+from schemas.transaction import Transaction
+from schemas.wire import encode, microseconds
+from streaming.intake import Polled
+from streaming.leaving import BROKEN, leave
+from streaming.memory import Memory, Recalled
+from streaming.metrics import Metrics
+from streaming.outbox import Aborted, Outbox, Said, Told
+from streaming.partition import Marks
+from streaming.scoring import Decisions, Scorer
+from streaming.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+_NAMES = tuple(topic.name for topic in INPUTS)
+_HEAD = 1024
+"""Bytes of a message too large for `dead-letters` that are kept of it."""
+Item = tuple[int, Record, bool]
+"""Index of the input topic, the record, whether it is to be told."""
+
+
+class Desk:
+    """Where a batch is settled, from what was polled to what is remembered."""
+
+    def __init__(self, settings: WorkerSettings, memory: Memory, outbox: Outbox, metrics: Metrics) -> None:
+        self.settings = settings
+        self.memory = memory
+        self.outbox = outbox
+        self.metrics = metrics
+        self.rules: Rules = settings.rules()
+        self.describer = Describer(self.rules)
+        self.scorer: Scorer | None = None
+        self.busy = False
+        self._stages: dict[str, float] = {}
+
+    def serve(self, scorer: Scorer) -> None:
+        """Judge by this from the next batch on."""
+        warm_up(self.rules, scorer)
+        self.scorer = scorer
+
+    async def settle(self, polled: Polled) -> None:
+        """Take a batch to its end; whatever happens, the intake hears of it."""
+        if not polled.claim():
+            return
+        self.busy = True
+        doubt: str | None = "the batch was given up"
+        try:
+            await self._settle(polled)
+            doubt = None
+        except (PositionMoved, Aborted) as error:
+            doubt = str(error)
+        except StoreUnavailable as error:
+            self.metrics.redis_errors.inc()
+            doubt = str(error)
+        except Exception as error:  # what can't be pinned on a message: nothing may go on from here
+            log.exception("a batch failed")
+            leave(BROKEN, f"a batch failed as a whole, and none of its messages alone: {error!r}")
+        finally:
+            self.busy = False
+            polled.settle(doubt)
+
+    async def _settle(self, polled: Polled) -> None:
+        self._stages = {}
+        with self._stage("read"):
+            items, after = self._sort(polled)
+            batch = self._read(items)
+            need = needed(batch, self.rules.partitions)
+        with self._stage("recall"):
+            recalled = await self.memory.recall(need, polled.parts)
+        try:
+            described, decisions = self._decide(batch, need, recalled, after)
+        except Exception as error:  # a bug of ours: the message that shows it is found, and the others go on
+            log.exception("a batch can't be decided on: looking for the message that shows it")
+            culprits = self._culprits(items, need, recalled, after, error)
+            batch = self._read([item for item in items if item not in culprits], culprits)
+            described, decisions = self._decide(batch, need, recalled, after)
+        marks = self._marks(polled, described.rejected)
+        with self._stage("judge"):
+            said = self._said(described, decisions)
+            told = self._told(items, after, marks, polled)
+        if told:
+            with self._stage("tell"):
+                await self.outbox.tell(said, told, polled.group)
+            for number, mark in marks.items():
+                polled.parts[number].marks = mark
+        with self._stage("remember"):
+            await self.memory.remember(described, need, polled.parts, after)
+        self._note(items, batch, described, decisions)
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self._stages[name] = self._stages.get(name, 0.0) + time.perf_counter() - began
+
+    def _sort(self, polled: Polled) -> tuple[list[Item], dict[int, Offsets]]:
+        """The records that are new to the profiles, and how far along the log they bring each number."""
+        items: list[Item] = []
+        after: dict[int, list[int]] = {}
+        for topic, message in polled.messages:
+            record = _record(message)
+            part = polled.parts.get(record.partition)
+            if part is None:
+                continue
+            upto = after.get(record.partition)
+            if upto is None:
+                upto = after[record.partition] = list(part.position.next)
+            if record.offset < upto[topic]:
+                continue  # folded before
+            upto[topic] = record.offset + 1
+            if (topic, record.offset) not in part.skipped:
+                items.append((topic, record, record.offset >= part.until[topic]))
+        return items, {number: Offsets(*upto) for number, upto in after.items()}
+
+    def _read(self, items: list[Item], culprits: list[Item] | None = None) -> Batch:
+        by_topic: tuple[list[tuple[Record, bool]], ...] = ([], [], [])
+        for topic, record, told in items:
+            by_topic[topic].append((record, told))
+        batch = read(self.rules, *by_topic)
+        for topic, record, told in culprits or ():
+            if told:
+                batch.rejected.append(
+                    Rejected(_NAMES[topic], record, Fault.BUG, "the scorer failed on it; its log has the trace")
+                )
+        return batch
+
+    def _decide(
+        self, batch: Batch, need: Needed, recalled: Recalled, after: dict[int, Offsets]
+    ) -> tuple[Described, Decisions]:
+        assert self.scorer is not None
+        with self._stage("describe"):
+            described = self.describer.describe(batch, need, recalled.accounts, recalled.counterparties)
+        with self._stage("score"):
+            next_labels = {number: offsets.labels for number, offsets in after.items()}
+            return described, self.scorer.decide(described, next_labels, datetime.now(UTC))
+
+    def _culprits(
+        self, items: list[Item], need: Needed, recalled: Recalled, after: dict[int, Offsets], error: Exception
+    ) -> list[Item]:
+        """Halve until each message that fails alone is found; they are left out of every fold.  Raises where none does."""
+
+        def fails(some: list[Item]) -> bool:
+            try:
+                self._decide(self._read(some), need, recalled, after)
+            except Exception:
+                return True
+            return False
+
+        def search(some: list[Item]) -> list[Item]:
+            if not some or not fails(some):
+                return []
+            if len(some) == 1:
+                return some
+            middle = len(some) // 2
+            return search(some[:middle]) + search(some[middle:])
+
+        found = search(items)
+        if not found:
+            raise error
+        for topic, record, _ in found:
+            log.error("%s [%d] at offset %d shows a bug: dead-lettered", _NAMES[topic], record.partition, record.offset)
+        return found
+
+    def _marks(self, polled: Polled, rejected: list[Rejected]) -> dict[int, Marks]:
+        marks = {number: part.marks for number, part in polled.parts.items()}
+        for _, record, fault, _ in rejected:
+            if fault is Fault.BUG:
+                mark = marks[record.partition]
+                marks[record.partition] = msgspec.structs.replace(mark, bugs=mark.bugs + 1)
+        return marks
+
+    def _said(self, described: Described, decisions: Decisions) -> list[Said]:
+        topic = self.settings.topic
+        verdicts, alerts, activity = topic(VERDICTS), topic(ALERTS), topic(ACTIVITY)
+        said = [
+            Said(verdicts, verdict.account_id.encode(), encode(verdict), verdict.source.partition)
+            for verdict in decisions.verdicts
+        ]
+        said += [
+            Said(alerts, alert.verdict.account_id.encode(), encode(alert), alert.verdict.source.partition)
+            for alert in decisions.alerts
+        ]
+        said += [Said(activity, one.counterparty_id.encode(), encode(one)) for one in described.activity]
+        return said + [self._dead_letter(rejected) for rejected in described.rejected]
+
+    def _dead_letter(self, rejected: Rejected) -> Said:
+        name, record, fault, detail = rejected
+        value, key = record.value, record.key
+        if len(value or b"") + len(key or b"") > self.settings.dead_letter_bytes:
+            detail = f"{detail} (of {len(value or b'')} bytes the first {_HEAD} are kept, SHA-256 {hashlib.sha256(value or b'').hexdigest()})"
+            value, key = (value or b"")[:_HEAD], (key or b"")[:_HEAD]
+        input_topic = next(self.settings.topic(topic) for topic in INPUTS if topic.name == name)
+        letter = DeadLetter(
+            fault=fault, detail=detail, topic=input_topic, partition=record.partition, offset=record.offset, attempt=1,
+            at=datetime.now(UTC),
+        )  # fmt: skip
+        return Said(self.settings.topic(DEAD_LETTERS), key, value, record.partition, letter.headers())
+
+    def _told(
+        self, items: list[Item], after: dict[int, Offsets], marks: dict[int, Marks], polled: Polled
+    ) -> list[Told]:
+        """The offsets to commit: of topics and numbers with something that was not told before."""
+        moved = {(topic, record.partition) for topic, record, told in items if told}
+        moved |= {(0, number) for number in after if marks[number] != polled.parts[number].marks}
+        return [
+            Told(
+                self.settings.topic(INPUTS[topic]),
+                number,
+                after[number][topic],
+                marks[number].text() if topic == 0 else "",
+            )
+            for topic, number in sorted(moved)
+        ]
+
+    def _note(self, items: list[Item], batch: Batch, described: Described, decisions: Decisions) -> None:
+        """Metrics and the log: only now, for only now is it true."""
+        m = self.metrics
+        now = time.time()
+        for verdict in decisions.verdicts:
+            m.transactions.labels(verdict.outcome.value).inc()
+        if described.transactions:
+            seen = np.array([taken.record.timestamp for taken in described.transactions], np.float64) / 1e3
+            occurred = (
+                np.array([microseconds(taken.message.occurred_at) for taken in described.transactions], np.float64)
+                / 1e6
+            )
+            m.seen_to_told.observe(now - seen)
+            m.occurred_to_told.observe(now - occurred)
+            m.late.inc(int(described.late.sum()))
+        m.duplicates.inc(described.duplicates)
+        m.labels.inc(len(batch.labels))
+        m.folded.inc(sum(not told for _, _, told in items))
+        for rejected in described.rejected:
+            m.dead_letters.labels(rejected.fault.value).inc()
+        m.batch_sizes.observe(np.array([len(items)], np.float64))
+        for stage, seconds in self._stages.items():
+            m.stages.observe(np.array([seconds]), stage)
+        log.debug(
+            "batch told: %d messages, %d verdicts, %d alerts, %d dead letters, %.1f ms",
+            len(items), len(decisions.verdicts), len(decisions.alerts), len(described.rejected),
+            1e3 * sum(self._stages.values()),
+        )  # fmt: skip
+
+
+def _record(message: Message) -> Record:
+    return Record(
+        message.partition() or 0,
+        message.offset() or 0,
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+    )
+
+
+def warm_up(rules: Rules, scorer: Scorer) -> None:
+    """Take one transaction through everything that is compiled or loaded at its first use."""
+    at = datetime(2020, 1, 1, tzinfo=UTC)
+    transaction = Transaction(
+        transaction_id="warm-up", account_id="warm-up", counterparty_id="warm-up", amount=1, currency=rules.rates.currency, occurred_at=at
+    )  # fmt: skip
+    label = Label(
+        label_id="warm-up", transaction_id="warm-up", account_id="warm-up", counterparty_id="warm-up", occurred_at=at, amount=1,
+        is_fraud=True, known_at=at, source=LabelSource.SIMULATION,
+    )  # fmt: skip
+    home = partition_of(b"warm-up", rules.partitions)
+    key = b"warm-up"
+    describer = Describer(rules)
+    blobs: list[bytes | None] = [None]
+    for offset in range(2):
+        batch = read(
+            rules,
+            [(Record(home, offset, 1_600_000_000_000, key, encode(transaction)), True)],
+            [(Record(home, offset, 1_600_000_000_000, key, encode(label)), True)],
+        )
+        described = describer.describe(batch, needed(batch, rules.partitions), blobs, [None])
+        scorer.decide(described, {home: 0}, at)
+        blobs = list(described.accounts.values())

@@ -1,0 +1,360 @@
+"""Every call to the consumer, on one thread: joining, polling, forming batches, and where to begin after a takeover.
+
+In lock-step: either this thread polls, or a batch is out.  A rebalance callback can so never meet a batch in flight, and
+nothing here needs a lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+from schemas.topics import INPUTS
+from streaming.leaving import BROKEN, FENCED, WRONG_USE, leave
+from streaming.merging import Merger
+from streaming.metrics import Metrics
+from streaming.partition import Part
+from streaming.settings import WorkerSettings
+from streaming.takeover import Takeover
+
+log = logging.getLogger(__name__)
+
+PARKED_AGAIN = 5.0
+"""Seconds after which a parked number is asked for once more: somebody may have mended it."""
+LOST = 10.0
+"""Seconds after which a batch that nobody took is taken to be lost on its way to the agent."""
+_NO_MEMBER = b"\xff\xff\xff\xff"
+
+
+@dataclass
+class Polled:
+    """A batch on its way: what was polled, and what is known of its numbers."""
+
+    messages: list[tuple[int, Message]]
+    """(index of the input topic, message): each topic's in the order of its offsets."""
+    parts: dict[int, Part]
+    group: bytes
+    """The group's metadata of this generation: fences a worker that was replaced."""
+    done: threading.Event = field(default_factory=threading.Event)
+    doubt: str | None = None
+    """Why everything must be taken over again; None: the batch is told and remembered."""
+    _claim: threading.Lock = field(default_factory=threading.Lock)
+
+    def claim(self) -> bool:
+        """Whoever is first, the agent that takes it up or the intake that gives it up, gets True."""
+        return self._claim.acquire(blocking=False)
+
+    def settle(self, doubt: str | None = None) -> None:
+        """The batch is over."""
+        self.doubt = doubt
+        self.done.set()
+
+
+class Intake(threading.Thread):
+    """Polls, and hands batches on by `deliver`."""
+
+    def __init__(
+        self, settings: WorkerSettings, takeover: Takeover, metrics: Metrics, deliver: Callable[[Polled], None]
+    ) -> None:
+        super().__init__(daemon=True, name="intake")
+        self.settings = settings
+        self.takeover = takeover
+        self.metrics = metrics
+        self.deliver = deliver
+        self.parts: dict[int, Part] = {}
+        self.pending: set[int] = set()
+        self.parked: dict[int, str] = {}
+        self.assigned: frozenset[int] = frozenset()
+        self.merger: Merger[Message] = Merger(settings.merge_wait)
+        self._halt = threading.Event()
+        self._generation = 0
+        self._group = b""
+        self._asked: set[int] = set()
+        self._said: dict[int, str] = {}
+        self._paused: set[int] = set()
+        self._park_checked = 0.0
+        self._watched = 0.0
+        self._kafka_away = False
+        self._topics = {settings.topic(topic): i for i, topic in enumerate(INPUTS)}
+
+    def halt(self) -> None:
+        """Finish the batch in hand, then leave the group's partitions."""
+        self._halt.set()
+
+    def waits_for(self) -> str | None:
+        """Why no batches come, in words; None: nothing keeps them."""
+        if not self.takeover.ready.is_set():
+            return self.takeover.waits_for
+        if waiting := self.pending - self.parked.keys():
+            return f"the takeover of partitions {_numbers(waiting)}"
+        if rebuilding := self.merger.rebuilding():
+            return f"the rebuild of partitions {_numbers(rebuilding)} from the log"
+        if self.parked and not self.parts:
+            return "; ".join(self.parked.values())
+        return None
+
+    def run(self) -> None:
+        """The thread."""
+        try:
+            while not self.takeover.ready.wait(0.1):
+                if self._halt.is_set():
+                    return
+            if self.takeover.refused is not None:
+                leave(WRONG_USE, str(self.takeover.refused))
+            self._join()
+            while not self._halt.is_set():
+                self._turn()
+            self._consumer.close()
+        except BaseException as error:  # a thread that dies in silence would leave a worker that does nothing
+            log.exception("the intake failed")
+            leave(BROKEN, f"the intake failed: {error!r}")
+
+    def _join(self) -> None:
+        s = self.settings
+        self._consumer = Consumer(
+            s.client(
+                group_id=s.group,
+                group_instance_id=f"{s.group}-{s.slot}",
+                enable_auto_commit=False,
+                auto_offset_reset="error",
+                isolation_level="read_committed",
+                partition_assignment_strategy="range",
+                session_timeout_ms=round(s.session_timeout * 1000),
+                heartbeat_interval_ms=round(s.heartbeat * 1000),
+                enable_partition_eof=True,
+                fetch_wait_max_ms=10,
+                fetch_queue_backoff_ms=5,
+                retry_backoff_ms=5,
+                retry_backoff_max_ms=50,
+            )
+            | {"error_cb": self._note_error}
+        )
+        self._consumer.subscribe(
+            list(self._topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+        )
+
+    # Rebalances.  The callbacks only note: nothing new can arrive between assign([]) and the assign that follows a takeover.
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        consumer.assign([])
+        numbers = {tp.partition for tp in partitions}
+        if any(sum(tp.partition == number for tp in partitions) != len(INPUTS) for number in numbers):
+            leave(
+                WRONG_USE,
+                f"the assignment {partitions} is not the same numbers of every topic: the assignor must be range",
+            )
+        self._forget()
+        self.assigned = frozenset(numbers)
+        self.pending = set(numbers)
+        log.info("assigned partitions %s", _numbers(numbers))
+
+    def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        log.info("partitions %s are no longer ours", _numbers({tp.partition for tp in partitions}))
+        self._forget()
+        self.assigned = frozenset()
+        self.pending = set()
+
+    def _forget(self) -> None:
+        self._generation += 1  # what was polled or asked before is stale
+        self.parts = {}
+        self.parked = {}
+        self._asked.clear()
+        self._paused.clear()
+        self._group = b""
+        self.merger.clear()
+
+    def _again(self, why: str) -> None:
+        """After any doubt: drop all that is held and take every number over again.  One way, and idempotent."""
+        self.metrics.takeovers.labels("doubt").inc()
+        log.warning("taking partitions %s over again: %s", _numbers(self.parts), why)
+        self._consumer.assign([])
+        numbers = self.assigned
+        self._forget()
+        self.pending = set(numbers)
+
+    def _take_over(self) -> bool:
+        """Ask, and take up what was answered; True: everything was placed anew."""
+        for number in self.pending - self._asked:
+            self._asked.add(number)
+            self.takeover.ask(self._generation, number)
+        placed = False
+        while not self.takeover.answers.empty():
+            answer = self.takeover.answers.get()
+            if answer.generation != self._generation:
+                continue
+            number = answer.number
+            self._asked.discard(number)
+            if answer.again is not None:
+                self._say(number, f"takeover of partition {number} waits: {answer.again}")
+            elif answer.parked is not None:
+                self._say(number, f"parked: {answer.parked}")
+                self.parked[number] = str(answer.parked)
+                self.pending.discard(number)
+            elif answer.part is not None and self._is_member():
+                self._said.pop(number, None)
+                self.parked.pop(number, None)
+                self.parts[number] = answer.part
+                self.pending.discard(number)
+                self.merger.place(number, answer.part.position.next, answer.part.until)
+                self.metrics.takeovers.labels("assigned").inc()
+                behind = sum(answer.part.until) - sum(answer.part.position.next)
+                log.info(
+                    "took partition %d over at %s, %d messages to fold", number, answer.part.position, max(behind, 0)
+                )
+                placed = True
+        if placed:
+            self._place()
+        self.metrics.parked.set(len(self.parked))
+        return placed
+
+    def _is_member(self) -> bool:
+        metadata = self._consumer.consumer_group_metadata()
+        # The broker would take the offsets of generation -1 without fencing anybody.
+        if metadata is None or metadata[7:11] == _NO_MEMBER:
+            return False
+        self._group = metadata
+        return True
+
+    def _place(self) -> None:
+        self._consumer.assign(
+            [
+                TopicPartition(topic, number, part.position.next[i])
+                for number, part in self.parts.items()
+                for topic, i in self._topics.items()
+            ]
+        )
+        # Assigning anew begins every number where its profiles end: what was held of it will come again.
+        self.merger.clear()
+        self._paused.clear()
+        for number, part in self.parts.items():
+            self.merger.place(number, part.position.next, part.until)
+
+    def _look_at_parked(self) -> None:
+        if self.parked and time.monotonic() - self._park_checked > PARKED_AGAIN:
+            self._park_checked = time.monotonic()
+            self.pending |= set(self.parked)
+
+    # Polling.
+
+    def _turn(self) -> None:
+        generation = self._generation
+        messages = self._poll()
+        if generation != self._generation:
+            messages = []  # of an assignment that is gone: they will come again from the new positions
+        self._look_at_parked()
+        if self.pending and self._take_over():
+            messages = []  # every number begins again where its profiles end, these messages among them
+        if self._sort(messages):
+            return
+        batch = self._form()
+        if batch:
+            self._hand_on(Polled(batch, self.parts, self._group))
+        self._watch()
+
+    def _poll(self) -> list[Message]:
+        short = self.pending or any(self.merger.held(number) for number in self.parts)
+        first = self._consumer.poll(0.005 if short else 0.1)
+        if first is None:
+            return []
+        # consume(n, t) would wait the whole t unless n arrive.
+        return [first, *self._consumer.consume(self.settings.batch - 1, 0)]
+
+    def _sort(self, messages: list[Message]) -> bool:
+        """Put each where it belongs; True: an error sent us back to the takeover."""
+        self._ready: list[tuple[int, Message]] = []
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                if error.code() == KafkaError._PARTITION_EOF:
+                    self.merger.ended(
+                        self._topics[message.topic() or ""], message.partition() or 0, message.offset() or 0
+                    )
+                elif self._failed(error):
+                    return True
+                continue
+            topic = self._topics[message.topic() or ""]
+            if topic == 0:
+                self.merger.hold(message)
+            elif message.partition() in self.parts:
+                self.merger.saw(topic, message)
+                self._ready.append((topic, message))
+        return False
+
+    def _failed(self, error: KafkaError) -> bool:
+        self.metrics.kafka_errors.labels(error.name()).inc()
+        if error.code() == KafkaError.FENCED_INSTANCE_ID:
+            s = self.settings
+            leave(
+                FENCED,
+                f"another worker of group {s.group} has slot {s.slot}: no two may have the same; set FRAUD_SLOT to another number",
+            )
+        if error.fatal():
+            leave(FENCED, f"Kafka shut this worker out: {error.name()}, {error.str()}")
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            self._again(f"a position lies outside the log ({error.str()})")
+            return True
+        if error.code() not in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+            log.warning("Kafka: %s, %s", error.name(), error.str())
+        return False
+
+    def _note_error(self, error: KafkaError) -> None:
+        self.metrics.kafka_errors.labels(error.name()).inc()
+        if error.code() == KafkaError._ALL_BROKERS_DOWN and not self._kafka_away:
+            self._kafka_away = True
+            log.warning("waiting: Kafka at %s is away", self.settings.kafka_url)
+
+    def _form(self) -> list[tuple[int, Message]]:
+        room = self.settings.batch
+        now, wall = time.monotonic(), time.time_ns() // 1_000_000
+        batch = [*self._ready, *((0, message) for message in self.merger.take(room, now=now, wall=wall))]
+        self._ready = []
+        for number in self.parts:
+            held = self.merger.held(number)
+            here = TopicPartition(self.settings.topic(INPUTS[0]), number)
+            if held > room and number not in self._paused:
+                self._consumer.pause([here])
+                self._paused.add(number)
+            elif held == 0 and number in self._paused:
+                self._consumer.resume([here])
+                self._paused.discard(number)
+        return batch
+
+    def _hand_on(self, polled: Polled) -> None:
+        self._kafka_away = False
+        self.deliver(polled)
+        began = time.monotonic()
+        while not polled.done.wait(0.1):
+            unclaimed = self._halt.is_set() or time.monotonic() - began > LOST
+            if unclaimed and polled.claim():
+                if not self._halt.is_set():
+                    self._again("a batch never reached the agent")
+                return
+        if polled.doubt is not None and not self._halt.is_set():
+            self._again(polled.doubt)
+
+    def _watch(self) -> None:
+        """Lag, about once a second: how far the profiles are behind the log's end."""
+        now = time.monotonic()
+        if now - self._watched < 1.0:
+            return
+        self._watched = now
+        for number, part in self.parts.items():
+            for topic, i in self._topics.items():
+                _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, number), cached=True)
+                if high >= 0:
+                    self.metrics.lag.labels(INPUTS[i].name, str(number)).set(max(high - part.position.next[i], 0))
+
+    def _say(self, number: int, what: str) -> None:
+        """Once, until it changes."""
+        if self._said.get(number) != what:
+            self._said[number] = what
+            log.warning("%s", what)
+
+
+def _numbers(numbers: Iterable[int]) -> str:
+    return ", ".join(str(number) for number in sorted(numbers)) or "none"

@@ -1,0 +1,192 @@
+"""The producer's thread: what a batch has to say leaves in one Kafka transaction, offsets included, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from confluent_kafka import KafkaException, Producer, TopicPartition
+
+from schemas.errors import FraudScorerError
+from streaming.leaving import BROKEN, FENCED, STUCK, leave
+from streaming.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+
+class Aborted(FraudScorerError):
+    """Nothing of the batch was told; every number must be taken over again."""
+
+
+class Said(NamedTuple):
+    """One message to publish.  It goes to the partition number of the message that it answers, or by its key."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    partition: int = -1
+    headers: Sequence[tuple[str, str | bytes | None]] = ()
+
+
+class Told(NamedTuple):
+    """An offset to commit: the next message of a partition that nothing was said of yet."""
+
+    topic: str
+    partition: int
+    offset: int
+    metadata: str = ""
+
+
+@dataclass(frozen=True)
+class _Order:
+    said: Sequence[Said]
+    told: Sequence[Told]
+    group: bytes
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[None]
+
+
+class Outbox(threading.Thread):
+    """Owns the transactional producer."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        super().__init__(daemon=True, name="outbox")
+        self.settings = settings
+        self.ready = threading.Event()
+        self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
+        self._call: tuple[str, float] | None = None
+
+    async def tell(self, said: Sequence[Said], told: Sequence[Told], group: bytes) -> None:
+        """Publish all of it and commit the offsets, in one transaction.
+
+        Raises Aborted where none of it happened.  Where it can't be known, the process ends.
+        """
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        self._orders.put(_Order(said, told, group, loop, done))
+        await done
+
+    def close(self) -> None:
+        """End the thread once all is told."""
+        self._orders.put(None)
+
+    def run(self) -> None:
+        """The thread."""
+        try:
+            self._open()
+            while (order := self._orders.get()) is not None:
+                try:
+                    self._transact(order)
+                except Aborted as aborted:
+                    _answer(order, aborted)
+                else:
+                    _answer(order, None)
+        except BaseException as error:  # a thread that dies in silence would leave the worker waiting
+            log.exception("the outbox failed")
+            leave(BROKEN, f"the outbox failed: {error!r}")
+
+    def _open(self) -> None:
+        s = self.settings
+        self._producer = Producer(
+            s.client(
+                transactional_id=f"{s.group}-{s.slot}",
+                transaction_timeout_ms=round(s.transaction_timeout * 1000),
+                acks="all",
+                linger_ms=0,
+                partitioner="murmur2_random",
+                message_max_bytes=s.dead_letter_bytes + 65536,
+                # With librdkafka's default of 100 ms every transaction takes 105: the broker asks for patience until the
+                # last one's markers are written, and the client waits its whole back-off.
+                retry_backoff_ms=1,
+                retry_backoff_max_ms=1,
+            )
+        )
+        threading.Thread(target=self._watch, daemon=True, name="watchdog").start()
+        self._persist("init_transactions", self._producer.init_transactions, 5.0)
+        self.ready.set()
+
+    def _transact(self, order: _Order) -> None:
+        produce = self._producer.produce
+        self._producer.begin_transaction()
+        try:
+            for topic, key, value, partition, headers in order.said:
+                while True:
+                    try:
+                        produce(topic, value=value, key=key, partition=partition, headers=list(headers))
+                        break
+                    except BufferError:
+                        self._producer.poll(0.01)
+        except KafkaException as error:
+            self._abort()
+            raise Aborted(f"a message could not be produced: {error.args[0].str()}") from error
+        offsets = [TopicPartition(topic, n, offset, metadata) for topic, n, offset, metadata in order.told]
+        self._persist("send_offsets", self._producer.send_offsets_to_transaction, offsets, order.group, 10.0)
+        self._persist("commit", self._producer.commit_transaction, 10.0)
+
+    def _abort(self) -> None:
+        self._persist("abort", self._producer.abort_transaction, 10.0)
+
+    def _persist(self, name: str, call: Callable[..., Any], *arguments: Any) -> None:
+        """The same call until it is decided: librdkafka says of each error what is to be done."""
+        said = ""
+        while True:
+            self._call = (name, time.monotonic())
+            try:
+                call(*arguments)
+            except KafkaException as exception:
+                error = exception.args[0]
+                if error.fatal():
+                    s = self.settings
+                    leave(
+                        FENCED,
+                        f"{name}: {error.name()}, {error.str()}: if another worker of group {s.group} has slot {s.slot}, "
+                        "set FRAUD_SLOT to another number; else it was this one, away for too long",
+                    )
+                if error.txn_requires_abort():
+                    log.warning("%s: %s, %s: aborting", name, error.name(), error.str())
+                    self._abort()
+                    raise Aborted(f"{name}: {error.name()}") from exception
+                if not error.retriable() and name != "init_transactions":
+                    leave(BROKEN, f"{name}: {error.name()}, {error.str()}")
+                if said != error.name():
+                    said = error.name()
+                    log.warning("%s: %s, %s: trying again", name, said, error.str())
+                if name == "init_transactions":
+                    time.sleep(0.2)
+            else:
+                return
+            finally:
+                self._call = None
+
+    def _watch(self) -> None:
+        """send_offsets_to_transaction can hang for ever after a broker's restart, whatever its time-out (#5456, #5511)."""
+        while True:
+            time.sleep(1)
+            call = self._call
+            if (
+                call is not None
+                and call[0] != "init_transactions"
+                and time.monotonic() - call[1] > self.settings.watchdog
+            ):
+                leave(
+                    STUCK,
+                    f"{call[0]} has hung for {self.settings.watchdog:.0f} s; a new process takes the partitions over",
+                )
+
+
+def _answer(order: _Order, error: Aborted | None) -> None:
+    def set_it() -> None:
+        if order.done.done():
+            return
+        if error is None:
+            order.done.set_result(None)
+        else:
+            order.done.set_exception(error)
+
+    order.loop.call_soon_threadsafe(set_it)

@@ -1,0 +1,99 @@
+"""Decides on a batch of described transactions.  Knows nothing of Kafka, HTTP or Redis."""
+
+from __future__ import annotations
+
+from binascii import b2a_base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from xxhash import xxh3_64_hexdigest
+
+from features.catalogue import CATALOGUE, FEATURES
+from features.describing import Described
+from schemas.bundle import Thresholds
+from schemas.verdict import Alert, Flag, Folded, Outcome, Source, Verdict
+from streaming.bundle import LoadedBundle
+from streaming.reasons import Explainer, reasons
+
+_LATE = (Flag.LATE,)
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What is said of a batch's transactions, in their order."""
+
+    verdicts: list[Verdict]
+    alerts: list[Alert]
+    """Of the flagged ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scorer:
+    """A bundle and a policy: the same vector always gets the same score and the same outcome."""
+
+    bundle: LoadedBundle
+    explainer: Explainer
+    thresholds: Thresholds
+    with_vectors: bool
+    most_reasons: int = 100
+    """Alerts of one batch that are explained; beyond (an attack) their reasons are `pending`."""
+
+    def decide(self, described: Described, next_labels: Mapping[int, int], now: datetime) -> Decisions:
+        """Score and judge; `next_labels` is, by partition number, the next label that the profiles had not folded."""
+        vectors = described.vectors
+        if not len(vectors):
+            return Decisions([], [])
+        margins = self.bundle.margins(vectors)
+        raw = vectors.tobytes()
+        width = 4 * len(FEATURES)
+        bundle, policy = self.bundle.name, self.thresholds.digest()
+        probability, judge = self.bundle.manifest.calibration.probability, self.thresholds.judge
+        verdicts: list[Verdict] = []
+        flagged: list[int] = []
+        for i, (taken, margin, late, activity) in enumerate(
+            zip(
+                described.transactions,
+                margins.tolist(),
+                described.late.tolist(),
+                described.folded_activity.tolist(),
+                strict=True,
+            )
+        ):
+            transaction, record = taken.message, taken.record
+            vector = raw[i * width : (i + 1) * width]
+            score = probability(margin)
+            outcome = judge(score)
+            if outcome is not Outcome.APPROVE:
+                flagged.append(i)
+            verdicts.append(
+                Verdict(
+                    transaction_id=transaction.transaction_id,
+                    account_id=transaction.account_id,
+                    outcome=outcome,
+                    score=score,
+                    margin=margin,
+                    bundle=bundle,
+                    policy=policy,
+                    vector_digest=xxh3_64_hexdigest(vector),
+                    occurred_at=transaction.occurred_at,
+                    decided_at=now,
+                    source=Source(record.partition, record.offset),
+                    folded=Folded(next_labels[record.partition], None if activity < 0 else activity),
+                    vector=b2a_base64(vector, newline=False).decode() if self.with_vectors else None,
+                    flags=_LATE if late else (),
+                )
+            )
+        return Decisions(verdicts, self._alerts(described, verdicts, flagged))
+
+    def _alerts(self, described: Described, verdicts: list[Verdict], flagged: list[int]) -> list[Alert]:
+        explained = flagged[: self.most_reasons]
+        contributions = self.explainer.contributions(described.vectors[explained]) if explained else []
+        return [
+            Alert(
+                verdict=verdicts[i],
+                transaction=described.transactions[i].message,
+                reasons=reasons(described.vectors[i], contributions[k], CATALOGUE) if k < len(explained) else "pending",
+            )
+            for k, i in enumerate(flagged)
+        ]

@@ -1,0 +1,56 @@
+"""What a worker is told at its start."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from features.settings import Settings
+from features.store import MOST_AT_ONCE
+
+
+class WorkerSettings(Settings, frozen=True, kw_only=True):
+    """Settings of one worker.  Durations are in seconds."""
+
+    slot: Annotated[int, Meta(ge=0, description="which worker of its group this is; no two may have the same")] = 0
+    bundle: Annotated[str, Meta(min_length=1, description="folder of the model bundle, or a link to it")] = (
+        ".local/bundles/current"
+    )
+    batch: Annotated[int, Meta(ge=1, le=MOST_AT_ONCE // 2, description="most messages judged at once")] = 1000
+    review: Annotated[
+        float | None, Meta(description="score from which somebody looks at it; none: the bundle's own")
+    ] = None
+    decline: Annotated[float | None, Meta(description="score from which it is declined; none: the bundle's own")] = None
+    vectors: Annotated[bool, Meta(description="put the vector into each verdict; its digest is always there")] = True
+    web_host: Annotated[str, Meta(description="where /metrics, /healthz and /readyz listen")] = "127.0.0.1"
+    web_port: Annotated[int, Meta(ge=0, le=65535, description="their port")] = 6066
+    session_timeout: Annotated[
+        float, Meta(gt=0, description="after this long without a sign a worker's partitions go to others")
+    ] = 6.0
+    heartbeat: Annotated[float, Meta(gt=0, description="between two signs of life")] = 0.5
+    transaction_timeout: Annotated[
+        float, Meta(gt=0, description="after this long Kafka aborts a dead worker's transaction")
+    ] = 6.0
+    watchdog: Annotated[
+        float, Meta(gt=0, description="a transactional call that lasts longer ends the process (librdkafka #5456)")
+    ] = 15.0
+    redis_timeout: Annotated[float, Meta(gt=0, description="for connecting to Redis and for each of its answers")] = 2.0
+    merge_wait: Annotated[
+        float,
+        Meta(ge=0, description="while catching up, how long transactions wait for labels and activity of their time"),
+    ] = 0.25
+    dead_letter_bytes: Annotated[
+        int, Meta(ge=1024, description="larger messages are dead-lettered by digest and head")
+    ] = 2 * 1024 * 1024 - 65536
+    log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$", description="debug has a line for every batch")] = "info"  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.review is not None and self.decline is not None and self.review > self.decline:
+            raise ValueError(f"FRAUD_REVIEW ({self.review}) must not be above FRAUD_DECLINE ({self.decline})")
+        for name, threshold in (("REVIEW", self.review), ("DECLINE", self.decline)):
+            if threshold is not None and not 0 <= threshold <= 1:
+                raise ValueError(f"FRAUD_{name} is a score, from 0 to 1, not {threshold}")
+        if self.heartbeat * 3 > self.session_timeout:
+            raise ValueError("FRAUD_SESSION_TIMEOUT must be at least three times FRAUD_HEARTBEAT")

@@ -1,0 +1,274 @@
+"""Taking a partition number over: where its profiles are, what was told of it, and whether the log reaches that far back.
+
+A thread of its own asks Redis and Kafka, for a number at a time, on a consumer that never joins the group: nothing is
+decided inside the rebalance callback, and a number whose predecessor's transaction is still open keeps nobody else waiting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from features.position import Keys, Offsets, Position, new_epoch
+from features.redis_store import retries
+from schemas.dead_letter import DeadLetter
+from schemas.errors import BadMessage, Fault, FraudScorerError, PartitionParked, TryAgain, WrongSettings
+from schemas.topics import ALL, DEAD_LETTERS, INPUTS
+from streaming.leaving import BROKEN, leave
+from streaming.partition import Marks, Part
+from streaming.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+NOTHING_COMMITTED = -1001
+_NAMES = [topic.name for topic in INPUTS]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a takeover: a part, or why there is none yet."""
+
+    generation: int
+    number: int
+    part: Part | None = None
+    parked: PartitionParked | None = None
+    again: str | None = None
+
+
+class Takeover(threading.Thread):
+    """Answers, for a partition number, where to begin.  Asked and answered through queues."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        super().__init__(daemon=True, name="takeover")
+        self.settings = settings
+        self.format = settings.rules().format()
+        self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self.waits_for: str | None = "Kafka and Redis"
+        """What keeps the worker from beginning, in words; None: nothing."""
+        self.ready = threading.Event()
+        self.refused: FraudScorerError | None = None
+        """Why this worker must not run at all."""
+        self._asked: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
+        self._topics = ""
+
+    def ask(self, generation: int, number: int) -> None:
+        """An Answer will follow."""
+        self._asked.put((generation, number))
+
+    def run(self) -> None:
+        """The thread: first until Kafka and Redis are there and right, then question by question."""
+        try:
+            self._open()
+            if not self._prepare():
+                return
+            while True:
+                generation, number = self._asked.get()
+                self.answers.put(self._answer(generation, number))
+        except BaseException as error:  # a thread that dies in silence would leave the worker waiting
+            leave(BROKEN, f"the takeover thread failed: {error!r}")
+
+    def _open(self) -> None:
+        s = self.settings
+        self._redis = redis.Redis.from_url(
+            s.redis_url, socket_timeout=s.redis_timeout, socket_connect_timeout=s.redis_timeout, retry=retries()
+        )
+        self._consumer = Consumer(
+            s.client(
+                group_id=s.group,
+                enable_auto_commit=False,
+                auto_offset_reset="error",
+                isolation_level="read_committed",  # committed offsets wait for open transactions
+                retry_backoff_ms=5,
+                retry_backoff_max_ms=50,
+            )
+        )
+        self._admin = AdminClient(s.client())
+
+    def _prepare(self) -> bool:
+        """Wait for both, check what must hold.  False: refused."""
+        wait, said = 0.1, ""
+        while True:
+            try:
+                self._check_redis()
+                self._check_topics()
+                self._pin_partitions()
+            except TryAgain as error:
+                self.waits_for = str(error)
+                if said != self.waits_for:
+                    said = self.waits_for
+                    log.warning("waiting: %s", said)
+                time.sleep(wait)
+                wait = min(2 * wait, 2.0)
+            except WrongSettings as error:
+                self.refused = error
+                self.ready.set()
+                return False
+            else:
+                self.waits_for = None
+                self.ready.set()
+                return True
+
+    def _check_redis(self) -> None:
+        try:
+            policy = self._redis.config_get("maxmemory-policy").get("maxmemory-policy", "noeviction")
+        except redis.RedisError as error:
+            raise TryAgain(f"Redis at {self.settings.redis_url} does not answer ({error})") from error
+        if policy != "noeviction":
+            raise WrongSettings(
+                f"Redis has maxmemory-policy {policy}: it may drop a profile, and nobody would notice; "
+                "set it to noeviction (CONFIG SET maxmemory-policy noeviction, and in redis.conf)"
+            )
+
+    def _check_topics(self) -> None:
+        s = self.settings
+        try:
+            known = self._consumer.list_topics(timeout=2).topics
+        except KafkaException as error:
+            raise TryAgain(f"Kafka at {s.kafka_url} does not answer ({error.args[0].str()})") from error
+        if missing := [s.topic(topic) for topic in ALL if s.topic(topic) not in known]:
+            raise TryAgain(f"topics are missing: {', '.join(missing)}")
+        counts = {s.topic(topic): len(known[s.topic(topic)].partitions) for topic in ALL}
+        if any(count != s.partitions for count in counts.values()):
+            raise WrongSettings(
+                f"every topic must have FRAUD_PARTITIONS={s.partitions} partitions, but there are "
+                + ", ".join(f"{name}: {count}" for name, count in counts.items())
+                + "; other numbers mean new topics and a rebuild, since profiles are kept by partition"
+            )
+        names = [s.topic(topic) for topic in INPUTS]
+        try:
+            described = self._admin.describe_topics(TopicCollection(names), request_timeout=5)
+            ids = [str(described[name].result().topic_id) for name in names]
+        except KafkaException as error:
+            raise TryAgain(f"Kafka does not describe its topics ({error.args[0].str()})") from error
+        self._topics = hashlib.sha256("".join(ids).encode()).hexdigest()[:8]
+
+    def _pin_partitions(self) -> None:
+        key = f"{{{self.settings.topic_prefix}p}}:partitions"
+        try:
+            self._redis.set(key, self.settings.partitions, nx=True)
+            pinned = int(self._redis.get(key) or 0)
+        except redis.RedisError as error:
+            raise TryAgain(f"Redis at {self.settings.redis_url} does not answer ({error})") from error
+        if pinned != self.settings.partitions:
+            raise WrongSettings(
+                f"the profiles in Redis were folded for {pinned} partitions, FRAUD_PARTITIONS is {self.settings.partitions}; "
+                f"another number means a rebuild under another FRAUD_TOPIC_PREFIX (the pin is {key})"
+            )
+
+    def _answer(self, generation: int, number: int) -> Answer:
+        try:
+            return Answer(generation, number, part=self._take(number))
+        except PartitionParked as parked:
+            return Answer(generation, number, parked=parked)
+        except redis.RedisError as error:
+            return self._later(generation, number, f"Redis does not answer: {error}")
+        except KafkaException as error:
+            return self._later(generation, number, f"Kafka does not say what was committed: {error.args[0].str()}")
+
+    @staticmethod
+    def _later(generation: int, number: int, why: str) -> Answer:
+        time.sleep(0.05)
+        return Answer(generation, number, again=why)
+
+    def _take(self, number: int) -> Part:
+        """Raises PartitionParked where going on would be wrong, RedisError or KafkaException where it is not known."""
+        s = self.settings
+        keys = Keys(s.topic_prefix, number)
+        # The position first and the committed offsets second: the other way round, a worker that commits and writes in
+        # between would look like a Redis that is ahead of Kafka.
+        found: Any = self._redis.get(keys.position)
+        raw: bytes = found or b""
+        here = [TopicPartition(s.topic(topic), number) for topic in INPUTS]
+        committed = self._consumer.committed(here, timeout=0.25)
+        if failed := [tp.error for tp in committed if tp.error]:
+            raise KafkaException(failed[0])
+        marks = Marks.parse(committed[0].metadata)
+        bounds = [self._consumer.get_watermark_offsets(tp, timeout=2) for tp in here]
+        low = Offsets(*(bound[0] for bound in bounds))
+        told = Offsets(
+            *(max(tp.offset, start) if tp.offset >= 0 else start for tp, start in zip(committed, low, strict=True))
+        )
+        position = self._check(number, raw, [tp.offset for tp in committed], bounds)
+        skipped = self._bugs(number) if marks.bugs and position.next != told else frozenset()
+        return Part(number, position, told, marks, keys, bool(raw), skipped)
+
+    def _check(self, number: int, raw: bytes, committed: list[int], bounds: list[tuple[int, int]]) -> Position:
+        rebuild = f"`features rebuild --partition {number}` mends it"
+        for name, offset, (_, high) in zip(_NAMES, committed, bounds, strict=True):
+            if offset > high:
+                raise PartitionParked(
+                    f"partition {number}: {name} was judged up to {offset}, and ends at {high}: it was made anew or cut off; "
+                    f"reset the group's offsets for it"
+                )
+        if not raw:
+            for name, (low, _) in zip(_NAMES, bounds, strict=True):
+                if low > 0:
+                    raise PartitionParked(
+                        f"partition {number} has no position, and {name} begins at {low}: what came before is in no log, so "
+                        f"that profiles can't be folded from the beginning; bring it back from an archive, or `features "
+                        f"rebuild --partition {number} --from-here` accepts profiles that begin there"
+                    )
+            return Position(self.format, new_epoch(), self._topics, Offsets(0, 0, 0))
+        position = Position.parse(raw)
+        if position.format != self.format:
+            raise PartitionParked(
+                f"partition {number}: its profiles are of format {position.format}, this worker folds {self.format} "
+                f"(another release, or other FRAUD_CURRENCY, FRAUD_RATES, FRAUD_FUTURE_TOLERANCE); {rebuild}"
+            )
+        if position.topics != self._topics:
+            raise PartitionParked(
+                f"partition {number}: its profiles were folded from topics since made anew; {rebuild}"
+            )
+        for name, at, offset, (low, _) in zip(_NAMES, position.next, committed, bounds, strict=True):
+            if at < low:
+                raise PartitionParked(
+                    f"partition {number}: {name} begins at {low}, its profiles end at {at}; {rebuild}"
+                )
+            if at > max(offset, 0):
+                raise PartitionParked(
+                    f"partition {number}: its profiles hold {name} up to {at}, but only {max(offset, 0)} are committed (an "
+                    f"expired group, or a log that lost its end); commit the group's offsets anew, or {rebuild}"
+                )
+        return position
+
+    def _bugs(self, number: int) -> frozenset[tuple[int, int]]:
+        """Which messages of this number were dead-lettered as `bug`."""
+        s = self.settings
+        topic = s.topic(DEAD_LETTERS)
+        inputs = {s.topic(one): i for i, one in enumerate(INPUTS)}
+        found: set[tuple[int, int]] = set()
+        reader = Consumer(
+            s.client(
+                group_id=f"{s.group}-bugs",
+                enable_auto_commit=False,
+                isolation_level="read_committed",
+                enable_partition_eof=True,
+            )
+        )
+        try:
+            reader.assign([TopicPartition(topic, number, 0)])
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
+                for message in reader.consume(1000, 0.5):
+                    if error := message.error():
+                        if error.code() == KafkaError._PARTITION_EOF:
+                            return frozenset(found)
+                        continue
+                    try:
+                        letter = DeadLetter.from_headers(message.headers())
+                    except BadMessage:
+                        continue
+                    if letter.fault is Fault.BUG and letter.topic in inputs and letter.partition == number:
+                        found.add((inputs[letter.topic], letter.offset))
+        finally:
+            reader.close()
+        raise redis.TimeoutError(f"reading {topic} took too long")

@@ -1,0 +1,273 @@
+"""Reads the settings, builds the parts, starts Faust: the only place that does.
+
+Faust is what it is good at: app, agent, web, signals.  Its own Kafka client is off; a service of ours owns the consumer's
+and the producer's threads, and hands batches to the agent over a channel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import faust
+import uvloop
+from faust.app.base import BootStrategy
+from prometheus_client import exposition
+
+from features.catalogue import DIGEST, FEATURES
+from features.redis_store import RedisProfiles
+from schemas.bundle import Thresholds
+from schemas.errors import UnusableModel, WrongSettings
+from streaming.agents import Desk
+from streaming.bundle import LoadedBundle
+from streaming.intake import Intake, Polled
+from streaming.leaving import SLOW_STOP, WRONG_USE, leave, leave_after
+from streaming.memory import Memory
+from streaming.metrics import Metrics
+from streaming.outbox import Outbox
+from streaming.reasons import Explainer
+from streaming.scoring import Scorer
+from streaming.settings import WorkerSettings
+from streaming.slot import Slot
+from streaming.takeover import Takeover
+
+log = logging.getLogger(__name__)
+
+STOP_WITHIN = 9.0
+"""Seconds for a stop; nothing else bounds a transactional call without a broker."""
+FINISH_WITHIN = 7.0
+STUCK_AFTER = 30.0
+"""Seconds without progress, while messages wait, after which the worker calls itself unhealthy."""
+
+
+class _Boot(BootStrategy):
+    enable_kafka = False
+
+
+class _App(faust.App):
+    BootStrategy = _Boot
+    worker: Worker
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        self.flow_control.resume()
+
+    async def on_stop(self) -> None:
+        leave_after(STOP_WITHIN, SLOW_STOP, f"the stop took longer than {STOP_WITHIN:.0f} s")
+        await self.worker.finish()
+        await super().on_stop()
+
+
+class Worker:
+    """One worker's parts, and what it says of its health."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.takeover = Takeover(settings)
+        self.outbox = Outbox(settings)
+        self.intake = Intake(settings, self.takeover, self.metrics, self._deliver)
+        self.store = RedisProfiles(settings.redis_url, timeout=settings.redis_timeout)
+        memory = Memory(self.store, settings.topic_prefix, settings.partitions)
+        self.desk = Desk(settings, memory, self.outbox, self.metrics)
+        self.slot = Slot(settings)
+        self.no_bundle: str | None = "not looked for yet"
+        self._progress = (0.0, time.monotonic())
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = False
+        self.app = self._faust()
+
+    def _faust(self) -> _App:
+        s = self.settings
+        app = _App(
+            s.group,
+            broker=f"kafka://{s.kafka_url}",
+            datadir=tempfile.gettempdir(),
+            web_host=s.web_host,
+            web_bind=s.web_host,
+            web_port=s.web_port,
+            topic_disable_leader=True,
+            topic_allow_declare=False,
+            stream_wait_empty=False,
+            loghandlers=list(logging.root.handlers),  # it empties the root logger before it adds these
+        )
+        app.worker = self
+        self._batches = app.channel(maxsize=1)
+
+        @app.service
+        class Threads(faust.Service):
+            """Starts what reads and writes Kafka, once there is a bundle to judge by."""
+
+            async def on_start(me) -> None:  # noqa: N805
+                self._loop = asyncio.get_running_loop()
+                me.add_future(self._begin())
+
+        @app.agent(self._batches)
+        async def settle_batches(batches: Any) -> None:
+            async for polled in batches:
+                await asyncio.shield(self.desk.settle(polled))
+
+        @app.page("/metrics")
+        async def metrics(web: Any, _request: Any) -> Any:
+            return web.bytes(exposition.generate_latest(self.metrics.registry), content_type="text/plain")
+
+        @app.page("/healthz")
+        async def healthz(web: Any, _request: Any) -> Any:
+            trouble = self.trouble()
+            return web.json({"healthy": trouble is None, "trouble": trouble}, status=200 if trouble is None else 503)
+
+        @app.page("/readyz")
+        async def readyz(web: Any, _request: Any) -> Any:
+            waits = self.waits_for()
+            body = {
+                "ready": not waits,
+                "waits_for": waits,
+                "partitions": sorted(self.intake.parts),
+                "parked": self.intake.parked,
+            }
+            return web.json(body, status=503 if waits else 200)
+
+        return app
+
+    async def _begin(self) -> None:
+        """Bring the parts up, each once what it needs is there."""
+        self.takeover.start()
+        await self._wait_for_bundle()
+        while not self.takeover.ready.is_set():
+            await asyncio.sleep(0.05)
+        if self.takeover.refused is not None:
+            leave(WRONG_USE, str(self.takeover.refused))
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, self.slot.take)
+        except WrongSettings as error:
+            leave(WRONG_USE, str(error))
+        self.outbox.start()
+        while not self.outbox.ready.is_set():
+            await asyncio.sleep(0.01)
+        self.intake.start()
+
+    async def _wait_for_bundle(self) -> None:
+        said = ""
+        while self.desk.scorer is None:
+            try:
+                scorer = await asyncio.get_running_loop().run_in_executor(None, load_scorer, self.settings)
+            except UnusableModel as error:
+                self.no_bundle = str(error)
+                if said != self.no_bundle:
+                    said = self.no_bundle
+                    log.warning("waiting for a bundle: %s", said)
+                await asyncio.sleep(1.0)
+            else:
+                self.desk.serve(scorer)
+                self.no_bundle = None
+                self.metrics.bundle.labels(scorer.bundle.name, scorer.thresholds.digest()).set(1)
+                log.info("serving bundle %s", scorer.bundle.name)
+
+    def _deliver(self, polled: Polled) -> None:
+        """From the intake's thread: to the agent."""
+        assert self._loop is not None
+        asyncio.run_coroutine_threadsafe(self._batches.put(polled), self._loop)  # type: ignore[arg-type]
+
+    async def finish(self) -> None:
+        """The batch in hand is told and remembered; then the threads end."""
+        self._stopping = True
+        self.intake.halt()
+        deadline = time.monotonic() + FINISH_WITHIN
+        while (self.intake.is_alive() or self.desk.busy) and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        self.outbox.close()
+        self.slot.give_up()
+        await self.store.close()
+
+    def waits_for(self) -> list[str]:
+        """Everything that keeps this worker from judging, in words."""
+        if self._stopping:
+            return ["it is stopping"]
+        waits = []
+        if self.no_bundle is not None:
+            waits.append(f"a bundle: {self.no_bundle}")
+        if not self.takeover.ready.is_set():
+            waits.append(self.takeover.waits_for or "Kafka and Redis")
+        elif not self.intake.is_alive():
+            waits.append("Kafka: the producer's transactions")
+        elif not self.intake.assigned:
+            waits.append("Kafka: an assignment of partitions")
+        elif (reason := self.intake.waits_for()) is not None:
+            waits.append(reason)
+        return waits
+
+    def trouble(self) -> str | None:
+        """Offsets that stand still while lag grows: a worker that looks alive and does nothing."""
+        m = self.metrics
+        done = (
+            sum(m.transactions.labels(o)._value.get() for o in ("approve", "review", "decline")) + m.folded._value.get()
+        )
+        lag = sum(sample.value for family in m.lag.collect() for sample in family.samples)
+        now = time.monotonic()
+        if done != self._progress[0] or not lag:
+            self._progress = (done, now)
+            return None
+        still = now - self._progress[1]
+        return f"no verdict for {still:.0f} s while {lag:.0f} messages wait" if still > STUCK_AFTER else None
+
+
+def load_scorer(settings: WorkerSettings) -> Scorer:
+    """The bundle that the settings name, ready to judge.  Raises UnusableModel."""
+    bundle = LoadedBundle.load(Path(settings.bundle), features=FEATURES, catalogue=DIGEST)
+    own = bundle.manifest.thresholds
+    try:
+        thresholds = Thresholds(
+            review=own.review if settings.review is None else settings.review,
+            decline=own.decline if settings.decline is None else settings.decline,
+        )
+    except ValueError as error:
+        raise UnusableModel(f"FRAUD_REVIEW and FRAUD_DECLINE over bundle {bundle.name}: {error}") from error
+    return Scorer(bundle=bundle, explainer=Explainer(bundle), thresholds=thresholds, with_vectors=settings.vectors)
+
+
+class _FaustWorker(faust.Worker):
+    def on_setup_root_logger(self, logger: logging.Logger, level: int) -> None:
+        """No spinner on a server."""
+
+
+class _Line(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        text = f"{self.formatTime(record)} {record.levelname.lower()} {record.name}: {record.getMessage()}"
+        return text if record.exc_info is None else f"{text}\n{self.formatException(record.exc_info)}"
+
+
+class _JsonLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "at": self.formatTime(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info is not None:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def run(settings: WorkerSettings, *, json_log: bool = False) -> None:
+    """Run a worker until it is told to stop (SIGTERM, SIGINT)."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLine() if json_log else _Line())
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    for noisy in ("faust", "mode", "aiohttp.access", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    asyncio.set_event_loop(uvloop.new_event_loop())
+    worker = Worker(settings)
+    _FaustWorker(
+        worker.app,
+        loglevel=settings.log_level,
+        logging_config={"version": 1, "incremental": True},
+        redirect_stdouts=False,
+        quiet=True,
+    ).execute_from_commandline()
