@@ -1,0 +1,160 @@
+"""`training run`: a bundle from a past."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from features.settings import Settings, load
+from schemas.errors import FraudScorerError
+from schemas.mapping import read_past
+from training.errors import ParityBroken
+from training.job import TrainedBundle, report, train
+from training.narration import OnConsole
+from training.settings import TrainingSettings, duration, moment
+
+DEFAULTS = TrainingSettings()
+
+app = typer.Typer(
+    name="training", help="What is learnt from the past.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+
+
+@app.callback()
+def training() -> None:
+    """What is learnt from the past."""
+
+
+@app.command()
+def run(
+    past: Annotated[
+        Path,
+        typer.Argument(help="A folder that `loadgen simulate` wrote, or a Parquet or CSV file with a --mapping."),
+    ],
+    mapping: Annotated[
+        Path | None, typer.Option(envvar="FRAUD_TRAINING_MAPPING", help="Says which column of a foreign table is what.")
+    ] = None,
+    out: Annotated[Path, typer.Option(envvar="FRAUD_TRAINING_OUT", help="The folder of bundles.")] = DEFAULTS.out,
+    train_until: Annotated[
+        str | None,
+        typer.Option(
+            envvar="FRAUD_TRAINING_UNTIL",
+            help="The training's date, as 2026-07-01T00:00:00Z: nothing known later is used. Default: the past's end.",
+        ),
+    ] = None,
+    label_delay: Annotated[
+        str,
+        typer.Option(
+            envvar="FRAUD_TRAINING_LABEL_DELAY",
+            help="After this a label may be expected; younger transactions are unknown, not genuine.",
+        ),
+    ] = "7d",
+    validation: Annotated[
+        str | None,
+        typer.Option(
+            envvar="FRAUD_TRAINING_VALIDATION",
+            help="How much of the newest known part is kept to judge by. Default: three tenths, at most 14d.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(envvar="FRAUD_TRAINING_SEED")] = DEFAULTS.seed,
+    threads: Annotated[
+        int,
+        typer.Option(envvar="FRAUD_TRAINING_THREADS", help="0: one a core. The bundle is the same either way."),
+    ] = DEFAULTS.threads,
+    trees: Annotated[int, typer.Option(envvar="FRAUD_TRAINING_TREES", help="At most.")] = DEFAULTS.trees,
+    leaves: Annotated[int, typer.Option(envvar="FRAUD_TRAINING_LEAVES", help="Of a tree, at most.")] = DEFAULTS.leaves,
+    learning_rate: Annotated[float, typer.Option(envvar="FRAUD_TRAINING_LEARNING_RATE")] = DEFAULTS.learning_rate,
+    smallest_leaf: Annotated[
+        int, typer.Option(envvar="FRAUD_TRAINING_SMALLEST_LEAF", help="Transactions in a leaf, at least.")
+    ] = DEFAULTS.smallest_leaf,
+    l2: Annotated[float, typer.Option(envvar="FRAUD_TRAINING_L2")] = DEFAULTS.l2,
+    feature_share: Annotated[
+        float, typer.Option(envvar="FRAUD_TRAINING_FEATURE_SHARE", help="Of the features that each tree may ask.")
+    ] = DEFAULTS.feature_share,
+    patience: Annotated[
+        int, typer.Option(envvar="FRAUD_TRAINING_PATIENCE", help="Stop after so many trees without a gain.")
+    ] = DEFAULTS.patience,
+    review_share: Annotated[
+        float,
+        typer.Option(envvar="FRAUD_TRAINING_REVIEW_SHARE", help="Alerts at most, as a share of the transactions."),
+    ] = DEFAULTS.review_share,
+    review_per_day: Annotated[
+        float | None,
+        typer.Option(envvar="FRAUD_TRAINING_REVIEW_PER_DAY", help="Alerts a day at most, instead of the share."),
+    ] = None,
+    review_precision: Annotated[
+        float,
+        typer.Option(envvar="FRAUD_TRAINING_REVIEW_PRECISION", help="Share of frauds among the alerts, at least."),
+    ] = DEFAULTS.review_precision,
+    decline_precision: Annotated[
+        float,
+        typer.Option(envvar="FRAUD_TRAINING_DECLINE_PRECISION", help="Share of frauds among the declined, at least."),
+    ] = DEFAULTS.decline_precision,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report to stdout, as JSON.")] = False,
+) -> None:
+    """Learn a bundle from a past, and make it the current one.
+
+    For example:  training run .local/demo/past --trees 300 --json
+    """
+    settings = TrainingSettings(
+        out=out,
+        train_until=None if train_until is None else moment(train_until),
+        label_delay=duration(label_delay),
+        validation=None if validation is None else duration(validation),
+        seed=seed,
+        threads=threads,
+        trees=trees,
+        leaves=leaves,
+        learning_rate=learning_rate,
+        smallest_leaf=smallest_leaf,
+        l2=l2,
+        feature_share=feature_share,
+        patience=patience,
+        review_share=review_share,
+        review_per_day=review_per_day,
+        review_precision=review_precision,
+        decline_precision=decline_precision,
+    )
+    rates = load(Settings, os.environ).rules().rates
+    with OnConsole(Console(stderr=True)) as narrator:
+        narrator.stage("read", f"reading {past}")
+        transactions, labels = read_past(past, mapping)
+        trained = train(transactions, labels, settings=settings, rates=rates, narrator=narrator)
+    if as_json:
+        sys.stdout.write(report(trained, narrator.seconds).decode() + "\n")
+    else:
+        _sum_up(trained)
+
+
+def _sum_up(trained: TrainedBundle) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    metrics, thresholds = trained.metrics, trained.manifest.thresholds
+    console.print(f"bundle      {trained.path}")
+    console.print(f"evaluation  {trained.path / 'evaluation.html'}")
+    for name, value in metrics.items():
+        console.print(f"  {name:38s} {value:.5g}")
+    console.print(f"  review from {thresholds.review:.4g}, decline from {thresholds.decline:.4g}")
+
+
+def main() -> None:
+    """The console script: 0 well, 1 found something wrong, 2 wrong use or settings."""
+    try:
+        app()
+    except ParityBroken as error:
+        _fail(error, status=1)
+    except (FraudScorerError, OSError) as error:
+        _fail(error, status=2)
+
+
+def _fail(error: Exception, *, status: int) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"training: {error}", markup=False)
+    raise SystemExit(status)
+
+
+if __name__ == "__main__":
+    main()

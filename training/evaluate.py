@@ -1,0 +1,223 @@
+"""How well a model does on the rows that were kept from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from sklearn import metrics
+
+from schemas.bundle import Thresholds
+
+Rows = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+
+CARDS = 100
+"""How many accounts a day the card precision is of."""
+_FALSE_POSITIVES = 0.01
+_BINS = 10
+_MOST_SEGMENTS = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Points of a line."""
+
+    x: Floats
+    y: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confusion:
+    """What is flagged at a threshold and what is fraud."""
+
+    threshold: float
+    caught: int
+    """Flagged frauds."""
+    wrong: int
+    """Flagged genuine ones."""
+    missed: int
+    """Frauds not flagged."""
+    passed: int
+    """Genuine ones not flagged."""
+
+    @property
+    def precision(self) -> float | None:
+        """Of the flagged, the share of frauds; None if none is flagged."""
+        flagged = self.caught + self.wrong
+        return self.caught / flagged if flagged else None
+
+    @property
+    def false_positives(self) -> float:
+        """Of the genuine, the share of flagged ones."""
+        return self.wrong / (self.wrong + self.passed)
+
+    @property
+    def recall(self) -> float:
+        """Of the frauds, the share of flagged ones."""
+        return self.caught / (self.caught + self.missed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """The part of the rows with one value of something."""
+
+    of: str
+    value: str
+    rows: int
+    frauds: int
+    average_precision: float | None
+    """None where there is no fraud."""
+    precision: float | None
+    """At the review threshold."""
+    recall: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Day:
+    """One UTC day of the rows."""
+
+    day: str
+    rows: int
+    frauds: int
+    alerts: int
+    caught: int
+    card_precision: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Everything that is said of a model; `metrics` is what the manifest keeps."""
+
+    metrics: dict[str, float]
+    precision_recall: Curve
+    roc: Curve
+    reliability: Curve
+    """Mean score and share of frauds, in ten bins of the score."""
+    review: Confusion
+    decline: Confusion
+    segments: tuple[Segment, ...]
+    days: tuple[Day, ...]
+
+
+def evaluate(
+    *,
+    scores: Floats,
+    is_fraud: Rows,
+    account: pl.Series,
+    occurred_at: pl.Series,
+    thresholds: Thresholds,
+    days: float,
+    segments: dict[str, pl.Series],
+) -> Evaluation:
+    """Of rows [n] with calibrated `scores`; both classes must be among them.
+
+    `days`: how long they took.  `segments`: name -> value of each row.
+    """
+    precision, recall, _ = metrics.precision_recall_curve(is_fraud, scores)
+    false, true, _ = metrics.roc_curve(is_fraud, scores)
+    review = _confusion(scores, is_fraud, thresholds.review)
+    decline = _confusion(scores, is_fraud, thresholds.decline)
+    by_day = card_precision_by_day(scores, is_fraud, account, occurred_at, review=thresholds.review)
+    said: dict[str, float | None] = {
+        "auc": float(metrics.roc_auc_score(is_fraud, scores)),
+        "average_precision": float(metrics.average_precision_score(is_fraud, scores)),
+        "recall_at_1_percent_false_positives": float(true[false <= _FALSE_POSITIVES].max()),
+        "brier": float(np.mean((scores - is_fraud) ** 2)),
+        f"card_precision_{CARDS}": float(np.mean([day.card_precision for day in by_day])),
+        "fraud_share": float(is_fraud.mean()),
+        "alerts_per_day": (review.caught + review.wrong) / days,
+        "review_precision": review.precision,
+        "review_recall": review.recall,
+        "decline_precision": decline.precision,
+        "decline_recall": decline.recall,
+    }
+    return Evaluation(
+        metrics={name: value for name, value in said.items() if value is not None},
+        precision_recall=Curve(x=recall[::-1], y=precision[::-1]),
+        roc=Curve(x=false, y=true),
+        reliability=_reliability(scores, is_fraud),
+        review=review,
+        decline=decline,
+        segments=tuple(
+            part for name, values in segments.items() for part in _segments(name, values, scores, is_fraud, thresholds)
+        ),
+        days=by_day,
+    )
+
+
+def card_precision_by_day(
+    scores: Floats, is_fraud: Rows, account: pl.Series, occurred_at: pl.Series, *, review: float
+) -> tuple[Day, ...]:
+    """For each UTC day: of the CARDS accounts with the highest scores, the share with a fraud that day.
+
+    As published (Dal Pozzolo et al.): an account found on an earlier day is left out afterwards.
+    """
+    table = pl.DataFrame(
+        {"day": occurred_at.dt.date(), "account": account, "score": scores, "is_fraud": is_fraud}
+    ).with_columns((pl.col("score") >= review).alias("alert"))
+    days: list[Day] = []
+    found: set[str] = set()
+    for (day,), rows in table.sort("day", maintain_order=True).group_by("day", maintain_order=True):
+        accounts = rows.group_by("account", maintain_order=True).agg(pl.col("score").max(), pl.col("is_fraud").any())
+        left = accounts.filter(~pl.col("account").is_in(found))
+        best = left.sort(["score", "account"], descending=[True, False]).head(CARDS)
+        compromised = best.filter("is_fraud")["account"]
+        found.update(compromised)
+        days.append(
+            Day(
+                day=str(day),
+                rows=rows.height,
+                frauds=int(rows["is_fraud"].sum()),
+                alerts=int(rows["alert"].sum()),
+                caught=int((rows["alert"] & rows["is_fraud"]).sum()),
+                card_precision=compromised.len() / CARDS,
+            )
+        )
+    return tuple(days)
+
+
+def _confusion(scores: Floats, is_fraud: Rows, threshold: float) -> Confusion:
+    flagged = scores >= threshold
+    return Confusion(
+        threshold=threshold,
+        caught=int((flagged & is_fraud).sum()),
+        wrong=int((flagged & ~is_fraud).sum()),
+        missed=int((~flagged & is_fraud).sum()),
+        passed=int((~flagged & ~is_fraud).sum()),
+    )
+
+
+def _reliability(scores: Floats, is_fraud: Rows) -> Curve:
+    """Bins by score from 0 to 1, those with rows in them; most rows are in the first."""
+    bins = np.minimum((scores * _BINS).astype(np.int64), _BINS - 1)
+    rows = np.bincount(bins, minlength=_BINS)
+    some = rows > 0
+    mean = np.bincount(bins, scores, _BINS)[some] / rows[some]
+    share = np.bincount(bins, is_fraud.astype(np.float64), _BINS)[some] / rows[some]
+    return Curve(x=mean, y=share)
+
+
+def _segments(name: str, values: pl.Series, scores: Floats, is_fraud: Rows, thresholds: Thresholds) -> list[Segment]:
+    counted = values.value_counts(name="rows").sort(["rows", values.name], descending=[True, False])
+    parts = []
+    for value in counted[values.name].head(_MOST_SEGMENTS):
+        where = (values.is_null() if value is None else values == value).to_numpy()
+        at = _confusion(scores[where], is_fraud[where], thresholds.review)
+        frauds = at.caught + at.missed
+        parts.append(
+            Segment(
+                of=name,
+                value="not said" if value is None else str(value),
+                rows=int(where.sum()),
+                frauds=frauds,
+                average_precision=float(metrics.average_precision_score(is_fraud[where], scores[where]))
+                if frauds
+                else None,
+                precision=at.precision,
+                recall=at.recall if frauds else None,
+            )
+        )
+    return parts

@@ -1,0 +1,202 @@
+"""The recipe: what was known, described by the worker's own kernel, fitted, judged, exported, and put in place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from features.catalogue import DIGEST, FEATURES
+from schemas.bundle import FORMAT, Manifest
+from schemas.currencies import DEFAULT_RATES, Rates
+from training import fit as learner
+from training import replay
+from training.bundle import make_current, write
+from training.calibration import calibrate, probabilities
+from training.errors import UnusablePast
+from training.evaluate import evaluate
+from training.export import export, require_parity
+from training.narration import Narrator, Silent
+from training.page import page
+from training.settings import TrainingSettings
+from training.split import Split, known_at, split
+from training.thresholds import choose
+
+Vectors = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
+
+GOLDEN_ROWS = 256
+_NEW_ACCOUNT = timedelta(days=7)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedBundle:
+    """What a run leaves."""
+
+    path: Path
+    """The bundle's folder; `current` beside it names it."""
+    manifest: Manifest
+    metrics: dict[str, float]
+    """The manifest's: on the validation rows."""
+
+
+def train(
+    transactions: pl.DataFrame,
+    labels: pl.DataFrame,
+    *,
+    settings: TrainingSettings | None = None,
+    rates: Rates = DEFAULT_RATES,
+    narrator: Narrator | None = None,
+) -> TrainedBundle:
+    """A bundle learnt from a past (frames as schemas.tables has them, in the order of the log), made the current one.
+
+    `rates` must be the workers', or their amounts mean something else.  The same past, settings, code and libraries give the same digest.  Raises UnusablePast, NotExportable, ParityBroken,
+    OSError; then nothing was written, and `current` is what it was.
+    """
+    settings = settings or TrainingSettings()
+    tell = narrator or Silent()
+
+    tell.stage("join", f"joining {labels.height:,} labels to {transactions.height:,} transactions")
+    past = known_at(settings.train_until, transactions, labels)
+    tell.stage("describe", f"describing {past.transactions.height:,} transactions as a worker sees them")
+    try:
+        replayed = replay.vectors(past.transactions, past.labels, rates)
+    except ValueError as error:
+        raise UnusablePast(
+            f"{error}; FRAUD_RATES__XYZ says how many XYZ are one euro, here and to the workers"
+        ) from error
+    cut = split(past, replayed.accepted, delay=settings.label_delay, validation=settings.validation)
+    vectors, is_fraud = replayed.vectors[cut.fit], past.is_fraud[cut.fit]
+    kept_vectors, kept_is_fraud = replayed.vectors[cut.validation], past.is_fraud[cut.validation]
+    kept = past.transactions.filter(cut.validation)
+
+    tell.stage("fit", f"fitting trees to {len(vectors):,} transactions, {int(is_fraud.sum()):,} of them frauds")
+    booster = learner.fit(
+        vectors=vectors,
+        is_fraud=is_fraud,
+        validation_vectors=kept_vectors,
+        validation_is_fraud=kept_is_fraud,
+        features=FEATURES,
+        settings=settings,
+        on_tree=tell.progress,
+    )
+
+    tell.stage("judge", f"judging it by {len(kept_vectors):,} later ones, {int(kept_is_fraud.sum()):,} of them frauds")
+    margins = learner.margins(booster, kept_vectors)
+    calibration = calibrate(margins, kept_is_fraud)
+    scores = probabilities(margins, calibration)
+    days = (cut.validation_until - cut.validation_from) / timedelta(days=1)
+    thresholds = choose(
+        scores,
+        kept_is_fraud,
+        capacity=settings.review_share * len(scores)
+        if settings.review_per_day is None
+        else settings.review_per_day * days,
+        review_precision=settings.review_precision,
+        decline_precision=settings.decline_precision,
+    )
+    evaluation = evaluate(
+        scores=scores,
+        is_fraud=kept_is_fraud,
+        account=kept["account_id"],
+        occurred_at=kept["occurred_at"],
+        thresholds=thresholds,
+        days=days,
+        segments=_segments(past.transactions, cut),
+    )
+
+    tell.stage("export", "exporting it to ONNX, and holding the graph to the booster on every one of them")
+    exported = export(booster)
+    require_parity(exported.graph, kept_vectors, margins)
+    manifest = Manifest(
+        format=FORMAT,
+        catalogue=DIGEST,
+        features=FEATURES,
+        thresholds=thresholds,
+        calibration=calibration,
+        learner=learner.card(booster, settings),
+        trained={
+            "transactions": past.transactions.height,
+            "known_until": past.until.isoformat(),
+            "label_delay_days": settings.label_delay / timedelta(days=1),
+            "rows": len(vectors),
+            "frauds": int(is_fraud.sum()),
+            "from": cut.fit_from.isoformat(),
+            "until": (cut.validation_from - settings.label_delay).isoformat(),
+            "validation_rows": len(kept_vectors),
+            "validation_frauds": int(kept_is_fraud.sum()),
+            "validation_from": cut.validation_from.isoformat(),
+            "validation_until": cut.validation_until.isoformat(),
+            "seed": settings.seed,
+        },
+        metrics=evaluation.metrics,
+        base=exported.base,
+    )
+    golden = golden_rows(kept_vectors, margins, seed=settings.seed)
+    tell.stage("write", f"writing the bundle to {settings.out}")
+    path = write(
+        settings.out,
+        exported=exported,
+        manifest=manifest,
+        golden_vectors=kept_vectors[golden],
+        golden_margins=margins[golden],
+        evaluation=page(manifest, evaluation, importance=learner.importance(booster)),
+    )
+    make_current(path)
+    return TrainedBundle(path=path, manifest=manifest, metrics=manifest.metrics)
+
+
+def golden_rows(vectors: Vectors, margins: Floats, *, seed: int) -> npt.NDArray[np.int64]:
+    """Which of the rows [n] go along with the bundle: the ones that lack most, the most suspicious, and any others."""
+    lacking = np.argsort(-np.isnan(vectors).sum(axis=1), kind="stable")[: GOLDEN_ROWS // 4]
+    suspicious = np.argsort(-margins, kind="stable")[: GOLDEN_ROWS // 4]
+    others = np.random.default_rng(seed).permutation(len(vectors))
+    chosen = list(dict.fromkeys([*lacking.tolist(), *suspicious.tolist(), *others[: 2 * GOLDEN_ROWS].tolist()]))
+    return np.sort(np.array(chosen[:GOLDEN_ROWS], np.int64))
+
+
+def report(trained: TrainedBundle, seconds: dict[str, float]) -> bytes:
+    """What `training run --json` prints."""
+    said = {
+        "bundle": trained.path.name,
+        "path": str(trained.path),
+        "evaluation": str(trained.path / "evaluation.html"),
+        "catalogue": trained.manifest.catalogue,
+        "thresholds": trained.manifest.thresholds,
+        "policy": trained.manifest.thresholds.digest(),
+        "calibration": trained.manifest.calibration,
+        "learner": trained.manifest.learner,
+        "trained": trained.manifest.trained,
+        "metrics": trained.metrics,
+        "seconds": seconds,
+    }
+    return msgspec.json.format(msgspec.json.encode(said), indent=2)
+
+
+def _segments(transactions: pl.DataFrame, cut: Split) -> dict[str, pl.Series]:
+    """By what the validation rows are told apart on the page."""
+    kept = (
+        transactions.with_columns((pl.col("occurred_at") - pl.col("occurred_at").min().over("account_id")).alias("age"))
+        .filter(cut.validation)
+        .select("amount", "channel", "country", "currency", "age")
+    )
+    edges = sorted({int(kept["amount"].quantile(at, "lower") or 0) for at in (0.25, 0.5, 0.75, 0.95)})
+    names = [f"{'up to' if edge == edges[0] else '…'} {edge}" for edge in edges] + [f"over {edges[-1]}"]
+    return {
+        "amount (minor units)": kept["amount"].cut(edges, labels=names).cast(pl.String),
+        "channel": kept["channel"],
+        "country": kept["country"],
+        "account": kept.select(
+            pl.when(pl.col("age") <= timedelta(0))
+            .then(pl.lit("its first transaction"))
+            .when(pl.col("age") < _NEW_ACCOUNT)
+            .then(pl.lit("known for less than 7 days"))
+            .otherwise(pl.lit("known for longer"))
+            .alias("account")
+        )["account"],
+    }

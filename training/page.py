@@ -1,0 +1,225 @@
+"""The evaluation as one HTML page that needs nothing else: no script, no address, drawings inline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.bundle import Manifest
+from training.evaluate import CARDS, Confusion, Curve, Evaluation
+from training.thresholds import NEVER
+
+_POINTS = 400
+_MOST_IMPORTANT = 20
+_SIZE, _LEFT, _BELOW, _MARGIN = 260, 44, 40, 14
+
+_STYLE = """
+:root { --ink: #1c2430; --dim: #667085; --line: #d7dce3; --back: #fff; --panel: #f6f7f9; --mark: #2457c5;
+  --alarm: #b42318 }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e9ee; --dim: #98a2b3; --line: #344054; --back: #12161c; --panel: #1a2029; --mark: #7aa2f7;
+    --alarm: #f97066 }
+}
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back); max-width: 62rem;
+  margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.5rem; margin: 0 }
+h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem }
+p { color: var(--dim); margin: .3rem 0 }
+.figures { display: flex; flex-wrap: wrap; gap: .7rem; margin: 1.2rem 0 }
+.figures div { background: var(--panel); border-radius: .5rem; padding: .6rem .9rem; min-width: 8.2rem }
+.figures b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums }
+.figures span { color: var(--dim); font-size: .82rem }
+.drawings { display: flex; flex-wrap: wrap; gap: 1rem }
+.wide { overflow-x: auto }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .5rem 0; width: 100% }
+th, td { text-align: right; padding: .22rem .6rem; border-bottom: 1px solid var(--line) }
+th { font-weight: 600 }
+th:first-child, td:first-child { text-align: left }
+svg text { fill: var(--dim); font: 11px system-ui, sans-serif }
+svg .title { fill: var(--ink); font-size: 13px; font-weight: 600 }
+svg .axis { stroke: var(--line) }
+svg .even { stroke: var(--dim); stroke-dasharray: 3 4 }
+svg polyline { fill: none; stroke: var(--mark); stroke-width: 2 }
+svg .bar, svg .review { fill: var(--mark) }
+svg .decline { fill: var(--alarm) }
+"""
+
+_CONFUSION = ("from a score of", "frauds flagged", "genuine flagged", "frauds missed", "genuine passed", "precision",
+              "recall")  # fmt: skip
+_DAYS = ("day", "transactions", "frauds", "alerts", "precision", "recall", f"card precision@{CARDS}")
+_PARTS = ("part", "transactions", "frauds", "average precision", "precision of the alerts", "recall of the alerts")
+
+
+def page(manifest: Manifest, evaluation: Evaluation, *, importance: npt.NDArray[np.float64]) -> str:
+    """`importance`: each feature's share of the splits' gain [features], in the manifest's order."""
+    trained, figures = manifest.trained, evaluation.metrics
+    share = figures["fraud_share"]
+    made_with = {
+        **manifest.learner,
+        **trained,
+        "catalogue": manifest.catalogue,
+        "calibration slope": manifest.calibration.slope,
+        "calibration intercept": manifest.calibration.intercept,
+    }
+    days = [
+        (
+            day.day,
+            *(_count(count) for count in (day.rows, day.frauds, day.alerts)),
+            _share(day.caught, day.alerts),
+            _share(day.caught, day.frauds),
+            _number(day.card_precision),
+        )
+        for day in evaluation.days
+    ]
+    parts = [
+        (
+            f"{part.of}: {part.value}",
+            *(_count(count) for count in (part.rows, part.frauds)),
+            *(_number(number) for number in (part.average_precision, part.precision, part.recall)),
+        )
+        for part in evaluation.segments
+    ]
+    drawings = (
+        _drawing("Precision and recall", "recall", "precision", evaluation.precision_recall, even=(share, share),
+                 marks=[(name, at.recall, at.precision) for name, at in _reached(evaluation)]),
+        _drawing("ROC", "false positives", "true positives", evaluation.roc, even=(0, 1),
+                 marks=[(name, at.false_positives, at.recall) for name, at in _reached(evaluation)]),
+        _drawing("Calibration", "mean score", "share of frauds", evaluation.reliability, even=(0, 1), dots=True),
+    )  # fmt: skip
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>How well the model does</title><style>{_STYLE}</style></head><body>
+<h1>How well the model does</h1>
+<p>Fitted on {_count(trained["rows"])} transactions ({_count(trained["frauds"])} frauds) from
+{_when(trained["from"])} to {_when(trained["until"])}, judged by {_count(trained["validation_rows"])} later ones
+({_count(trained["validation_frauds"])} frauds) from {_when(trained["validation_from"])} to
+{_when(trained["validation_until"])}, with what was known on {_when(trained["known_until"])}.</p>
+<p>Where the trees end, the calibration and the thresholds were chosen on the same later transactions: expect live
+figures a little below these.</p>
+<div class="figures">
+{_figure("average precision", figures["average_precision"])}
+{_figure("AUC", figures["auc"])}
+{_figure("recall at 1 % false positives", figures["recall_at_1_percent_false_positives"])}
+{_figure(f"card precision@{CARDS}", figures[f"card_precision_{CARDS}"])}
+{_figure("Brier score", figures["brier"], digits=5)}
+{_figure("alerts a day", figures["alerts_per_day"], digits=1)}
+</div>
+<h2>Curves</h2>
+<div class="drawings">
+{"".join(drawings)}
+</div>
+<p>Blue: the review threshold. Red: the decline threshold. Dashed: a model that knows nothing; for the calibration, a
+perfect one.</p>
+<h2>At the thresholds</h2>
+{_table(_CONFUSION, [_confusion("review", evaluation.review), _confusion("decline", evaluation.decline)])}
+<h2>What the trees ask</h2>
+{_bars(manifest.features, importance)}
+<h2>Day by day</h2>
+{_table(_DAYS, days)}
+<h2>By part</h2>
+{_table(_PARTS, parts)}
+<h2>Made with</h2>
+{_table(("", ""), [(name, str(value)) for name, value in made_with.items()])}
+</body></html>
+"""
+
+
+def _reached(evaluation: Evaluation) -> list[tuple[str, Confusion]]:
+    """The thresholds that a score reaches."""
+    both = (("review", evaluation.review), ("decline", evaluation.decline))
+    return [(name, at) for name, at in both if at.precision is not None]
+
+
+def _figure(name: str, value: float, digits: int = 4) -> str:
+    return f"<div><b>{value:.{digits}f}</b><span>{escape(name)}</span></div>"
+
+
+def _drawing(
+    title: str,
+    across: str,
+    up: str,
+    curve: Curve,
+    *,
+    even: tuple[float, float],
+    marks: Iterable[tuple[str, float, float | None]] = (),
+    dots: bool = False,
+) -> str:
+    """Both axes from 0 to 1; `even`: a dashed line's height at 0 and at 1."""
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return round(_LEFT + x * _SIZE, 1), round(_MARGIN + 22 + (1 - y) * _SIZE, 1)
+
+    some = np.unique(np.linspace(0, curve.x.size - 1, min(curve.x.size, _POINTS)).astype(np.int64))
+    points = [at(float(x), float(y)) for x, y in zip(curve.x[some], curve.y[some], strict=True)]
+    drawn = [f'<text class="title" x="{_LEFT}" y="14">{escape(title)}</text>']
+    for tick in (0, 0.25, 0.5, 0.75, 1):
+        (x, low), (_, high) = at(tick, 0), at(tick, 1)
+        (left, y), (right, _) = at(0, tick), at(1, tick)
+        drawn.append(f'<line class="axis" x1="{x}" x2="{x}" y1="{low}" y2="{high}"/>')
+        drawn.append(f'<line class="axis" x1="{left}" x2="{right}" y1="{y}" y2="{y}"/>')
+        drawn.append(f'<text x="{x}" y="{low + 15}" text-anchor="middle">{tick:g}</text>')
+        drawn.append(f'<text x="{left - 6}" y="{y + 4}" text-anchor="end">{tick:g}</text>')
+    (x0, y0), (x1, y1) = at(0, even[0]), at(1, even[1])
+    drawn.append(f'<line class="even" x1="{x0}" y1="{y0}" x2="{x1}" y2="{y1}"/>')
+    drawn.append(f'<polyline points="{" ".join(f"{x},{y}" for x, y in points)}"/>')
+    if dots:
+        drawn += [f'<circle class="review" cx="{x}" cy="{y}" r="3"/>' for x, y in points]
+    for name, across_at, up_at in marks:
+        x, y = at(across_at, up_at or 0.0)
+        drawn.append(f'<circle class="{name}" cx="{x}" cy="{y}" r="5"><title>{name}</title></circle>')
+    middle, height = at(0.5, 0)
+    drawn.append(f'<text x="{middle}" y="{height + 31}" text-anchor="middle">{escape(across)}</text>')
+    _, half = at(0, 0.5)
+    drawn.append(f'<text x="12" y="{half}" text-anchor="middle" transform="rotate(-90 12 {half})">{escape(up)}</text>')
+    width, height = _LEFT + _SIZE + _MARGIN, _MARGIN + 22 + _SIZE + _BELOW
+    return f'<svg role="img" aria-label="{escape(title)}" width="{width}" height="{height}">{"".join(drawn)}</svg>'
+
+
+def _bars(features: Sequence[str], importance: npt.NDArray[np.float64]) -> str:
+    order = np.argsort(-importance, kind="stable")[:_MOST_IMPORTANT]
+    order = order[importance[order] > 0]
+    longest = float(importance[order].max()) if order.size else 1.0
+    rows = []
+    for row, feature in enumerate(order):
+        share, y = float(importance[feature]), 20 * row
+        rows.append(
+            f'<text x="250" y="{y + 13}" text-anchor="end">{escape(features[feature])}</text>'
+            f'<rect class="bar" x="258" y="{y + 3}" width="{share / longest * 420:.1f}" height="13" rx="2"/>'
+            f'<text x="{264 + share / longest * 420:.1f}" y="{y + 13}">{100 * share:.1f} %</text>'
+        )
+    return (
+        f'<svg role="img" aria-label="importance" width="760" height="{20 * len(rows)}">{"".join(rows)}</svg>'
+        "<p>Share of the gain of all splits.</p>"
+    )
+
+
+def _confusion(name: str, at: Confusion) -> tuple[str, ...]:
+    start = "never" if at.threshold >= NEVER else f"{at.threshold:.4g}"
+    counts = (_count(count) for count in (at.caught, at.wrong, at.missed, at.passed))
+    return (f"{name}: {start}", *counts, _number(at.precision), _number(at.recall))
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    top = "".join(f"<th>{escape(name)}</th>" for name in head)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    header = f"<thead><tr>{top}</tr></thead>" if any(head) else ""
+    return f'<div class="wide"><table>{header}<tbody>{body}</tbody></table></div>'
+
+
+def _count(number: float | str) -> str:
+    return f"{number:,}" if isinstance(number, int) else str(number)
+
+
+def _share(part: int, whole: int) -> str:
+    return _number(part / whole if whole else None)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _when(moment: float | str) -> str:
+    return escape(str(moment)[:16].replace("T", " "))

@@ -1,0 +1,103 @@
+"""What a training run is told, with its defaults."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from schemas.errors import WrongSettings
+
+_UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+
+
+class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How to learn from a past.  Raises WrongSettings where a value can't be meant."""
+
+    out: Path = Path(".local/bundles")
+    """The folder of bundles."""
+    train_until: datetime | None = None
+    """The training's date: nothing that became known later is used.  None: the last moment of the past."""
+    label_delay: timedelta = timedelta(days=7)
+    """After this a label may be expected; a younger transaction is unknown, not genuine."""
+    validation: timedelta | None = None
+    """How much of the newest known part is kept from the fit.  None: three tenths of it, at most 14 days."""
+    seed: int = 0
+    threads: int = 0
+    """Of LightGBM; 0: one for each core.  The booster is the same with any number."""
+
+    trees: int = 300
+    leaves: int = 63
+    learning_rate: float = 0.05
+    smallest_leaf: int = 50
+    """Rows in it, at least: frauds are rare, and smaller leaves learn them by heart."""
+    l2: float = 10.0
+    feature_share: float = 0.5
+    """Of the features that each tree may ask: several describe the same thing over other windows."""
+    patience: int = 50
+    """Stop after so many trees that did not better the average precision on the validation rows."""
+
+    review_share: float = 0.01
+    """The review capacity: alerts as a share of the transactions."""
+    review_per_day: float | None = None
+    """The review capacity in alerts a day; instead of the share."""
+    review_precision: float = 0.05
+    """Looking is worth while if at least so many of the alerts are frauds."""
+    decline_precision: float = 0.9
+    """Decline where at least so many of the declined are frauds."""
+
+    def __post_init__(self) -> None:
+        _require(self.train_until is None or self.train_until.tzinfo is not None, "train_until", "needs a time zone")
+        _require(self.label_delay >= timedelta(0), "label_delay", "must not be negative")
+        _require(self.validation is None or self.validation > timedelta(0), "validation", "must be above 0")
+        _require(0 <= self.seed < 2**31, "seed", "must be from 0 to 2147483647")
+        _require(self.threads >= 0, "threads", "must be 0 (one a core) or more")
+        _require(1 <= self.trees <= 10_000, "trees", "must be from 1 to 10000")
+        _require(2 <= self.leaves <= 4_096, "leaves", "must be from 2 to 4096")
+        _require(0 < self.learning_rate <= 1, "learning_rate", "must be above 0 and at most 1")
+        _require(self.smallest_leaf >= 1, "smallest_leaf", "must be at least 1")
+        _require(self.l2 >= 0, "l2", "must not be negative")
+        _require(0 < self.feature_share <= 1, "feature_share", "must be above 0 and at most 1")
+        _require(self.patience >= 1, "patience", "must be at least 1")
+        _require(0 < self.review_share <= 1, "review_share", "must be above 0 and at most 1")
+        _require(self.review_per_day is None or self.review_per_day > 0, "review_per_day", "must be above 0")
+        _require(0 <= self.review_precision <= 1, "review_precision", "must be from 0 to 1")
+        _require(0 <= self.decline_precision <= 1, "decline_precision", "must be from 0 to 1")
+
+
+def duration(text: str) -> timedelta:
+    """
+    >>> duration("7d")
+    datetime.timedelta(days=7)
+    >>> duration("36 h")
+    datetime.timedelta(days=1, seconds=43200)
+
+    Raises WrongSettings.
+    """
+    parts = re.fullmatch(r"\s*(\d{1,6}(?:\.\d+)?)\s*([dhms])\s*", text)
+    if parts is None:
+        raise WrongSettings(f"{text!r} is no duration; write a number and d, h, m or s, as in 7d or 36h")
+    return timedelta(**{_UNITS[parts[2]]: float(parts[1])})
+
+
+def moment(text: str) -> datetime:
+    """
+    >>> moment("2026-07-01T00:00:00Z").isoformat()
+    '2026-07-01T00:00:00+00:00'
+
+    Raises WrongSettings.
+    """
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise WrongSettings(f"{text!r} is no moment with its offset from UTC; write 2026-07-01T00:00:00Z")
+    return at
+
+
+def _require(holds: bool, setting: str, rule: str) -> None:
+    if not holds:
+        raise WrongSettings(f"{setting} {rule}")

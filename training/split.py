@@ -1,0 +1,138 @@
+"""Which rows are learnt from and which are kept to judge by: what was known at the training's date, cut by time.
+
+    |<-- fit -->|<- gap: the delay ->|<-- validation -->|<- too young: the delay ->| the training's date
+
+A transaction younger than the delay has no label yet, which says nothing.  And whoever had trained at the beginning of
+the validation would have known the labels of the rows before the gap, no others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from schemas.tables import LABEL_COLUMNS, TRANSACTION_COLUMNS
+from schemas.wire import EPOCH, microseconds
+from training.errors import UnusablePast
+
+Rows = npt.NDArray[np.bool_]
+
+_MICROSECOND = timedelta(microseconds=1)
+_SHARE_OF_VALIDATION = 0.3
+_LONGEST_VALIDATION = timedelta(days=14)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownPast:
+    """What of a past there was to know at a date."""
+
+    transactions: pl.DataFrame
+    labels: pl.DataFrame
+    is_fraud: Rows
+    """For each transaction: whether its newest label says so."""
+    until: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Which of the transactions are for what, by row; the others are too young, or in the gap."""
+
+    fit: Rows
+    validation: Rows
+    fit_from: datetime
+    validation_from: datetime
+    validation_until: datetime
+
+
+def known_at(until: datetime | None, transactions: pl.DataFrame, labels: pl.DataFrame) -> KnownPast:
+    """The past as it was known `until` then; None: as known at its last moment.
+
+    Raises UnusablePast where columns are missing, nothing is left, or no fraud was known.
+    """
+    _require_columns("transactions", transactions, TRANSACTION_COLUMNS)
+    _require_columns("labels", labels, LABEL_COLUMNS)
+    if transactions.is_empty():
+        raise UnusablePast("the table of transactions is empty; there is nothing to learn from")
+    if until is None:
+        moments = [transactions["occurred_at"].max(), labels["known_at"].max()]
+        until = max(moment for moment in moments if isinstance(moment, datetime))
+    seen = transactions.filter(pl.col("occurred_at") <= until)
+    if seen.is_empty():
+        raise UnusablePast(
+            f"all {transactions.height} transactions are later than {until}, the training's date; "
+            f"--train-until after the first, of {transactions['occurred_at'].min()!s}, would do"
+        )
+    heard = labels.filter(pl.col("known_at") <= until)
+    newest = (
+        heard.sort("known_at", maintain_order=True)
+        .unique(["account_id", "transaction_id"], keep="last", maintain_order=True)
+        .select("account_id", "transaction_id", "is_fraud")
+    )
+    is_fraud = (
+        seen.select("account_id", "transaction_id")
+        .join(newest, on=["account_id", "transaction_id"], how="left", maintain_order="left")["is_fraud"]
+        .fill_null(value=False)
+        .to_numpy()
+    )
+    if not is_fraud.any():
+        unmatched = f"; none of the {newest.height} labels belongs to a transaction" if newest.height else ""
+        raise UnusablePast(
+            f"one class only: of {seen.height} transactions none was known to be a fraud at {until}{unmatched}. "
+            "A past with labels that say is_fraud, or a later --train-until, would do"
+        )
+    if is_fraud.all():
+        raise UnusablePast(
+            f"one class only: all {seen.height} transactions are frauds. A past with the genuine ones too would do"
+        )
+    return KnownPast(transactions=seen, labels=heard, is_fraud=is_fraud, until=until)
+
+
+def split(past: KnownPast, accepted: Rows, *, delay: timedelta, validation: timedelta | None = None) -> Split:
+    """Cut by time, leaving out what isn't `accepted`.  `validation`: its length.
+
+    Raises UnusablePast where a part has no rows, no fraud or nothing but frauds.
+    """
+    time = past.transactions["occurred_at"].dt.epoch("us").to_numpy()
+    first, mature = int(time.min()), microseconds(past.until - delay)
+    span, gap = timedelta(microseconds=max(mature - first, 0)), delay
+    if span <= gap:
+        last = timedelta(microseconds=int(time.max()) - first)
+        raise UnusablePast(
+            f"nothing is mature enough: the transactions span {_days(last)}, and labels take {_days(delay)} to arrive, "
+            "for the rows of the validation and once more for those before. A past that begins more than "
+            f"{_days(2 * delay)} before {past.until}, the training's date, or a shorter --label-delay, would do"
+        )
+    length = validation or min((span - gap) * _SHARE_OF_VALIDATION, _LONGEST_VALIDATION)
+    begins = mature - length // _MICROSECOND
+    learnt = begins - gap // _MICROSECOND
+    fit = accepted & (time < learnt)
+    kept = accepted & (time >= begins) & (time <= mature)
+    _require_both_classes("to fit", past.is_fraud[fit], "more history, a shorter --validation or a later --train-until")
+    _require_both_classes("to validate", past.is_fraud[kept], "a longer --validation or a later --train-until")
+    return Split(
+        fit=fit,
+        validation=kept,
+        fit_from=EPOCH + timedelta(microseconds=int(time[fit].min())),
+        validation_from=EPOCH + timedelta(microseconds=begins),
+        validation_until=EPOCH + timedelta(microseconds=mature),
+    )
+
+
+def _require_columns(table: str, frame: pl.DataFrame, columns: dict[str, pl.DataType | type[pl.DataType]]) -> None:
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise UnusablePast(f"{table} has no column {', '.join(missing)}; a mapping says which of its columns is what")
+
+
+def _require_both_classes(purpose: str, is_fraud: Rows, remedy: str) -> None:
+    frauds = int(is_fraud.sum())
+    if frauds in (0, is_fraud.size):
+        raise UnusablePast(f"{is_fraud.size} mature rows {purpose}, {frauds} of them frauds: {remedy} would do")
+
+
+def _days(span: timedelta) -> str:
+    return f"{span / timedelta(days=1):.3g} days"
