@@ -97,8 +97,8 @@ class Needed(NamedTuple):
     counterparty_partitions: list[int]
 
 
-def needed(batch: Batch, partitions: int) -> Needed:
-    """Which profiles to recall for this batch."""
+def needed(batch: Batch, partitions: int, *, to_describe: bool = True) -> Needed:
+    """Which profiles to recall for this batch; only to be folded, it asks no counterparty."""
     accounts: dict[str, int] = {}
     account_partitions: list[int] = []
     for taken in (batch.labels, batch.transactions):
@@ -110,7 +110,7 @@ def needed(batch: Batch, partitions: int) -> Needed:
     for _, activity, _ in batch.activity:
         counterparties.setdefault(activity.counterparty_id, len(counterparties))
     for _, transaction, told in batch.transactions:
-        if told and transaction.counterparty_id is not None:
+        if to_describe and told and transaction.counterparty_id is not None:
             counterparties.setdefault(transaction.counterparty_id, len(counterparties))
     homes = partitions_of([name.encode() for name in counterparties], partitions).tolist()
     return Needed(accounts, account_partitions, counterparties, homes)
@@ -138,6 +138,19 @@ class Described:
     """The new profiles, by counterparty, of those that had activity."""
 
 
+@dataclass(frozen=True)
+class Folded:
+    """What a batch left behind that was folded and not described."""
+
+    duplicates: int
+    reused: int
+    """Transactions whose id was another's before."""
+    activity: list[CounterpartyActivity]
+    """Of the messages to be told: what the counterparties are to be told."""
+    accounts: dict[str, bytes]
+    counterparties: dict[str, bytes]
+
+
 class Describer:
     """Takes batches through the kernel, in memory that it keeps from one to the next."""
 
@@ -157,8 +170,6 @@ class Describer:
         kept = [k for k, i in enumerate(told) if status[i] == kernel.NEW]
         new = [batch.transactions[told[k]] for k in kept]
         reused = [batch.transactions[i] for i in told if status[i] == kernel.ID_REUSED]
-        touched = sorted({need.counterparties[taken.message.counterparty_id] for taken in batch.activity})
-        names = list(need.counterparties)
         return Described(
             transactions=new,
             vectors=vectors if len(kept) == len(told) else vectors[kept],
@@ -167,13 +178,38 @@ class Describer:
             duplicates=len(told) - len(new) - len(reused),
             rejected=batch.rejected + [_id_reused(taken) for taken in reused],
             activity=[*self._payments(new), *self._labels(batch.labels)],
-            accounts=dict(zip(need.accounts, self._accounts.pack(np.arange(len(need.accounts))), strict=True)),
-            counterparties=dict(
-                zip(
-                    (names[row] for row in touched), self._counterparties.pack(np.array(touched, np.int64)), strict=True
-                )
-            ),
+            accounts=self._new_accounts(need),
+            counterparties=self._new_counterparties(batch, need),
         )
+
+    def fold(
+        self,
+        batch: Batch,
+        need: Needed,
+        accounts: Sequence[bytes | None],
+        counterparties: Sequence[bytes | None],
+    ) -> Folded:
+        """New profiles of `batch`, telling nothing of its transactions; `need` without what describing would need."""
+        nothing = np.empty((0, len(FEATURES)), np.float32)
+        status, _ = self._walk_accounts(batch, need, accounts, [], nothing)
+        self._walk_counterparties(batch, need, counterparties, [], nothing)
+        new = [taken for taken, what in zip(batch.transactions, status.tolist(), strict=True) if what == kernel.NEW]
+        return Folded(
+            duplicates=int((status == kernel.DUPLICATE).sum()),
+            reused=int((status == kernel.ID_REUSED).sum()),
+            activity=[*self._payments(taken for taken in new if taken.told), *self._labels(batch.labels)],
+            accounts=self._new_accounts(need),
+            counterparties=self._new_counterparties(batch, need),
+        )
+
+    def _new_accounts(self, need: Needed) -> dict[str, bytes]:
+        return dict(zip(need.accounts, self._accounts.pack(np.arange(len(need.accounts))), strict=True))
+
+    def _new_counterparties(self, batch: Batch, need: Needed) -> dict[str, bytes]:
+        touched = sorted({need.counterparties[taken.message.counterparty_id] for taken in batch.activity})
+        names = list(need.counterparties)
+        blobs = self._counterparties.pack(np.array(touched, np.int64))
+        return dict(zip((names[row] for row in touched), blobs, strict=True))
 
     def _walk_accounts(
         self,

@@ -19,6 +19,7 @@ from features.position import Offsets
 from schemas.dead_letter import DeadLetter
 from schemas.errors import Fault, PositionMoved, StoreUnavailable
 from schemas.label import Label, LabelSource
+from schemas.marks import Marks
 from schemas.partitioning import partition_of
 from schemas.topics import ACTIVITY, ALERTS, DEAD_LETTERS, INPUTS, VERDICTS
 from schemas.transaction import Transaction
@@ -28,7 +29,6 @@ from streaming.leaving import BROKEN, leave
 from streaming.memory import Memory, Recalled
 from streaming.metrics import Metrics
 from streaming.outbox import Aborted, Outbox, Said, Told
-from streaming.partition import Marks
 from streaming.scoring import Decisions, Scorer
 from streaming.settings import WorkerSettings
 

@@ -15,16 +15,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from features.log import Log, LogUnavailable
 from features.position import Keys, Offsets, Position, new_epoch
 from features.redis_store import retries
-from schemas.dead_letter import DeadLetter
-from schemas.errors import BadMessage, Fault, FraudScorerError, PartitionParked, TryAgain, WrongSettings
-from schemas.topics import ALL, DEAD_LETTERS, INPUTS
+from schemas.errors import FraudScorerError, PartitionParked, TryAgain, WrongSettings
+from schemas.marks import Marks
+from schemas.topics import ALL, INPUTS
 from streaming.leaving import BROKEN, leave
-from streaming.partition import Marks, Part
+from streaming.partition import Part
 from streaming.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -169,6 +170,8 @@ class Takeover(threading.Thread):
             return Answer(generation, number, part=self._take(number))
         except PartitionParked as parked:
             return Answer(generation, number, parked=parked)
+        except LogUnavailable as error:
+            return self._later(generation, number, str(error))
         except redis.RedisError as error:
             return self._later(generation, number, f"Redis does not answer: {error}")
         except KafkaException as error:
@@ -241,34 +244,5 @@ class Takeover(threading.Thread):
         return position
 
     def _bugs(self, number: int) -> frozenset[tuple[int, int]]:
-        """Which messages of this number were dead-lettered as `bug`."""
-        s = self.settings
-        topic = s.topic(DEAD_LETTERS)
-        inputs = {s.topic(one): i for i, one in enumerate(INPUTS)}
-        found: set[tuple[int, int]] = set()
-        reader = Consumer(
-            s.client(
-                group_id=f"{s.group}-bugs",
-                enable_auto_commit=False,
-                isolation_level="read_committed",
-                enable_partition_eof=True,
-            )
-        )
-        try:
-            reader.assign([TopicPartition(topic, number, 0)])
-            deadline = time.monotonic() + 60
-            while time.monotonic() < deadline:
-                for message in reader.consume(1000, 0.5):
-                    if error := message.error():
-                        if error.code() == KafkaError._PARTITION_EOF:
-                            return frozenset(found)
-                        continue
-                    try:
-                        letter = DeadLetter.from_headers(message.headers())
-                    except BadMessage:
-                        continue
-                    if letter.fault is Fault.BUG and letter.topic in inputs and letter.partition == number:
-                        found.add((inputs[letter.topic], letter.offset))
-        finally:
-            reader.close()
-        raise redis.TimeoutError(f"reading {topic} took too long")
+        with Log(self.settings) as log:
+            return log.bugs(number)

@@ -1,0 +1,185 @@
+"""`python -m features`: loading a past, rebuilding profiles from the log, looking at one."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import typer
+from redis.exceptions import RedisError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from features.load import STEPS, as_json, load
+from features.log import Log, LogUnavailable
+from features.position import Keys, Position
+from features.profile import ACCOUNT, Profiles
+from features.rebuild import Moved, connect, rebuild
+from features.settings import Settings
+from features.settings import load as load_settings
+from schemas.errors import FraudScorerError, StoreUnavailable, WrongSettings
+from schemas.mapping import read_past
+from schemas.partitioning import partition_of
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="What is remembered of accounts and counterparties.",
+)  # fmt: skip
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable.")]
+_err = Console(stderr=True)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description:>24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=_err,
+        disable=not _err.is_terminal,
+    )  # fmt: skip
+
+
+@app.command("load")
+def load_past(
+    past: Annotated[Path, typer.Argument(help="A folder that `loadgen simulate` wrote, a Parquet or a CSV file.")],
+    mapping: Annotated[Path | None, typer.Option(help="What the columns of a foreign table mean.")] = None,
+    as_json_: JsonOption = False,
+) -> None:
+    """Write a past to the log, fold it into Redis and commit the group's offsets behind it: it is not judged.
+
+    Before the first worker starts.  Example: python -m features load payments.parquet --mapping mapping.toml
+    """
+    settings = load_settings(Settings, os.environ)
+    transactions, labels = read_past(past, mapping)
+    with _progress() as bars:
+        totals = dict(
+            zip(STEPS, (len(transactions), len(labels), len(transactions) + len(labels), None, None), strict=True)
+        )
+        tasks = {step: bars.add_task(step, total=total) for step, total in totals.items()}
+        loaded = load(settings, transactions, labels, lambda step, count: bars.advance(tasks[step], count))
+    if as_json_:
+        print(as_json(loaded))
+        return
+    print(
+        f"loaded {loaded.transactions:,} transactions, {loaded.labels:,} labels, {loaded.activity:,} counterparty activities"
+    )
+    if loaded.duplicates or loaded.reused or loaded.rejected:
+        print(
+            f"left out: {loaded.duplicates:,} duplicates, {loaded.reused:,} ids used again, {loaded.rejected:,} rows that no "
+            "worker would accept"
+        )
+
+
+@app.command("rebuild")
+def rebuild_partitions(
+    partition: Annotated[list[int] | None, typer.Option(help="Partition numbers; all where none is named.")] = None,
+    from_here: Annotated[bool, typer.Option(help="Accept a log that no longer begins at its beginning.")] = False,
+    as_json_: JsonOption = False,
+) -> None:
+    """Fold profiles anew from the log, under a new epoch, and then let them be seen.
+
+    Example: python -m features rebuild --partition 3
+    """
+    settings = load_settings(Settings, os.environ)
+    done: dict[int, list[int]] = {}
+    with Log(settings) as log, _progress() as bars:
+        log.check_topics()
+        for number in partition or range(settings.partitions):
+            if not 0 <= number < settings.partitions:
+                raise WrongSettings(f"there is no partition {number}: FRAUD_PARTITIONS is {settings.partitions}")
+            task = bars.add_task(f"partition {number}", total=None)
+            done[number] = list(
+                rebuild(settings, log, number, from_here=from_here, told=lambda n, task=task: bars.advance(task, n))  # type: ignore[misc]
+            )
+    if as_json_:
+        print(json.dumps({"rebuilt": done}))
+        return
+    for number, until in done.items():
+        print(f"partition {number}: rebuilt up to transactions {until[0]}, labels {until[1]}, activity {until[2]}")
+
+
+@app.command()
+def show(
+    account: Annotated[str, typer.Argument(help="The account_id.")],
+    as_json_: JsonOption = False,
+) -> None:
+    """What is remembered of an account.  Exit status 1 where nothing is.
+
+    Example: python -m features show acct-000123
+    """
+    settings = load_settings(Settings, os.environ)
+    number = partition_of(account.encode(), settings.partitions)
+    keys = Keys(settings.topic_prefix, number)
+    client = connect(settings)
+    try:
+        raw: Any = client.get(keys.position)
+        key = keys.account(Position.parse(raw).epoch, account) if raw else ""
+        blob: Any = client.get(key) if raw else None
+        memory: Any = client.memory_usage(key) if blob else 0
+    except RedisError as error:
+        raise StoreUnavailable(f"Redis at {settings.redis_url} does not answer: {error}") from error
+    if blob is None:
+        print(f"nothing is remembered of account {account!r} (partition {number})", file=sys.stderr)
+        raise typer.Exit(1)
+    profiles = Profiles.room_for(1, ACCOUNT)
+    profiles.unpack([blob])
+    shown = _shown(profiles) | {
+        "account_id": account,
+        "partition": number,
+        "key": key,
+        "bytes": len(blob),
+        "redis_bytes": memory,
+    }
+    if as_json_:
+        print(msgspec.json.encode(shown).decode())
+        return
+    for name in ("account_id", "partition", "key", "bytes", "redis_bytes", "transactions", "first", "newest"):
+        print(f"{name:>14}  {shown[name]}")
+    print(f"{'events':>14}  {len(shown['events'])} in the ring, {shown['tiles']} tiles of older ones; the last:")
+    for event in shown["events"][-10:]:
+        print(f"{'':>14}  {event['at']}  {event['amount'] / 100:>14,.2f}")
+    print(f"{'labels':>14}  {len(shown['labels'])}")
+    for label in shown["labels"][-10:]:
+        print(
+            f"{'':>14}  known {label['known_at']}: {'fraud' if label['is_fraud'] else 'legitimate'}, of {label['occurred_at']}"
+        )
+
+
+def _shown(profiles: Profiles) -> dict[str, Any]:
+    head = profiles.head[0]
+    events = profiles.events[0, : head["events"]]
+    labels = profiles.labels[0, : head["labels"]]
+    return {
+        "transactions": int(head["total"]),
+        "first": _at(head["first"]),
+        "newest": _at(head["newest"]),
+        "events": [{"at": _at(event["time"]), "amount": int(event["amount"])} for event in events],
+        "tiles": int(head["tiles"]),
+        "labels": [
+            {"known_at": _at(label["known"]), "occurred_at": _at(label["occurred"]), "is_fraud": bool(label["fraud"])}
+            for label in labels
+        ],
+    }
+
+
+def _at(time: np.int64) -> str:
+    return datetime.fromtimestamp(int(time) / 1e6, UTC).isoformat()
+
+
+def main() -> None:
+    """The console script.  Exit status 0 well, 1 found something wrong, 2 wrong use or settings."""
+    try:
+        app()
+    except WrongSettings as error:
+        print(f"wrong settings: {error}", file=sys.stderr)
+        sys.exit(2)
+    except (LogUnavailable, StoreUnavailable, Moved, FraudScorerError) as error:
+        print(str(error), file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

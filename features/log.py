@@ -1,0 +1,212 @@
+"""Kafka in bulk: reading the log from one offset to another, and writing a past to it.  For tools; a worker has its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from features.accepting import Record
+from features.position import Offsets
+from features.settings import Settings
+from schemas.dead_letter import DeadLetter
+from schemas.errors import BadMessage, Fault, FraudScorerError, WrongSettings
+from schemas.topics import DEAD_LETTERS, INPUTS, Topic
+
+NOTHING_COMMITTED = -1001
+PATIENCE = 30.0
+"""Seconds that Kafka may take for an answer."""
+
+
+class LogUnavailable(FraudScorerError):
+    """Kafka did not answer in time, or not all that was promised could be read."""
+
+
+class Written(NamedTuple):
+    """A message to publish, to the partition of its key."""
+
+    key: bytes
+    value: bytes
+
+
+class Log:
+    """The input topics of one installation, as a tool sees them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._consumer = self._reader()
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+    def _reader(self) -> Consumer:
+        return Consumer(
+            self.settings.client(
+                group_id=self.settings.group,
+                enable_auto_commit=False,
+                auto_offset_reset="error",
+                isolation_level="read_committed",
+                enable_partition_eof=True,
+                fetch_wait_max_ms=10,
+                queued_max_messages_kbytes=65536,
+            )
+        )
+
+    def check_topics(self) -> None:
+        """Raises WrongSettings where topics are missing or have another number of partitions, LogUnavailable."""
+        s = self.settings
+        try:
+            known = self._consumer.list_topics(timeout=PATIENCE).topics
+        except KafkaException as error:
+            raise LogUnavailable(f"Kafka at {s.kafka_url} does not answer: {error.args[0].str()}") from error
+        for topic in INPUTS:
+            name = s.topic(topic)
+            if name not in known:
+                raise WrongSettings(
+                    f"there is no topic {name}; `python -m deploy.local.topics {s.kafka_url}` makes all"
+                )
+            if (count := len(known[name].partitions)) != s.partitions:
+                raise WrongSettings(f"topic {name} has {count} partitions, FRAUD_PARTITIONS is {s.partitions}")
+
+    def topic_ids(self) -> list[str]:
+        """Of the input topics, in their order: a topic made anew has another.  Raises LogUnavailable."""
+        names = [self.settings.topic(topic) for topic in INPUTS]
+        admin = AdminClient(self.settings.client())
+        try:
+            described = admin.describe_topics(TopicCollection(names), request_timeout=PATIENCE)
+            return [str(described[name].result().topic_id) for name in names]
+        except KafkaException as error:
+            raise LogUnavailable(f"Kafka does not describe its topics: {error.args[0].str()}") from error
+
+    def bounds(self, topic: Topic, number: int) -> tuple[int, int]:
+        """The first offset that is still there, and the next one to be written."""
+        bounds = self._consumer.get_watermark_offsets(
+            TopicPartition(self.settings.topic(topic), number), timeout=PATIENCE
+        )
+        if bounds is None:
+            raise LogUnavailable(f"Kafka does not say where {self.settings.topic(topic)} begins and ends")
+        return bounds
+
+    def committed(self, number: int) -> tuple[Offsets, str]:
+        """What the group has committed of a partition number (NOTHING_COMMITTED where nothing), and its metadata."""
+        here = [TopicPartition(self.settings.topic(topic), number) for topic in INPUTS]
+        found = self._consumer.committed(here, timeout=PATIENCE)
+        return Offsets(*(tp.offset for tp in found)), found[0].metadata or ""
+
+    def commit(self, number: int, offsets: Offsets, metadata: str) -> None:
+        """Commit for the group, which must be empty."""
+        self._consumer.commit(
+            offsets=[
+                TopicPartition(self.settings.topic(topic), number, offsets[i], metadata if i == 0 else "")
+                for i, topic in enumerate(INPUTS)
+            ],
+            asynchronous=False,
+        )
+
+    def members(self) -> list[str]:
+        """Who is in the group now."""
+        admin = AdminClient(self.settings.client())
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            described = admin.describe_consumer_groups([self.settings.group], request_timeout=PATIENCE)
+            try:
+                return [one.group_instance_id or one.member_id for one in described[self.settings.group].result().members]
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                    return []
+                if time.monotonic() > deadline:  # a broker that has just started still looks for its coordinators
+                    raise LogUnavailable(f"Kafka does not describe group {self.settings.group}: {error}") from error
+            time.sleep(0.2)
+
+    def read(self, topic: Topic, number: int, begin: int, end: int, *, chunk: int = 10_000) -> Iterator[list[Record]]:
+        """The records with offsets in [begin, end), in order; raises LogUnavailable where they don't come."""
+        for messages in self._messages(topic, number, begin, end, chunk):
+            yield [Record(number, m.offset() or 0, m.timestamp()[1], m.key(), m.value()) for m in messages]
+
+    def _messages(self, topic: Topic, number: int, begin: int, end: int, chunk: int) -> Iterator[list[Message]]:
+        if begin >= end:
+            return
+        name = self.settings.topic(topic)
+        self._consumer.assign([TopicPartition(name, number, begin)])
+        heard = time.monotonic()
+        try:
+            kept: list[Message] = []
+            while begin < end:
+                # consume(n, t) would wait the whole t unless n arrive.
+                first = self._consumer.poll(0.2)
+                for message in [] if first is None else [first, *self._consumer.consume(chunk, 0)]:
+                    heard = time.monotonic()
+                    error, offset = message.error(), message.offset() or 0
+                    if error is None:
+                        begin = offset + 1
+                        if offset < end:
+                            kept.append(message)
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        begin = max(begin, offset)
+                    elif error.fatal() or error.code() == KafkaError._AUTO_OFFSET_RESET:
+                        raise LogUnavailable(f"reading {name} [{number}] from {begin}: {error.str()}")
+                if len(kept) >= chunk or begin >= end:
+                    yield kept
+                    kept = []
+                if time.monotonic() - heard > PATIENCE:
+                    raise LogUnavailable(f"{name} [{number}] should reach {end}, nothing came after {begin}")
+        finally:
+            self._consumer.unassign()
+
+    def bugs(self, number: int) -> frozenset[tuple[int, int]]:
+        """(index of the input topic, offset) of the messages of this number that were dead-lettered as `bug`.
+
+        They are left out of every fold.  Raises LogUnavailable.
+        """
+        indices = {self.settings.topic(topic): i for i, topic in enumerate(INPUTS)}
+        found: set[tuple[int, int]] = set()
+        low, high = self.bounds(DEAD_LETTERS, number)
+        for messages in self._messages(DEAD_LETTERS, number, low, high, 1_000):
+            for message in messages:
+                try:
+                    letter = DeadLetter.from_headers(message.headers())
+                except BadMessage:
+                    continue
+                if letter.fault is Fault.BUG and letter.topic in indices and letter.partition == number:
+                    found.add((indices[letter.topic], letter.offset))
+        return frozenset(found)
+
+    def write(self, topic: Topic, messages: Iterable[Written], *, told: Callable[[int], None] = lambda _: None) -> int:
+        """Publish all, and wait until all are acknowledged.  How many; raises LogUnavailable where one was not taken."""
+        producer = Producer(
+            self.settings.client(
+                enable_idempotence=True, acks="all", linger_ms=20, partitioner="murmur2_random", compression_type="lz4",
+                queue_buffering_max_messages=200_000,
+            )
+        )  # fmt: skip
+        name = self.settings.topic(topic)
+        failed: list[str] = []
+
+        def check(error: KafkaError | None, _message: object) -> None:
+            if error is not None:
+                failed.append(error.str())
+
+        count = 0
+        for key, value in messages:
+            while True:
+                try:
+                    producer.produce(name, value=value, key=key, on_delivery=check)
+                    break
+                except BufferError:
+                    producer.poll(0.05)
+            count += 1
+            if count % 5_000 == 0:
+                producer.poll(0)
+                told(5_000)
+        told(count % 5_000)
+        if left := producer.flush(PATIENCE * 4):
+            raise LogUnavailable(f"{left} messages for {name} were not acknowledged")
+        if failed:
+            raise LogUnavailable(f"{len(failed)} messages for {name} were refused, the first: {failed[0]}")
+        return count
