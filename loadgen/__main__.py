@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
 from contextlib import nullcontext
@@ -55,7 +56,7 @@ def simulate(
 
     begun = time.perf_counter()
     world = world_ending(
-        _moment(end),
+        _moment("--end", end),
         days,
         accounts=accounts,
         counterparties=counterparties,
@@ -95,20 +96,100 @@ def simulate(
     _people.print(f"written to {out} in {time.perf_counter() - begun:.1f} s")
 
 
-def _moment(text: str) -> datetime:
+@app.command()
+def replay(
+    file: Annotated[
+        Path, typer.Argument(help="A folder that `simulate` wrote, or a Parquet or CSV file with --mapping.")
+    ],
+    mapping: Annotated[
+        Path | None, typer.Option(help="mapping.toml; or handbook, paysim, creditcard for those in loadgen/mappings.")
+    ] = None,
+    kafka: Annotated[str | None, typer.Option(help="Default: FRAUD_KAFKA_URL, or 127.0.0.1:9092.")] = None,
+    prefix: Annotated[str | None, typer.Option(help="Before the topics' names; default: FRAUD_TOPIC_PREFIX.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Transactions a second.")] = None,
+    speed: Annotated[float | None, typer.Option(help="The world's time against ours: 1 is as it happened.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only what happens and becomes known from this time on.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only what happens and becomes known before this time.")] = None,
+    limit: Annotated[int | None, typer.Option(min=0, help="At most so many transactions.")] = None,
+    shift_to_now: Annotated[
+        bool,
+        typer.Option("--shift-to-now", help="Move all times by whole weeks, so that it ends in the last seven days."),
+    ] = False,
+    malformed: Annotated[float, typer.Option(min=0, max=1, help="Malformed messages for each transaction.")] = 0.0,
+    duplicates: Annotated[float, typer.Option(min=0, max=1, help="Producer's duplicates for each transaction.")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the malformed messages and duplicates.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Send transactions and labels of a past to Kafka, each when it is due: late is late, and never skipped.
+
+    Labels go out when the stream's time gets to when they are known.  Ctrl-C ends it cleanly (status 130).
+
+    Example: loadgen replay .local/past --rate 2000 --since 2026-01-21T00:00:00Z
+
+    Example: loadgen replay transactions.parquet --mapping handbook --rate 2000 --limit 100000
+    """
+    from loadgen.replaying import Replay  # noqa: PLC0415 - `--help` need not wait for polars
+
+    if (rate is None) == (speed is None):
+        raise WrongSettings("say either --rate (transactions a second) or --speed (the world's time against ours)")
+    replay = Replay(
+        source=file,
+        mapping=_mapping(mapping),
+        since=None if since is None else _moment("--since", since),
+        until=None if until is None else _moment("--until", until),
+        limit=limit,
+        shift_to_now=shift_to_now,
+        rate=rate,
+        speed=speed,
+        malformed=malformed,
+        duplicates=duplicates,
+        seed=seed,
+    )
+    sys.exit(replay.run(kafka, prefix, _people, as_json=as_json))
+
+
+def _mapping(named: Path | None) -> Path | None:
+    """One of ours may be named without its folder."""
+    if named is None or named.exists() or named.suffix:
+        return named
+    ours = Path(__file__).with_name("mappings") / f"{named}.toml"
+    return ours if ours.exists() else named
+
+
+@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def check(context: typer.Context) -> None:
+    """Read the topics and report what was lost, doubled or contradicting (loadgen check --help)."""
+    _elsewhere("check", context.args)
+
+
+@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def demo(context: typer.Context) -> None:
+    """The main job: simulate, train, load, score 240,000 live transactions, sum up (loadgen demo --help)."""
+    _elsewhere("demo", context.args)
+
+
+def _elsewhere(name: str, arguments: list[str]) -> None:
+    """Runs the command `name` of module loadgen.<name>, which needs much more than the others."""
+    command = getattr(importlib.import_module(f"loadgen.{name}"), name)
+    alone = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
+    alone.command(name)(command)
+    alone(arguments, prog_name=f"loadgen {name}")
+
+
+def _moment(option: str, text: str) -> datetime:
     if text == "now":
         return datetime.now(UTC)
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise WrongSettings(f"--end is 'now' or a time such as 2026-01-31T00:00:00Z, not {text!r}") from error
+        raise WrongSettings(f"{option} is 'now' or a time such as 2026-01-31T00:00:00Z, not {text!r}") from error
     if moment.tzinfo is None:
-        raise WrongSettings(f"--end {text} has no offset from UTC: write {text}Z if it is UTC")
+        raise WrongSettings(f"{option} {text} has no offset from UTC: write {text}Z if it is UTC")
     return moment
 
 
 def main() -> None:
-    """Exit status 0 well, 1 found something wrong, 2 wrong use or settings."""
+    """Exit status 0 well, 1 found something wrong, 2 wrong use or settings, 130 after Ctrl-C."""
     try:
         app()
     except WrongSettings as error:
