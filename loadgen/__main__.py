@@ -128,13 +128,13 @@ def replay(
 
     Example: loadgen replay transactions.parquet --mapping handbook --rate 2000 --limit 100000
     """
-    from loadgen.replaying import Replay  # noqa: PLC0415 - `--help` need not wait for polars
+    from loadgen.replaying import Replay, mapping_named  # noqa: PLC0415 - `--help` need not wait for polars
 
     if (rate is None) == (speed is None):
         raise WrongSettings("say either --rate (transactions a second) or --speed (the world's time against ours)")
     replay = Replay(
         source=file,
-        mapping=_mapping(mapping),
+        mapping=mapping_named(mapping),
         since=None if since is None else _moment("--since", since),
         until=None if until is None else _moment("--until", until),
         limit=limit,
@@ -146,14 +146,6 @@ def replay(
         seed=seed,
     )
     sys.exit(replay.run(kafka, prefix, _people, as_json=as_json))
-
-
-def _mapping(named: Path | None) -> Path | None:
-    """One of ours may be named without its folder."""
-    if named is None or named.exists() or named.suffix:
-        return named
-    ours = Path(__file__).with_name("mappings") / f"{named}.toml"
-    return ours if ours.exists() else named
 
 
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -169,10 +161,12 @@ def demo(context: typer.Context) -> None:
 
 
 def _elsewhere(name: str, arguments: list[str]) -> None:
-    """Runs the command `name` of module loadgen.<name>, which needs much more than the others."""
-    command = getattr(importlib.import_module(f"loadgen.{name}"), name)
-    alone = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
-    alone.command(name)(command)
+    """Runs module loadgen.<name>, which needs much more than the others: its `app`, or its function of that name."""
+    module = importlib.import_module(f"loadgen.{name}")
+    alone = getattr(module, "app", None)
+    if alone is None:
+        alone = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
+        alone.command(name)(getattr(module, name))
     alone(arguments, prog_name=f"loadgen {name}")
 
 

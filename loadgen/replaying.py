@@ -25,6 +25,14 @@ from schemas.mapping import Rejected, read_past
 INTERRUPTED = 130
 
 
+def mapping_named(named: Path | None) -> Path | None:
+    """The mapping as named, or one of loadgen/mappings, which need neither folder nor suffix."""
+    if named is None or named.suffix or named.exists():
+        return named
+    ours = Path(__file__).with_name("mappings") / f"{named}.toml"
+    return ours if ours.exists() else named
+
+
 @dataclass(frozen=True, kw_only=True)
 class Replay:
     """What is to be sent, and how fast."""

@@ -1,0 +1,95 @@
+"""The commands as a user meets them: exit status, JSON on standard output, errors in a sentence."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import msgspec
+import pytest
+import typer
+
+from loadgen import __main__ as commands
+from loadgen.replaying import mapping_named
+from schemas.mapping import load_mapping, read_past
+
+
+def loadgen(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([sys.executable, "-m", "loadgen", *arguments], capture_output=True, timeout=60, check=False)
+
+
+def test_simulate_writes_a_past_and_says_so_in_json(tmp_path: Path) -> None:
+    small = ["--accounts", "50", "--counterparties", "30", "--days", "2", "--per-day", "200", "--seed", "3"]
+    done = loadgen("simulate", *small, "--end", "2026-01-31T00:00:00Z", "--out", str(tmp_path / "past"), "--json")
+
+    assert done.returncode == 0
+    assert done.stderr == b""
+    report = msgspec.json.decode(done.stdout)
+    transactions, labels = read_past(tmp_path / "past")
+    assert report["transactions"] == transactions.height > 100
+    assert report["labels"] == labels.height
+    assert report["world"]["end"] == "2026-01-31T00:00:00Z"
+    assert {file.name for file in (tmp_path / "past").iterdir()} == {
+        "transactions.parquet",
+        "labels.parquet",
+        "truth.parquet",
+        "world.json",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["simulate", "--out", "x", "--end", "yesterday"], "--end"),
+        (["simulate", "--out", "x", "--end", "2026-01-31T00:00:00"], "offset"),
+        (["simulate", "--out", "x", "--accounts", "0"], "accounts"),
+        (["simulate", "--out", "x", "--seed", "-1"], "seed"),
+        (["replay", "nowhere", "--rate", "10"], "nowhere does not exist"),
+        (["replay", "nowhere"], "--rate"),
+        (["replay", "nowhere", "--rate", "10", "--speed", "1"], "--rate"),
+        (["replay", ".", "--rate", "10", "--mapping", "no.toml"], "no.toml"),
+        (["replay", "--nonsense"], "--nonsense"),
+    ],
+)
+def test_wrong_use_is_status_2_and_a_sentence(tmp_path: Path, arguments: list[str], says: str) -> None:
+    done = loadgen(*arguments)
+
+    assert done.returncode == 2
+    assert done.stdout == b""
+    assert b"Traceback" not in done.stderr
+    assert says in " ".join(done.stderr.decode().split())
+
+
+@pytest.mark.parametrize("command", ["simulate", "replay"])
+def test_help_has_an_example(command: str) -> None:
+    done = loadgen(command, "--help")
+
+    assert done.returncode == 0
+    assert f"Example: loadgen {command}" in " ".join(done.stdout.decode().split())
+
+
+def test_our_own_mappings_go_by_their_names() -> None:
+    for name in ("handbook", "paysim", "creditcard"):
+        assert load_mapping(mapping_named(Path(name))).label is not None  # type: ignore[arg-type]
+    assert mapping_named(Path("mine.toml")) == Path("mine.toml")
+    assert mapping_named(None) is None
+
+
+def test_a_command_that_lives_elsewhere_is_imported_only_when_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def demo(rate: int = 3, *, as_json: bool = typer.Option(False, "--json")) -> None:
+        print(rate, as_json)
+
+    module = types.ModuleType("loadgen.demo")
+    vars(module)["demo"] = demo
+    monkeypatch.setitem(sys.modules, "loadgen.demo", module)
+    monkeypatch.setattr(sys, "argv", ["loadgen", "demo", "--rate", "7", "--json"])
+
+    with pytest.raises(SystemExit) as ended:
+        commands.main()
+
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == "7 True\n"
