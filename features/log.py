@@ -116,7 +116,9 @@ class Log:
         while True:
             described = admin.describe_consumer_groups([self.settings.group], request_timeout=PATIENCE)
             try:
-                return [one.group_instance_id or one.member_id for one in described[self.settings.group].result().members]
+                return [
+                    one.group_instance_id or one.member_id for one in described[self.settings.group].result().members
+                ]
             except KafkaException as error:
                 if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
                     return []
@@ -159,23 +161,27 @@ class Log:
         finally:
             self._consumer.unassign()
 
+    def dead_letters(self, number: int) -> Iterator[DeadLetter]:
+        """What `dead-letters` says in this partition number; what isn't a dead letter there is passed over."""
+        low, high = self.bounds(DEAD_LETTERS, number)
+        for messages in self._messages(DEAD_LETTERS, number, low, high, 1_000):
+            for message in messages:
+                try:
+                    yield DeadLetter.from_headers(message.headers())
+                except BadMessage:
+                    continue
+
     def bugs(self, number: int) -> frozenset[tuple[int, int]]:
         """(index of the input topic, offset) of the messages of this number that were dead-lettered as `bug`.
 
         They are left out of every fold.  Raises LogUnavailable.
         """
         indices = {self.settings.topic(topic): i for i, topic in enumerate(INPUTS)}
-        found: set[tuple[int, int]] = set()
-        low, high = self.bounds(DEAD_LETTERS, number)
-        for messages in self._messages(DEAD_LETTERS, number, low, high, 1_000):
-            for message in messages:
-                try:
-                    letter = DeadLetter.from_headers(message.headers())
-                except BadMessage:
-                    continue
-                if letter.fault is Fault.BUG and letter.topic in indices and letter.partition == number:
-                    found.add((indices[letter.topic], letter.offset))
-        return frozenset(found)
+        return frozenset(
+            (indices[letter.topic], letter.offset)
+            for letter in self.dead_letters(number)
+            if letter.fault is Fault.BUG and letter.topic in indices and letter.partition == number
+        )
 
     def write(self, topic: Topic, messages: Iterable[Written], *, told: Callable[[int], None] = lambda _: None) -> int:
         """Publish all, and wait until all are acknowledged.  How many; raises LogUnavailable where one was not taken."""

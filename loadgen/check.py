@@ -1,0 +1,477 @@
+"""What the promise is held to: every transaction one verdict or one dead letter, each what it must be, and the profiles too.
+
+Everything is read from the topics, read committed, and computed again from the log; each verdict says what its profiles had
+folded, so that its vector must come out to the bit.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from xxhash import xxh3_64_hexdigest
+
+from features import kernel
+from features.catalogue import FEATURES, SETTLING
+from features.log import Log
+from features.position import Keys, Offsets, Position
+from features.rebuild import connect
+from features.settings import Settings
+from loadgen.refolding import (
+    Counterparties,
+    Questions,
+    describe_accounts,
+    describe_counterparties,
+    refold_accounts,
+    refold_counterparties,
+)
+from schemas.dead_letter import DeadLetter
+from schemas.errors import Fault, StoreUnavailable
+from schemas.marks import Marks
+from schemas.partitioning import partition_of
+from schemas.topics import ACTIVITY, ALERTS, DEAD_LETTERS, INPUTS, LABELS, TRANSACTIONS, VERDICTS, Topic
+from schemas.verdict import Folded, Outcome, Source
+
+EXAMPLES = 20
+"""Of what was found wrong, at most this many are named."""
+_COUNTERPARTY_COLUMNS = [i for i, name in enumerate(FEATURES) if name.startswith("counterparty_")]
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """What was found.  All is well where `well` says so."""
+
+    transactions: int = 0
+    """Messages on `transactions` that were to be judged: not loaded as history, and committed."""
+    pending: int = 0
+    """Messages that no worker has come to yet."""
+    verdicts: int = 0
+    alerts: int = 0
+    outcomes: dict[str, int] = {}
+    dead_lettered: dict[str, int] = {}
+    """By error; labels among them."""
+    duplicates: int = 0
+    """Transactions that came again, and got no second verdict."""
+    lost: int = 0
+    """Messages without the verdict, alert, dead letter or activity that they should have."""
+    doubled: int = 0
+    contradicting: int = 0
+    """Verdicts, alerts and dead letters that say something else than the log."""
+    vectors_compared: int = 0
+    vectors_different: int = 0
+    vectors_different_if_instant: int = 0
+    """Vectors that would be others if labels and activity were known the moment they happen."""
+    activity_late: int = 0
+    """Verdicts judged before activity that was older than the settling time had reached the counterparty's profile."""
+    profiles_compared: int = 0
+    profiles_different: int = 0
+    examples: list[str] = []
+
+    @property
+    def well(self) -> bool:
+        """Nothing lost, doubled or contradicting, and every profile as the log has it."""
+        return not (self.lost or self.doubled or self.contradicting or self.profiles_different)
+
+
+class _Verdict(msgspec.Struct):
+    transaction_id: str
+    account_id: str
+    outcome: Outcome
+    vector_digest: str
+    source: Source
+    folded: Folded
+
+
+class _Alert(msgspec.Struct):
+    verdict: _Verdict
+
+
+@dataclass
+class _Judged:
+    """Of one partition: verdicts to be compared, and what they asked of counterparties."""
+
+    vectors: npt.NDArray[np.float32]
+    instant: npt.NDArray[np.float32]
+    digest: list[str]
+    name: list[str]
+    counterparty: list[str | None]
+    time: npt.NDArray[np.int64]
+    seen: npt.NDArray[np.int64]
+    to_tell: set[tuple[int, int, bool]]
+    """Sources that counterparties must have heard of."""
+    report: Report = field(default_factory=Report)
+
+
+@dataclass
+class _Answered:
+    columns: npt.NDArray[np.float32]
+    instant: npt.NDArray[np.float32]
+    late: npt.NDArray[np.bool_]
+    sources: Counter[tuple[int, int, bool]]
+    report: Report
+
+
+class _Findings:
+    """Counts what is wrong and keeps some of it in words."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+
+    def lost(self, what: str) -> None:
+        self.report.lost += 1
+        self._say(what)
+
+    def doubled(self, what: str) -> None:
+        self.report.doubled += 1
+        self._say(what)
+
+    def contradicts(self, what: str) -> None:
+        self.report.contradicting += 1
+        self._say(what)
+
+    def _say(self, what: str) -> None:
+        if len(self.report.examples) < EXAMPLES:
+            self.report.examples.append(what)
+
+
+_counter: Any = None
+
+
+def _share(counter: Any) -> None:
+    global _counter  # noqa: PLW0603 - how a pool's processes are handed one
+    _counter = counter
+
+
+def _told(count: int) -> None:
+    if _counter is not None:
+        with _counter.get_lock():
+            _counter.value += count
+
+
+def check(settings: Settings, *, profiles: bool = True, processes: int = 2, told: Callable[[int, int], None] = lambda _done, _all: None) -> Report:  # fmt: skip
+    """Read everything and compute it again.  `told` hears how many messages are read, and of how many.
+
+    Raises LogUnavailable, StoreUnavailable, WrongSettings.
+    """
+    with Log(settings) as log:
+        log.check_topics()
+        total = sum(log.bounds(topic, n)[1] for topic in INPUTS for n in range(settings.partitions))
+    context = multiprocessing.get_context("spawn")
+    counter = context.Value("q", 0)
+    numbers = range(settings.partitions)
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_share, initargs=(counter,)) as pool:
+
+        def results(futures: list[Future[Any]]) -> list[Any]:
+            while not all(future.done() for future in futures):
+                told(counter.value, total)
+                time.sleep(0.1)
+            return [future.result() for future in futures]
+
+        judged: list[_Judged] = results([pool.submit(_check_partition, settings, n, profiles) for n in numbers])
+        asked = _asked(judged, settings.partitions)
+        answered: list[_Answered] = results(
+            [pool.submit(_check_counterparties, settings, n, asked[n], profiles) for n in numbers]
+        )
+        told(total, total)
+    return _sum_up(judged, answered, asked)
+
+
+def _check_partition(settings: Settings, number: int, with_profiles: bool) -> _Judged:
+    report = Report()
+    findings = _Findings(report)
+    with Log(settings) as log:
+        committed, metadata = log.committed(number)
+        committed = Offsets(*(max(offset, 0) for offset in committed))
+        marks = Marks.parse(metadata)
+        ends = Offsets(*(log.bounds(topic, number)[1] for topic in INPUTS))
+        position, stored = _snapshot(settings, number, "a") if with_profiles else (None, {})
+        verdicts = _verdicts(log, number, findings)
+        alerts = _alerts(log, number, verdicts, findings)
+        letters = _letters(settings, log, number, findings)
+    found = refold_accounts(settings, number, ends, position.next if position else None, _told)
+    seen = {offset: verdict.folded.labels for offset, verdict in verdicts.items()}
+    vectors = describe_accounts(found, seen)
+    instant = describe_accounts(found, seen, instantly=True)
+    begin, end = marks.judged_from, committed.transactions
+    report.verdicts, report.alerts = len(verdicts), len(alerts)
+    report.outcomes = dict(Counter(verdict.outcome.value for verdict in verdicts.values()))
+    rows: list[int] = []
+    rejected = dict(found.rejected)
+    to_tell = {
+        (number, offset, True) for offset, told in found.labels_told.items() if told and offset < committed.labels
+    }
+    for row, (offset, status) in enumerate(zip(found.offset.tolist(), found.status.tolist(), strict=True)):
+        name = f"transactions [{number}] at {offset} ({found.transaction_id[row]})"
+        if status == kernel.NEW and offset < end and found.counterparty_id[row] is not None:
+            to_tell.add((number, offset, False))
+        if status == kernel.ID_REUSED and begin <= offset < end:
+            rejected[TRANSACTIONS.name, offset] = Fault.ID_REUSED
+            continue
+        verdict = verdicts.pop(offset, None)
+        if not begin <= offset < end:
+            report.pending += offset >= end
+            if verdict is not None:
+                findings.contradicts(f"{name} has a verdict, and was never to be judged")
+        elif status == kernel.DUPLICATE:
+            report.transactions += 1
+            report.duplicates += 1
+            if verdict is not None:
+                findings.doubled(f"{name} came again, and has a verdict of its own")
+        elif verdict is None:
+            report.transactions += 1
+            findings.lost(f"{name} has no verdict")
+        else:
+            report.transactions += 1
+            if (verdict.transaction_id, verdict.account_id) != (found.transaction_id[row], found.account_id[row]):
+                findings.contradicts(f"{name} has the verdict of {verdict.transaction_id!r}")
+            rows.append(row)
+            verdicts[offset] = verdict
+    _check_letters(number, rejected, letters, marks, committed, findings)
+    judged = {int(found.offset[row]) for row in rows}
+    for offset in verdicts.keys() - judged:
+        findings.contradicts(f"transactions [{number}] at {offset} has a verdict, and is no transaction")
+    if position is not None:
+        _compare_profiles(found.blobs, stored, f"partition {number}, account", report)
+    return _Judged(
+        vectors=vectors[rows],
+        instant=instant[rows],
+        digest=[verdicts[int(found.offset[row])].vector_digest for row in rows],
+        name=[f"transactions [{number}] at {found.offset[row]} ({found.transaction_id[row]})" for row in rows],
+        counterparty=[found.counterparty_id[row] for row in rows],
+        time=found.columns.time[rows],
+        seen=np.array([_or_none(verdicts[int(found.offset[row])].folded.activity) for row in rows], np.int64),
+        to_tell=to_tell,
+        report=report,
+    )
+
+
+def _or_none(activity: int | None) -> int:
+    return -1 if activity is None else activity
+
+
+def _values(log: Log, topic: Topic, number: int) -> Iterator[tuple[int, bytes | None]]:
+    for records in log.read(topic, number, 0, log.bounds(topic, number)[1]):
+        yield from ((record.offset, record.value) for record in records)
+
+
+def _verdicts(log: Log, number: int, findings: _Findings) -> dict[int, _Verdict]:
+    decode = msgspec.json.Decoder(_Verdict).decode
+    found: dict[int, _Verdict] = {}
+    for _, value in _values(log, VERDICTS, number):
+        verdict = decode(value or b"")
+        if verdict.source.partition != number:
+            findings.contradicts(f"a verdict in partition {number} of {verdict.source}: another number's")
+        elif verdict.source.offset in found:
+            findings.doubled(f"transactions [{number}] at {verdict.source.offset} has two verdicts")
+        else:
+            found[verdict.source.offset] = verdict
+    return found
+
+
+def _alerts(log: Log, number: int, verdicts: dict[int, _Verdict], findings: _Findings) -> set[int]:
+    decode = msgspec.json.Decoder(_Alert).decode
+    found: set[int] = set()
+    for _, value in _values(log, ALERTS, number):
+        verdict = decode(value or b"").verdict
+        offset = verdict.source.offset
+        if offset in found:
+            findings.doubled(f"transactions [{number}] at {offset} has two alerts")
+        elif verdicts.get(offset) != verdict or verdict.outcome is Outcome.APPROVE:
+            findings.contradicts(f"transactions [{number}] at {offset} has an alert that is not its verdict's")
+        found.add(offset)
+    for offset, verdict in verdicts.items():
+        if verdict.outcome is not Outcome.APPROVE and offset not in found:
+            findings.lost(f"transactions [{number}] at {offset} is flagged, and has no alert")
+    return found
+
+
+def _letters(settings: Settings, log: Log, number: int, findings: _Findings) -> dict[tuple[str, int], DeadLetter]:
+    found: dict[tuple[str, int], DeadLetter] = {}
+    names = {settings.topic(topic): topic.name for topic in INPUTS}
+    for letter in log.dead_letters(number):
+        where = names.get(letter.topic, letter.topic), letter.offset
+        if where in found:
+            findings.doubled(f"{letter.topic} [{number}] at {letter.offset} has two dead letters")
+        found[where] = letter
+    return found
+
+
+def _check_letters(number: int, rejected: dict[tuple[str, int], Fault], letters: dict[tuple[str, int], DeadLetter], marks: Marks, committed: Offsets, findings: _Findings) -> None:  # fmt: skip
+    report = findings.report
+    ends = {TRANSACTIONS.name: committed.transactions, LABELS.name: committed.labels, ACTIVITY.name: committed.activity}
+    for (topic, offset), fault in rejected.items():
+        letter = letters.pop((topic, offset), None)
+        name = f"{topic} [{number}] at {offset}"
+        if offset >= ends[topic]:
+            report.pending += 1
+        elif topic == TRANSACTIONS.name and offset < marks.judged_from:
+            continue
+        elif letter is None:
+            findings.lost(f"{name} is no message that can be judged ({fault}), and has no dead letter")
+            report.transactions += topic == TRANSACTIONS.name
+        else:
+            report.transactions += topic == TRANSACTIONS.name
+            report.dead_lettered[letter.fault.value] = report.dead_lettered.get(letter.fault.value, 0) + 1
+            if letter.fault is not fault:
+                findings.contradicts(f"{name} is dead-lettered as {letter.fault}, and is {fault}")
+    for topic, offset in letters:
+        findings.contradicts(f"{topic} [{number}] at {offset} has a dead letter, and nothing is wrong with it")
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The verdicts whose counterparty's activity lies in one partition: n of each."""
+
+    verdict: list[tuple[int, int]]
+    """Partition and row among its judged."""
+    counterparty: list[str]
+    time: npt.NDArray[np.int64]
+    seen: npt.NDArray[np.int64]
+
+
+def _asked(judged: list[_Judged], partitions: int) -> list[_Asked]:
+    homes: dict[str, int] = {}
+    by_home: list[list[tuple[int, int, str]]] = [[] for _ in range(partitions)]
+    for number, part in enumerate(judged):
+        for row, name in enumerate(part.counterparty):
+            if name is not None:
+                home = homes.get(name)
+                if home is None:
+                    home = homes[name] = partition_of(name.encode(), partitions)
+                by_home[home].append((number, row, name))
+    return [
+        _Asked(
+            verdict=[(number, row) for number, row, _ in asked],
+            counterparty=[name for _, _, name in asked],
+            time=np.array([judged[number].time[row] for number, row, _ in asked], np.int64),
+            seen=np.array([judged[number].seen[row] for number, row, _ in asked], np.int64),
+        )
+        for asked in by_home
+    ]
+
+
+def _check_counterparties(settings: Settings, number: int, asked: _Asked, with_profiles: bool) -> _Answered:
+    report = Report()
+    with Log(settings) as log:
+        end = log.bounds(ACTIVITY, number)[1]
+        position, stored = _snapshot(settings, number, "c") if with_profiles else (None, {})
+    found = refold_counterparties(settings, number, end, position.next if position else None, _told)
+    names = found.names
+    code = np.array([names.setdefault(name, len(names)) for name in asked.counterparty], np.int64)
+    questions = Questions(counterparty=code, time=asked.time, seen=asked.seen)
+    columns = describe_counterparties(found, questions)
+    instant = describe_counterparties(found, questions, instantly=True)
+    if position is not None:
+        _compare_profiles(found.blobs, stored, f"partition {number}, counterparty", report)
+    return _Answered(
+        columns=columns[:, _COUNTERPARTY_COLUMNS],
+        instant=instant[:, _COUNTERPARTY_COLUMNS],
+        late=_late(found, questions),
+        sources=Counter(found.sources),
+        report=report,
+    )
+
+
+def _late(found: Counterparties, asked: Questions) -> npt.NDArray[np.bool_]:
+    """Of each question: had activity that was settled by its time not been folded yet?"""
+    late = np.zeros(len(asked.time), np.bool_)
+    order = np.lexsort((found.offset, found.counterparty))
+    owner, offset = found.counterparty[order], found.offset[order]
+    happened = np.where(found.is_label, found.known, found.time + SETTLING)[order]
+    first, last = np.searchsorted(owner, asked.counterparty), np.searchsorted(owner, asked.counterparty, side="right")
+    for i, (begin, end) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
+        unseen = begin + int(np.searchsorted(offset[begin:end], asked.seen[i], side="right"))
+        late[i] = bool((happened[unseen:end] <= asked.time[i]).any())
+    return late
+
+
+def _sum_up(judged: list[_Judged], answered: list[_Answered], asked: list[_Asked]) -> Report:
+    report = _together([part.report for part in judged] + [part.report for part in answered])
+    findings = _Findings(report)
+    for part in judged:
+        nobody = [row for row, name in enumerate(part.counterparty) if name is None]
+        for vectors in (part.vectors, part.instant):
+            vectors[np.ix_(nobody, _COUNTERPARTY_COLUMNS)] = np.nan
+    for answer, question in zip(answered, asked, strict=True):
+        for i, (number, row) in enumerate(question.verdict):
+            judged[number].vectors[row, _COUNTERPARTY_COLUMNS] = answer.columns[i]
+            judged[number].instant[row, _COUNTERPARTY_COLUMNS] = answer.instant[i]
+        report.activity_late += int(answer.late.sum())
+    for part in judged:
+        report.vectors_compared += len(part.digest)
+        for row, digest in enumerate(part.digest):
+            if xxh3_64_hexdigest(part.vectors[row].tobytes()) != digest:
+                report.vectors_different += 1
+                findings.contradicts(f"{part.name[row]} was judged on another vector than the log gives")
+            if part.vectors[row].tobytes() != part.instant[row].tobytes():
+                report.vectors_different_if_instant += 1
+    told: Counter[tuple[int, int, bool]] = sum((answer.sources for answer in answered), Counter())
+    should = set().union(*(part.to_tell for part in judged))
+    for source in should - told.keys():
+        findings.lost(f"{_source(source)}: its counterparty never heard of it")
+    for source, times in told.items():
+        if times > 1:
+            findings.doubled(f"{_source(source)}: its counterparty heard of it {times} times")
+        if source not in should:
+            findings.contradicts(f"{_source(source)}: its counterparty heard of it, and should not have")
+    return report
+
+
+def _source(source: tuple[int, int, bool]) -> str:
+    number, offset, is_label = source
+    return f"{LABELS.name if is_label else TRANSACTIONS.name} [{number}] at {offset}"
+
+
+def _together(reports: list[Report]) -> Report:
+    whole = Report()
+    for one in reports:
+        for name in whole.__struct_fields__:
+            mine, other = getattr(whole, name), getattr(one, name)
+            if isinstance(mine, dict):
+                setattr(whole, name, dict(Counter(mine) + Counter(other)))
+            elif isinstance(mine, list):
+                setattr(whole, name, (mine + other)[:EXAMPLES])
+            else:
+                setattr(whole, name, mine + other)
+    return whole
+
+
+def _snapshot(settings: Settings, number: int, kind: str) -> tuple[Position | None, dict[str, bytes]]:
+    """What the store holds of a partition's accounts (`a`) or counterparties (`c`), at one position."""
+    keys = Keys(settings.topic_prefix, number)
+    client: Any = connect(settings)
+    for _ in range(20):
+        raw = client.get(keys.position)
+        if raw is None:
+            return None, {}
+        position = Position.parse(raw)
+        pattern = keys.of_epoch(position.epoch)
+        names = [name for name in client.scan_iter(match=pattern.replace("[ac]:*", f"{kind}:*"), count=5_000)]
+        found: dict[str, bytes] = {}
+        for start in range(0, len(names), 2_000):
+            some = names[start : start + 2_000]
+            for name, blob in zip(some, client.mget(some), strict=True):
+                found[name.decode().split(f":{position.epoch}:{kind}:", 1)[1]] = blob
+        if client.get(keys.position) == raw:
+            return position, found
+        time.sleep(0.25)  # it moved meanwhile: what was read is of no one instant
+    raise StoreUnavailable(f"partition {number} does not stand still: check the profiles when nothing is being sent")
+
+
+def _compare_profiles(expected: dict[str, bytes], stored: dict[str, bytes], what: str, report: Report) -> None:
+    report.profiles_compared += len(expected)
+    for name in expected.keys() | stored.keys():
+        if expected.get(name) != stored.get(name):
+            report.profiles_different += 1
+            if len(report.examples) < EXAMPLES:
+                there = (
+                    "is not there" if name not in stored else "differs" if name in expected else "should not be there"
+                )
+                report.examples.append(f"{what} {name!r}: its profile {there}")
