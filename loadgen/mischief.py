@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from loadgen.encoding import encode_transactions
+from schemas.encoding import encode_transactions
 from schemas.errors import Fault
 from schemas.wire import MAX_AMOUNT, MAX_ID_BYTES
 

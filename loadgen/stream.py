@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from loadgen.encoding import Encoded, encode_labels, encode_transactions
+from schemas.encoding import Encoded, encode_labels, encode_transactions
 from loadgen.latency import Latency, Recorder
 from loadgen.mischief import DUPLICATE, Mischief, Planted, plan
 from loadgen.pace import Ints, Pace, at_rate, at_speed, when_the_world_gets_there

@@ -228,9 +228,12 @@ class Intake(threading.Thread):
                 for topic, i in self._topics.items()
             ]
         )
+        # librdkafka keeps a partition paused across assignments.
+        transactions = self.settings.topic(INPUTS[0])
+        self._consumer.resume([TopicPartition(transactions, number) for number in self.parts])
+        self._paused.clear()
         # Assigning anew begins every number where its profiles end: what was held of it will come again.
         self.merger.clear()
-        self._paused.clear()
         for number, part in self.parts.items():
             self.merger.place(number, part.position.next, part.until)
 

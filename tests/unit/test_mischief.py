@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from loadgen.encoding import encode_transactions
+from schemas.encoding import encode_transactions
 from loadgen.mischief import DUPLICATE, KINDS, Mischief, Planted, expected, plan
 from loadgen.simulate import World, simulate
 from schemas.currencies import UNITS_PER_EURO

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from loadgen.encoding import encode_labels, encode_transactions
+from schemas.encoding import encode_labels, encode_transactions
 from loadgen.mischief import DUPLICATE, Mischief
 from loadgen.simulate import Past, World, simulate
 from loadgen.stream import Progress, Sent, Stream, part_of, shifted_to
