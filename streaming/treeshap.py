@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
@@ -123,7 +123,10 @@ def _ways(feature: Ints, left: Ints, right: Ints, cover: Floats) -> tuple[Ints, 
 
 
 # LLVM's loop vectoriser leaves loops over eight lanes in scratch arrays that may overlap as they are, or guards each with
-# checks that cost more than the loop.  So the two steps of the walk are written in vectors: twice as fast.
+# checks that cost more than the loop.  So the two steps of the walk are written in vectors: twice as fast.  (To numba an
+# intrinsic is a function of its arguments' types that returns how to generate code: what it is called with is in
+# `arguments`, which is why linter and type checker find names unused and one too many.)
+# ruff: noqa: ARG001
 
 _DOUBLE = ir.DoubleType()
 _VECTOR = ir.VectorType(_DOUBLE, LANES)
@@ -248,7 +251,7 @@ def explain(vectors: npt.NDArray[np.float32], forest: Forest, points: Floats, we
                 product[0] = weights[lanes]
                 for split in range(first, after):
                     x = vectors[row, forest.feature[split]]
-                    missing = x != x or (forest.zero_is_missing[split] and abs(x) <= ZERO)
+                    missing = np.isnan(x) | (forest.zero_is_missing[split] & (abs(x) <= ZERO))
                     # No branches: half of them would be mispredicted.
                     goes_left = (x <= forest.threshold[split]) & (not missing) | forest.missing_left[split] & missing
                     side = 0 if goes_left else 1
@@ -259,14 +262,14 @@ def explain(vectors: npt.NDArray[np.float32], forest: Forest, points: Floats, we
                     o = 1.0 if d[above] >= 0 else 0.0
                     d[yes], d[no] = o - w, -other
                     went[split - first] = yes
-                    _down(
+                    _down(  # type: ignore[call-arg]
                         product, inverse, at, forest.node[split], above, yes, no,
                         w, o - w, forest.value[split, side], other, forest.value[split, 1 - side],
                     )  # fmt: skip
                 for split in range(after - 1, first - 1, -1):
                     yes, above = went[split - first], forest.above[split]
                     no = forest.left[split] + forest.right[split] - yes
-                    _up(
+                    _up(  # type: ignore[call-arg]
                         product, inverse, at, contribution, forest.feature[split], forest.node[split], above, yes, no,
                         d[yes], d[above],
                     )  # fmt: skip

@@ -55,8 +55,9 @@ def train(
 ) -> TrainedBundle:
     """A bundle learnt from a past (frames as schemas.tables has them, in the order of the log), made the current one.
 
-    `rates` must be the workers', or their amounts mean something else.  The same past, settings, code and libraries give the same digest.  Raises UnusablePast, NotExportable, ParityBroken,
-    OSError; then nothing was written, and `current` is what it was.
+    `rates` must be the workers', or amounts mean something else.  The same past, settings, code and libraries give
+    the same digest.  Raises UnusablePast, NotExportable, ParityBroken, OSError; then nothing was written, and `current`
+    is what it was.
     """
     settings = settings or TrainingSettings()
     tell = narrator or Silent()
