@@ -204,7 +204,7 @@ def _segments(name: str, values: pl.Series, scores: Floats, is_fraud: Rows, thre
     counted = values.value_counts(name="rows").sort(["rows", values.name], descending=[True, False])
     parts = []
     for value in counted[values.name].head(_MOST_SEGMENTS):
-        where = (values.is_null() if value is None else values == value).to_numpy()
+        where = (values.is_null() if value is None else (values == value).fill_null(value=False)).to_numpy()
         at = _confusion(scores[where], is_fraud[where], thresholds.review)
         frauds = at.caught + at.missed
         parts.append(
