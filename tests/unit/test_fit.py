@@ -1,0 +1,108 @@
+"""The same rows, settings and seed give the same booster; it stops where it was best."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightgbm as lgb
+import pytest
+
+from schemas.errors import WrongSettings
+from tests.unit.boosters import some_frauds, some_vectors
+from training.export import export
+from training.fit import card, fit, importance, margins
+from training.settings import TrainingSettings, duration, moment
+
+FEATURES = ("a", "b", "c", "d", "e", "f")
+VECTORS = some_vectors(0, rows=4_000)
+FRAUDS = some_frauds(VECTORS, 0).astype(bool)
+
+
+def fitted(**settings: Any) -> lgb.Booster:
+    defaults: dict[str, Any] = {"trees": 40, "leaves": 15, "smallest_leaf": 5, "threads": 1}
+    return fit(
+        vectors=VECTORS[:3_000],
+        is_fraud=FRAUDS[:3_000],
+        validation_vectors=VECTORS[3_000:],
+        validation_is_fraud=FRAUDS[3_000:],
+        features=FEATURES,
+        settings=TrainingSettings(**(defaults | settings)),
+    )
+
+
+def test_the_same_seed_gives_the_same_bytes_with_any_number_of_threads() -> None:
+    graphs = [export(fitted(threads=threads)).graph for threads in (1, 1, 2, 3)]
+
+    assert all(graph == graphs[0] for graph in graphs)
+    assert export(fitted(seed=1)).graph != graphs[0]
+
+
+def test_it_stops_where_the_average_precision_was_best() -> None:
+    booster = fitted(trees=300, learning_rate=0.5, patience=5)
+
+    assert 0 < booster.best_iteration < 200
+    assert card(booster, TrainingSettings())["trees"] == booster.best_iteration
+    assert export(booster).trees["tree"].max() == booster.best_iteration - 1
+
+
+def test_the_settings_reach_the_booster() -> None:
+    booster = fitted(trees=3, leaves=4, smallest_leaf=100)
+    trees = export(booster).trees
+
+    assert trees["tree"].max() == 2
+    assert trees.group_by("tree").len()["len"].max() == 7
+    assert trees["cover"].min() >= 100  # type: ignore[operator]
+
+
+def test_progress_is_told_tree_by_tree() -> None:
+    told: list[tuple[int, int]] = []
+    fit(
+        vectors=VECTORS, is_fraud=FRAUDS, validation_vectors=VECTORS, validation_is_fraud=FRAUDS, features=FEATURES,
+        settings=TrainingSettings(trees=5, threads=1), on_tree=lambda done, most: told.append((done, most)),
+    )  # fmt: skip
+
+    assert told == [(i, 5) for i in range(1, 6)]
+
+
+def test_importance_is_a_share_of_the_gain_and_margins_are_the_boosters() -> None:
+    booster = fitted()
+
+    assert importance(booster).sum() == pytest.approx(1)
+    assert importance(booster)[[0, 3]].sum() > 0.6  # what some_frauds is made of
+    assert (margins(booster, VECTORS) == booster.predict(VECTORS, raw_score=True)).all()
+
+
+def test_the_card_names_what_makes_the_booster_and_nothing_that_does_not() -> None:
+    one, two = (card(fitted(threads=n), TrainingSettings(threads=n)) for n in (1, 2))
+
+    assert one == two
+    assert one["name"] == "lightgbm"
+    assert one["version"] == lgb.__version__
+    assert one["num_leaves"] == TrainingSettings().leaves
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("trees", 0), ("leaves", 1), ("learning_rate", 0.0), ("learning_rate", 1.5), ("feature_share", 0.0),
+        ("review_share", 0.0), ("review_share", 1.1), ("review_per_day", -1.0), ("decline_precision", 2.0),
+        ("seed", -1), ("threads", -1), ("patience", 0), ("smallest_leaf", 0), ("l2", -1.0),
+        ("label_delay", -duration("1d")), ("validation", duration("0d")),
+        ("train_until", moment("2026-01-01T00:00Z").replace(tzinfo=None)),
+    ],
+)  # fmt: skip
+def test_a_setting_that_can_not_be_meant_is_named(setting: str, value: Any) -> None:
+    with pytest.raises(WrongSettings, match=f"^{setting} (must|needs)"):
+        TrainingSettings(**{setting: value})
+
+
+@pytest.mark.parametrize("text", ["7", "d", "-3d", "7 weeks", "", "1e9d"])
+def test_what_is_no_duration_says_how_to_write_one(text: str) -> None:
+    with pytest.raises(WrongSettings, match="7d or 36h"):
+        duration(text)
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2026-07-01", "2026-07-01T00:00:00", ""])
+def test_a_moment_needs_its_offset(text: str) -> None:
+    with pytest.raises(WrongSettings, match="2026-07-01T00:00:00Z"):
+        moment(text)

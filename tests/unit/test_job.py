@@ -1,0 +1,229 @@
+"""A run leaves a bundle that a worker serves, or says what would do and leaves nothing."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from features.catalogue import DIGEST, FEATURES
+from schemas.bundle import DIGESTED, EVALUATION, digest_of
+from streaming.bundle import LoadedBundle
+from streaming.reasons import Explainer
+from tests.unit.pasts import START, a_past
+from training import __main__ as command
+from training import fit, job, replay
+from training.errors import ParityBroken, UnusablePast
+from training.job import GOLDEN_ROWS, TrainedBundle, golden_rows, train
+from training.settings import TrainingSettings
+
+PAST = a_past()
+
+
+def trained(out: Path, past: tuple[pl.DataFrame, pl.DataFrame] = PAST, **settings: Any) -> TrainedBundle:
+    defaults: dict[str, Any] = {"trees": 20, "leaves": 7, "smallest_leaf": 5, "threads": 1, "out": out}
+    return train(*past, settings=TrainingSettings(**(defaults | settings)))
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> TrainedBundle:
+    return trained(tmp_path_factory.mktemp("bundles"))
+
+
+def load(folder: Path) -> LoadedBundle:
+    return LoadedBundle.load(folder, features=FEATURES, catalogue=DIGEST)
+
+
+def test_a_worker_serves_and_explains_what_was_trained(one: TrainedBundle) -> None:
+    bundle = load(one.path.parent / "current")
+
+    assert bundle.name == one.path.name == digest_of(one.path)
+    assert bundle.manifest == one.manifest
+    assert Explainer(bundle).contributions(bundle.golden()[0]).shape == (GOLDEN_ROWS, len(FEATURES))
+    assert {path.name for path in one.path.iterdir()} == {*DIGESTED, EVALUATION}
+
+
+def test_it_learns(one: TrainedBundle) -> None:
+    assert one.metrics["auc"] > 0.85
+    assert one.metrics["average_precision"] > 5 * one.metrics["fraud_share"]
+
+
+def test_the_golden_rows_are_transactions_as_the_worker_would_have_seen_them(one: TrainedBundle) -> None:
+    vectors, _ = load(one.path).golden()
+    seen = {vector.tobytes() for vector in replay.vectors(*PAST).vectors}
+
+    assert all(vector.tobytes() in seen for vector in vectors)
+    assert np.isnan(vectors).any()
+
+
+def test_the_same_seed_past_and_code_give_the_same_digest(one: TrainedBundle, tmp_path: Path) -> None:
+    again = trained(tmp_path, threads=2)
+
+    assert again.path.name == one.path.name
+    assert trained(tmp_path, seed=1).path.name != one.path.name
+
+
+def test_current_moves_to_the_newest_and_the_others_stay(tmp_path: Path) -> None:
+    first, second = trained(tmp_path), trained(tmp_path, seed=1)
+
+    assert (tmp_path / "current").resolve() == second.path.resolve()
+    assert first.path.is_dir()
+    assert {path.name for path in tmp_path.iterdir()} == {first.path.name, second.path.name, "current"}
+
+
+def test_shuffled_labels_teach_nothing(tmp_path: Path) -> None:
+    transactions, labels = a_past(days=60, per_day=200)
+    anyone = transactions.sample(labels.height, seed=3).sort("occurred_at")
+    shuffled = labels.with_columns(
+        anyone[name] for name in ("transaction_id", "account_id", "counterparty_id", "occurred_at", "amount")
+    ).with_columns((pl.col("occurred_at") + timedelta(days=3)).alias("known_at"))
+
+    assert abs(trained(tmp_path, (transactions, shuffled)).metrics["auc"] - 0.5) < 0.12
+
+
+def test_the_capacity_bounds_the_alerts(tmp_path: Path) -> None:
+    few = trained(tmp_path, review_per_day=1.5, review_precision=0.0)
+    share = trained(tmp_path, review_share=0.02, review_precision=0.0)
+
+    assert 0 < few.metrics["alerts_per_day"] <= 1.5
+    assert share.metrics["alerts_per_day"] <= 0.02 * 120 * 1.1
+    assert few.path != share.path
+
+
+def test_duplicates_are_neither_learnt_from_nor_judged_by(one: TrainedBundle, tmp_path: Path) -> None:
+    transactions, labels = PAST
+    twice = pl.concat([transactions, transactions.tail(2_000)]).sort("occurred_at", maintain_order=True)
+    other = trained(tmp_path, (twice, labels))
+
+    for count in ("rows", "frauds", "validation_rows", "validation_frauds"):
+        assert other.manifest.trained[count] == one.manifest.trained[count]
+
+
+def test_golden_rows_hold_what_lacks_most_and_what_is_most_suspicious() -> None:
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(5_000, 6)).astype(np.float32)
+    vectors[4_000:4_040, :5] = np.nan
+    margins = random.normal(size=5_000)
+    rows = golden_rows(vectors, margins, seed=0)
+
+    assert len(rows) == len(set(rows.tolist())) == GOLDEN_ROWS
+    assert set(range(4_000, 4_040)) <= set(rows.tolist())
+    assert set(np.argsort(-margins)[:60].tolist()) <= set(rows.tolist())
+    assert golden_rows(vectors[:10], margins[:10], seed=0).tolist() == list(range(10))
+
+
+def test_a_graph_that_differs_in_one_bit_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = trained(tmp_path)
+
+    def almost(_: object, vectors: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        margins = np.zeros(len(vectors))
+        margins[0] = 5e-324
+        return margins
+
+    monkeypatch.setattr(fit, "margins", almost)
+    with pytest.raises(ParityBroken, match="nothing was written"):
+        trained(tmp_path, seed=1)
+    assert {path.name for path in tmp_path.iterdir()} == {before.path.name, "current"}
+
+
+def test_a_currency_without_a_rate_says_where_to_set_it(tmp_path: Path) -> None:
+    transactions, labels = PAST
+    with pytest.raises(UnusablePast, match=r"XAU.*FRAUD_RATES__XYZ"):
+        trained(tmp_path, (transactions.with_columns(pl.lit("XAU").alias("currency")), labels))
+
+
+# The command
+
+
+@pytest.fixture
+def past(tmp_path: Path) -> Path:
+    folder = tmp_path / "past"
+    folder.mkdir()
+    PAST[0].write_parquet(folder / "transactions.parquet")
+    PAST[1].write_parquet(folder / "labels.parquet")
+    return folder
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int | str | None:
+    monkeypatch.setattr("sys.argv", ["training", *(str(argument) for argument in arguments)])
+    with pytest.raises(SystemExit) as left:
+        command.main()
+    return left.value.code
+
+
+QUICK = ("--trees", "20", "--leaves", "7", "--smallest-leaf", "5", "--threads", "1")
+
+
+def test_the_command_reports_as_json_and_tells_what_it_does_beside(
+    past: Path, one: TrainedBundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "run", past, "--out", past.parent / "bundles", "--json", *QUICK) == 0
+
+    out, err = capsys.readouterr()
+    report = json.loads(out)
+    assert report["bundle"] == one.path.name
+    assert report["metrics"] == one.metrics
+    assert set(report["seconds"]) == {"read", "join", "describe", "fit", "judge", "export", "write"}
+    assert Path(report["path"]).is_dir()
+    assert "fitting trees to" in err
+
+
+def test_the_command_sums_up_for_people(
+    past: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    until = (START + timedelta(days=35)).isoformat()
+    assert (
+        run(monkeypatch, "run", past, "--out", past / "b", "--train-until", until, "--label-delay", "84h", *QUICK) == 0
+    )
+
+    out, _ = capsys.readouterr()
+    assert "average_precision" in out
+    assert "evaluation.html" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--train-until", "yesterday"), "no moment with its offset"),
+        (("--label-delay", "a week"), "7d or 36h"),
+        (("--label-delay", "30d"), "nothing is mature enough"),
+        (("--train-until", "2020-01-01T00:00:00Z"), "later than 2020-01-01"),
+        (("--review-share", "0"), "review_share must be above 0"),
+        (("--mapping", "nowhere.toml"), "nowhere.toml"),
+    ],
+)
+def test_wrong_use_has_status_2_and_leaves_nothing(
+    arguments: tuple[str, ...], said: str, past: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    assert run(monkeypatch, "run", past, "--out", past / "bundles", *QUICK, *arguments) == 2
+
+    out, err = capsys.readouterr()
+    assert said in err
+    assert "Traceback" not in err
+    assert out == ""
+    assert not (past / "bundles").exists()
+
+
+def test_a_past_that_is_not_there_has_status_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "run", tmp_path / "nowhere") == 2
+    assert "nowhere does not exist" in capsys.readouterr().err
+
+
+def test_broken_parity_has_status_1(
+    past: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise ParityBroken("3 of 9 margins differ")
+
+    monkeypatch.setattr(job, "require_parity", broken)
+    assert run(monkeypatch, "run", past, "--out", past / "bundles", *QUICK) == 1
+    assert "3 of 9" in capsys.readouterr().err
+    assert not (past / "bundles").exists()
