@@ -151,23 +151,18 @@ def replay(
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def check(context: typer.Context) -> None:
     """Read the topics and report what was lost, doubled or contradicting (loadgen check --help)."""
-    _elsewhere("check", context.args)
+    _elsewhere("check_command", "check", context.args)
 
 
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def demo(context: typer.Context) -> None:
     """The main job: simulate, train, load, score 240,000 live transactions, sum up (loadgen demo --help)."""
-    _elsewhere("demo", context.args)
+    _elsewhere("demo", "demo", context.args)
 
 
-def _elsewhere(name: str, arguments: list[str]) -> None:
-    """Runs module loadgen.<name>, which needs much more than the others: its `app`, or its function of that name."""
-    module = importlib.import_module(f"loadgen.{name}")
-    alone = getattr(module, "app", None)
-    if alone is None:
-        alone = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
-        alone.command(name)(getattr(module, name))
-    alone(arguments, prog_name=f"loadgen {name}")
+def _elsewhere(module: str, name: str, arguments: list[str]) -> None:
+    """Runs the `app` of a module that needs much more than the others do."""
+    importlib.import_module(f"loadgen.{module}").app(arguments, prog_name=f"loadgen {name}")
 
 
 def _moment(option: str, text: str) -> datetime:

@@ -37,7 +37,7 @@ from schemas.dead_letter import DeadLetter
 from schemas.errors import Fault, StoreUnavailable
 from schemas.marks import Marks
 from schemas.partitioning import partition_of
-from schemas.topics import ACTIVITY, ALERTS, DEAD_LETTERS, INPUTS, LABELS, TRANSACTIONS, VERDICTS, Topic
+from schemas.topics import ACTIVITY, ALERTS, INPUTS, LABELS, TRANSACTIONS, VERDICTS, Topic
 from schemas.verdict import Folded, Outcome, Source
 
 EXAMPLES = 20
@@ -155,7 +155,13 @@ def _told(count: int) -> None:
             _counter.value += count
 
 
-def check(settings: Settings, *, profiles: bool = True, processes: int = 2, told: Callable[[int, int], None] = lambda _done, _all: None) -> Report:  # fmt: skip
+def check(
+    settings: Settings,
+    *,
+    profiles: bool = True,
+    processes: int = 2,
+    told: Callable[[int, int], None] = lambda _done, _all: None,
+) -> Report:
     """Read everything and compute it again.  `told` hears how many messages are read, and of how many.
 
     Raises LogUnavailable, StoreUnavailable, WrongSettings.
@@ -303,7 +309,14 @@ def _letters(settings: Settings, log: Log, number: int, findings: _Findings) -> 
     return found
 
 
-def _check_letters(number: int, rejected: dict[tuple[str, int], Fault], letters: dict[tuple[str, int], DeadLetter], marks: Marks, committed: Offsets, findings: _Findings) -> None:  # fmt: skip
+def _check_letters(
+    number: int,
+    rejected: dict[tuple[str, int], Fault],
+    letters: dict[tuple[str, int], DeadLetter],
+    marks: Marks,
+    committed: Offsets,
+    findings: _Findings,
+) -> None:
     report = findings.report
     ends = {TRANSACTIONS.name: committed.transactions, LABELS.name: committed.labels, ACTIVITY.name: committed.activity}
     for (topic, offset), fault in rejected.items():
@@ -453,7 +466,7 @@ def _snapshot(settings: Settings, number: int, kind: str) -> tuple[Position | No
             return None, {}
         position = Position.parse(raw)
         pattern = keys.of_epoch(position.epoch)
-        names = [name for name in client.scan_iter(match=pattern.replace("[ac]:*", f"{kind}:*"), count=5_000)]
+        names = list(client.scan_iter(match=pattern.replace("[ac]:*", f"{kind}:*"), count=5_000))
         found: dict[str, bytes] = {}
         for start in range(0, len(names), 2_000):
             some = names[start : start + 2_000]

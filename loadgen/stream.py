@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from schemas.encoding import Encoded, encode_labels, encode_transactions
 from loadgen.latency import Latency, Recorder
 from loadgen.mischief import DUPLICATE, Mischief, Planted, plan
 from loadgen.pace import Ints, Pace, at_rate, at_speed, when_the_world_gets_there
 from loadgen.sender import Sender
 from loadgen.target import Target
+from schemas.encoding import Encoded, encode_labels, encode_transactions
 from schemas.errors import WrongSettings
 from schemas.partitioning import partition_of
 from schemas.tables import UTC_TIME

@@ -1,0 +1,98 @@
+"""`loadgen check`: what was promised, held against the topics and the store."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from features.log import LogUnavailable
+from features.settings import Settings, load
+from loadgen.check import Report, check
+from schemas.errors import StoreUnavailable, WrongSettings
+
+app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
+_people = Console(stderr=True)
+
+
+@app.command()
+def run(
+    profiles: Annotated[
+        bool, typer.Option(help="Compare the profiles in Redis with a serial fold, byte for byte.")
+    ] = True,
+    processes: Annotated[int, typer.Option(min=1, help="To read and compute with.")] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="Report as one line of JSON on standard output.")] = False,
+) -> None:
+    """Read all topics and compute every verdict's vector and every profile again: lost, doubled, contradicting.
+
+    Kafka, Redis, prefix and group come from the settings (FRAUD_KAFKA_URL, FRAUD_REDIS_URL, FRAUD_TOPIC_PREFIX, …).
+    While messages are being judged it says what is pending; the profiles are compared when they stand still.
+    Exit status 1 where anything is lost, doubled, contradicting or different.
+
+    Example: FRAUD_KAFKA_URL=127.0.0.1:9092 FRAUD_REDIS_URL=redis://127.0.0.1:6379/0 loadgen check
+    """
+    bar = Progress(
+        TextColumn("reading and computing again"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        console=_people, transient=True, disable=not _people.is_terminal,
+    )  # fmt: skip
+    try:
+        with bar:
+            task = bar.add_task("", total=None)
+            report = check(
+                load(Settings, os.environ),
+                profiles=profiles,
+                processes=processes,
+                told=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+    except WrongSettings as error:
+        _people.print(f"loadgen check: {error}", style="red", markup=False, highlight=False)
+        sys.exit(2)
+    except (LogUnavailable, StoreUnavailable) as error:
+        _people.print(f"loadgen check: {error}", style="red", markup=False, highlight=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _people.print("stopped")
+        sys.exit(130)
+    if as_json:
+        print(msgspec.json.encode(msgspec.to_builtins(report) | {"well": report.well}).decode())
+    else:
+        _people.print(table_of(report))
+        for example in report.examples:
+            _people.print(f"  {example}", markup=False, highlight=False)
+    sys.exit(0 if report.well else 1)
+
+
+def table_of(report: Report) -> Table:
+    """The report for people."""
+    table = Table("", "", show_header=False, box=None)
+    rows: list[tuple[str, str]] = [
+        ("transactions", f"{report.transactions:,}"),
+        ("pending", f"{report.pending:,}"),
+        ("verdicts", f"{report.verdicts:,}  ({_counts(report.outcomes)})"),
+        ("alerts", f"{report.alerts:,}"),
+        ("dead letters", f"{sum(report.dead_lettered.values()):,}  ({_counts(report.dead_lettered)})"),
+        ("duplicates, told once", f"{report.duplicates:,}"),
+        ("lost", f"{report.lost:,}"),
+        ("doubled", f"{report.doubled:,}"),
+        ("contradicting", f"{report.contradicting:,}"),
+        ("vectors compared", f"{report.vectors_compared:,}, different {report.vectors_different:,}"),
+        ("  if all were known at once", f"{report.vectors_different_if_instant:,} would be others"),
+        ("  activity came late", f"for {report.activity_late:,}"),
+        ("profiles compared", f"{report.profiles_compared:,}, different {report.profiles_different:,}"),
+    ]
+    for name, value in rows:
+        bad = name in ("lost", "doubled", "contradicting") and value != "0"
+        table.add_row(name, value, style="red" if bad else "")
+    return table
+
+
+def _counts(by_name: dict[str, int]) -> str:
+    return (
+        ", ".join(f"{name} {count:,}" for name, count in sorted(by_name.items(), key=lambda item: -item[1])) or "none"
+    )
