@@ -26,6 +26,7 @@ from features.position import Keys, Offsets, Position
 from features.rebuild import connect
 from features.settings import Settings
 from loadgen.refolding import (
+    Accounts,
     Counterparties,
     Questions,
     describe_accounts,
@@ -208,48 +209,26 @@ def _check_partition(settings: Settings, number: int, with_profiles: bool) -> _J
     begin, end = marks.judged_from, committed.transactions
     report.verdicts, report.alerts = len(verdicts), len(alerts)
     report.outcomes = dict(Counter(verdict.outcome.value for verdict in verdicts.values()))
-    rows: list[int] = []
-    rejected = dict(found.rejected)
     to_tell = {
         (number, offset, True) for offset, told in found.labels_told.items() if told and offset < committed.labels
     }
-    for row, (offset, status) in enumerate(zip(found.offset.tolist(), found.status.tolist(), strict=True)):
-        name = f"transactions [{number}] at {offset} ({found.transaction_id[row]})"
-        if status == kernel.NEW and offset < end and found.counterparty_id[row] is not None:
-            to_tell.add((number, offset, False))
-        if status == kernel.ID_REUSED and begin <= offset < end:
-            rejected[TRANSACTIONS.name, offset] = Fault.ID_REUSED
-            continue
-        verdict = verdicts.pop(offset, None)
-        if not begin <= offset < end:
-            report.pending += offset >= end
-            if verdict is not None:
-                findings.contradicts(f"{name} has a verdict, and was never to be judged")
-        elif status == kernel.DUPLICATE:
-            report.transactions += 1
-            report.duplicates += 1
-            if verdict is not None:
-                findings.doubled(f"{name} came again, and has a verdict of its own")
-        elif verdict is None:
-            report.transactions += 1
-            findings.lost(f"{name} has no verdict")
-        else:
-            report.transactions += 1
-            if (verdict.transaction_id, verdict.account_id) != (found.transaction_id[row], found.account_id[row]):
-                findings.contradicts(f"{name} has the verdict of {verdict.transaction_id!r}")
-            rows.append(row)
-            verdicts[offset] = verdict
+    to_tell |= {
+        (number, offset, False)
+        for offset, status, name in zip(
+            found.offset.tolist(), found.status.tolist(), found.counterparty_id, strict=True
+        )
+        if status == kernel.NEW and offset < end and name is not None
+    }
+    rows, reused = _match_verdicts(number, found, verdicts, range(begin, end), findings)
+    rejected = found.rejected | {(TRANSACTIONS.name, offset): Fault.ID_REUSED for offset in reused}
     _check_letters(number, rejected, letters, marks, committed, findings)
-    judged = {int(found.offset[row]) for row in rows}
-    for offset in verdicts.keys() - judged:
-        findings.contradicts(f"transactions [{number}] at {offset} has a verdict, and is no transaction")
     if position is not None:
         _compare_profiles(found.blobs, stored, f"partition {number}, account", report)
     return _Judged(
         vectors=vectors[rows],
         instant=instant[rows],
         digest=[verdicts[int(found.offset[row])].vector_digest for row in rows],
-        name=[f"transactions [{number}] at {found.offset[row]} ({found.transaction_id[row]})" for row in rows],
+        name=[_named(number, found, row) for row in rows],
         counterparty=[found.counterparty_id[row] for row in rows],
         time=found.columns.time[rows],
         seen=np.array([_or_none(verdicts[int(found.offset[row])].folded.activity) for row in rows], np.int64),
@@ -336,6 +315,47 @@ def _check_letters(
                 findings.contradicts(f"{name} is dead-lettered as {letter.fault}, and is {fault}")
     for topic, offset in letters:
         findings.contradicts(f"{topic} [{number}] at {offset} has a dead letter, and nothing is wrong with it")
+
+
+def _match_verdicts(
+    number: int, found: Accounts, verdicts: dict[int, _Verdict], judged: range, findings: _Findings
+) -> tuple[list[int], list[int]]:
+    """The rows with a verdict to be compared, and the offsets of ids that were used again."""
+    report = findings.report
+    rows: list[int] = []
+    reused: list[int] = []
+    unmatched = set(verdicts)
+    for row, (offset, status) in enumerate(zip(found.offset.tolist(), found.status.tolist(), strict=True)):
+        unmatched.discard(offset)
+        if offset not in judged:
+            report.pending += offset >= judged.stop
+            if offset in verdicts:
+                findings.contradicts(f"{_named(number, found, row)} has a verdict, and was not to be judged")
+            continue
+        if status == kernel.ID_REUSED:
+            reused.append(offset)
+            if offset in verdicts:
+                findings.contradicts(f"{_named(number, found, row)} has an id used again, and a verdict")
+            continue
+        report.transactions += 1
+        verdict = verdicts.get(offset)
+        if status == kernel.DUPLICATE:
+            report.duplicates += 1
+            if verdict is not None:
+                findings.doubled(f"{_named(number, found, row)} came again, and has a verdict of its own")
+        elif verdict is None:
+            findings.lost(f"{_named(number, found, row)} has no verdict")
+        else:
+            rows.append(row)
+            if (verdict.transaction_id, verdict.account_id) != (found.transaction_id[row], found.account_id[row]):
+                findings.contradicts(f"{_named(number, found, row)} has the verdict of {verdict.transaction_id!r}")
+    for offset in unmatched:
+        findings.contradicts(f"transactions [{number}] at {offset} has a verdict, and is no transaction")
+    return rows, reused
+
+
+def _named(number: int, found: Accounts, row: int) -> str:
+    return f"transactions [{number}] at {found.offset[row]} ({found.transaction_id[row]})"
 
 
 @dataclass(frozen=True)

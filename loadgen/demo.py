@@ -486,13 +486,7 @@ def _summary(report: DemoReport, found: Report) -> None:
     latency = report.latency_ms
     planned = "as planned" if report.dead_lettered == report.dead_letters_planned else "NOT as planned"
     kept_up = "kept up" if report.kept_up else "did NOT keep up"
-    percentiles = (
-        ("p50", latency.p50),
-        ("p90", latency.p90),
-        ("p99", latency.p99),
-        ("p99.9", latency.p99_9),
-        ("max", latency.max),
-    )
+    named = {"p50": latency.p50, "p90": latency.p90, "p99": latency.p99, "p99.9": latency.p99_9, "max": latency.max}
     rows = [
         ("sent", f"{report.sent:,} transactions at {report.rate:,.0f} a second; {kept_up}"),
         ("verdicts", f"{report.verdicts:,}"),
