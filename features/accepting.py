@@ -59,13 +59,14 @@ class Rules(NamedTuple):
         if transaction.currency not in self.rates.factors:
             raise BadMessage(
                 Fault.UNKNOWN_CURRENCY,
-                f"`$.currency` is {transaction.currency!r}, for which there is no rate (setting FRAUD_RATES__{transaction.currency})",
+                f"`$.currency` is {transaction.currency!r}, which has no rate (setting FRAUD_RATES__{transaction.currency})",
             )
         ahead = microseconds(transaction.occurred_at) - record.timestamp * 1000
         if ahead > self.future_tolerance:
             raise BadMessage(
                 Fault.FROM_THE_FUTURE,
-                f"`$.occurred_at` is {ahead / 1e6:.0f} s after the record's timestamp, at most {self.future_tolerance / 1e6:.0f} s",
+                f"`$.occurred_at` is {ahead / 1e6:.0f} s after the record's timestamp, "
+                f"at most {self.future_tolerance / 1e6:.0f} s is accepted (FRAUD_FUTURE_TOLERANCE)",
             )
         return transaction
 

@@ -124,6 +124,8 @@ class Described:
     """Those to be judged: told for the first time, and new."""
     vectors: npt.NDArray[np.float32]
     """[len(transactions), features], in that order."""
+    occurred: npt.NDArray[np.int64]
+    """When, in microseconds since 1970 UTC."""
     late: npt.NDArray[np.bool_]
     folded_activity: npt.NDArray[np.int64]
     """The last activity offset that each one's counterparty had folded; -1: none."""
@@ -164,20 +166,23 @@ class Describer:
     ) -> Described:
         """Vectors and new profiles of `batch`, given the profiles recalled, in the order of `need`'s rows."""
         told = [i for i, taken in enumerate(batch.transactions) if taken.told]
+        columns = columns_of((taken.message for taken in batch.transactions), self.rules)
         vectors = np.empty((len(told), len(FEATURES)), np.float32)
-        status, late = self._walk_accounts(batch, need, accounts, told, vectors)
-        folded = self._walk_counterparties(batch, need, counterparties, told, vectors)
+        status, late = self._walk_accounts(batch, columns, need, accounts, told, vectors)
+        folded = self._walk_counterparties(batch, columns, need, counterparties, told, vectors)
         kept = [k for k, i in enumerate(told) if status[i] == kernel.NEW]
-        new = [batch.transactions[told[k]] for k in kept]
+        rows = [told[k] for k in kept]
+        new = [batch.transactions[i] for i in rows]
         reused = [batch.transactions[i] for i in told if status[i] == kernel.ID_REUSED]
         return Described(
             transactions=new,
             vectors=vectors if len(kept) == len(told) else vectors[kept],
+            occurred=columns.time[rows],
             late=late[told][kept].astype(np.bool_),
             folded_activity=folded[kept],
             duplicates=len(told) - len(new) - len(reused),
             rejected=batch.rejected + [_id_reused(taken) for taken in reused],
-            activity=[*self._payments(new), *self._labels(batch.labels)],
+            activity=[*_payments(batch, columns, rows), *_labels(batch)],
             accounts=self._new_accounts(need),
             counterparties=self._new_counterparties(batch, need),
         )
@@ -191,13 +196,14 @@ class Describer:
     ) -> Folded:
         """New profiles of `batch`, telling nothing of its transactions; `need` without what describing would need."""
         nothing = np.empty((0, len(FEATURES)), np.float32)
-        status, _ = self._walk_accounts(batch, need, accounts, [], nothing)
-        self._walk_counterparties(batch, need, counterparties, [], nothing)
-        new = [taken for taken, what in zip(batch.transactions, status.tolist(), strict=True) if what == kernel.NEW]
+        columns = columns_of((taken.message for taken in batch.transactions), self.rules)
+        status, _ = self._walk_accounts(batch, columns, need, accounts, [], nothing)
+        self._walk_counterparties(batch, columns, need, counterparties, [], nothing)
+        new = [i for i in np.flatnonzero(status == kernel.NEW).tolist() if batch.transactions[i].told]
         return Folded(
             duplicates=int((status == kernel.DUPLICATE).sum()),
             reused=int((status == kernel.ID_REUSED).sum()),
-            activity=[*self._payments(taken for taken in new if taken.told), *self._labels(batch.labels)],
+            activity=[*_payments(batch, columns, new), *_labels(batch)],
             accounts=self._new_accounts(need),
             counterparties=self._new_counterparties(batch, need),
         )
@@ -214,6 +220,7 @@ class Describer:
     def _walk_accounts(
         self,
         batch: Batch,
+        columns: Columns,
         need: Needed,
         blobs: Sequence[bytes | None],
         told: list[int],
@@ -245,7 +252,6 @@ class Describer:
         late = np.zeros(n + m, np.int8)
         towards = np.full(n + m, kernel.UNTOLD, np.int64)
         if m:
-            columns = columns_of((taken.message for taken in transactions), self.rules)
             row[n:] = [where[taken.message.account_id] for taken in transactions]
             time[n:], amount[n:], ident[n:], content[n:] = columns.time, columns.amount, columns.ident, columns.content
             offset[n:] = [taken.record.offset for taken in transactions]
@@ -260,6 +266,7 @@ class Describer:
     def _walk_counterparties(
         self,
         batch: Batch,
+        columns: Columns,
         need: Needed,
         blobs: Sequence[bytes | None],
         told: list[int],
@@ -291,9 +298,9 @@ class Describer:
             fraud[:n] = [bool(one.is_fraud) for one in activity]
             offset[:n] = [taken.record.offset for taken in batch.activity]
         if m:
-            transactions: list[Transaction] = [batch.transactions[i].message for i in told]
-            row[n:] = [-1 if one.counterparty_id is None else where[one.counterparty_id] for one in transactions]
-            time[n:] = [microseconds(one.occurred_at) for one in transactions]
+            named = [batch.transactions[i].message.counterparty_id for i in told]
+            row[n:] = [-1 if name is None else where[name] for name in named]
+            time[n:] = columns.time[told]
             towards[n:] = np.arange(m)
         kernel.walk_counterparties(
             step, row, time, amount, ident, account, known, fraud, offset, towards, profiles.shape.horizon,
@@ -302,32 +309,35 @@ class Describer:
         asked = row[n:]
         return np.where(asked < 0, -1, profiles.head["offset"][asked]) if len(blobs) else np.full(m, -1, np.int64)
 
-    def _payments(self, transactions: Iterable[Taken]) -> Iterator[CounterpartyActivity]:
-        for record, message, _ in transactions:
-            if message.counterparty_id is not None:
-                yield CounterpartyActivity(
-                    counterparty_id=message.counterparty_id,
-                    transaction=hash64(message.transaction_id),
-                    account=hash64(message.account_id),
-                    amount=self.rules.amount(message.amount, message.currency),
-                    occurred_at=microseconds(message.occurred_at),
-                    source=Source(record.partition, record.offset),
-                )
 
-    @staticmethod
-    def _labels(labels: Iterable[Taken]) -> Iterator[CounterpartyActivity]:
-        for record, message, told in labels:
-            if told and message.counterparty_id is not None:
-                yield CounterpartyActivity(
-                    counterparty_id=message.counterparty_id,
-                    transaction=hash64(message.transaction_id),
-                    account=hash64(message.account_id),
-                    amount=message.amount,
-                    occurred_at=microseconds(message.occurred_at),
-                    source=Source(record.partition, record.offset),
-                    known_at=microseconds(message.known_at),
-                    is_fraud=message.is_fraud,
-                )
+def _payments(batch: Batch, columns: Columns, rows: list[int]) -> Iterator[CounterpartyActivity]:
+    times, amounts, idents = columns.time.tolist(), columns.amount.tolist(), columns.ident.tolist()
+    for i in rows:
+        record, message, _ = batch.transactions[i]
+        if message.counterparty_id is not None:
+            yield CounterpartyActivity(
+                counterparty_id=message.counterparty_id,
+                transaction=idents[i],
+                account=hash64(message.account_id),
+                amount=amounts[i],
+                occurred_at=times[i],
+                source=Source(record.partition, record.offset),
+            )
+
+
+def _labels(batch: Batch) -> Iterator[CounterpartyActivity]:
+    for record, message, told in batch.labels:
+        if told and message.counterparty_id is not None:
+            yield CounterpartyActivity(
+                counterparty_id=message.counterparty_id,
+                transaction=hash64(message.transaction_id),
+                account=hash64(message.account_id),
+                amount=message.amount,
+                occurred_at=microseconds(message.occurred_at),
+                source=Source(record.partition, record.offset),
+                known_at=microseconds(message.known_at),
+                is_fraud=message.is_fraud,
+            )
 
 
 class Columns(NamedTuple):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 import polars as pl
 
+from features.collecting import spare_the_collector
 from features.log import NOTHING_COMMITTED, Log, Written
 from features.position import Keys, Offsets
 from features.rebuild import Fold, connect
@@ -49,6 +50,7 @@ def load(
     Raises WrongSettings where workers run or where the topics or the store hold something already: half a load is undone
     by making the topics anew and deleting the keys, not by loading over it.
     """
+    spare_the_collector()
     with Log(settings) as log:
         log.check_topics()
         _require_empty(settings, log)

@@ -47,7 +47,14 @@ class Fold:
         self._redis = connect(settings)
         self._before = _get(self._redis, self.keys.position)
 
-    def accounts(self, until: Offsets, *, skipped: frozenset[tuple[int, int]] = frozenset(), tell: bool = False, told: Told = lambda _: None) -> Iterable[list[CounterpartyActivity]]:  # fmt: skip
+    def accounts(
+        self,
+        until: Offsets,
+        *,
+        skipped: frozenset[tuple[int, int]] = frozenset(),
+        tell: bool = False,
+        told: Told = lambda _: None,
+    ) -> Iterable[list[CounterpartyActivity]]:
         """Fold labels and transactions; with `tell`, give what their counterparties are to be told, a chunk at a time."""
         for i, topic in ((1, LABELS), (0, TRANSACTIONS)):
             for records in self.log.read(topic, self.number, self.begin[i], until[i], chunk=CHUNK):
@@ -55,7 +62,9 @@ class Fold:
                 yield self._fold(transactions=kept if i == 0 else [], labels=kept if i == 1 else []).activity
                 told(len(records))
 
-    def counterparties(self, until: int, *, skipped: frozenset[tuple[int, int]] = frozenset(), told: Told = lambda _: None) -> None:  # fmt: skip
+    def counterparties(
+        self, until: int, *, skipped: frozenset[tuple[int, int]] = frozenset(), told: Told = lambda _: None
+    ) -> None:
         """Fold the activity."""
         for records in self.log.read(ACTIVITY, self.number, self.begin.activity, until, chunk=CHUNK):
             self._fold(activity=[(record, False) for record in records if (2, record.offset) not in skipped])

@@ -69,7 +69,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="seconds that occurred_at may lie after the record's timestamp; part of the profile format",
         ),
     ] = 600.0
-    kafka: Annotated[dict[str, str], msgspec.Meta(description="librdkafka's own settings, passed through (FRAUD_KAFKA__SECURITY_PROTOCOL is security.protocol)")] = {}  # fmt: skip
+    kafka: Annotated[
+        dict[str, str],
+        msgspec.Meta(
+            description="librdkafka's own settings, passed through (FRAUD_KAFKA__SECURITY_PROTOCOL is security.protocol)"
+        ),
+    ] = {}
 
     def __post_init__(self) -> None:
         for name in self.kafka:

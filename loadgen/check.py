@@ -21,6 +21,7 @@ from xxhash import xxh3_64_hexdigest
 
 from features import kernel
 from features.catalogue import FEATURES, SETTLING
+from features.collecting import spare_the_collector
 from features.log import Log
 from features.position import Keys, Offsets, Position
 from features.rebuild import connect
@@ -148,6 +149,7 @@ _counter: Any = None
 def _share(counter: Any) -> None:
     global _counter  # noqa: PLW0603 - how a pool's processes are handed one
     _counter = counter
+    spare_the_collector()
 
 
 def _told(count: int) -> None:

@@ -8,7 +8,7 @@ from schemas.verdict import Source
 from schemas.wire import Id, decode
 
 
-class CounterpartyActivity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class CounterpartyActivity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One payment at a counterparty, or (with `known_at`) one label of such a payment.
 
     Written by the worker that judged the transaction or folded the label, in the same Kafka transaction.

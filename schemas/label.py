@@ -18,7 +18,7 @@ class LabelSource(StrEnum):
     SIMULATION = "simulation"
 
 
-class Label(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Label(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Whether a transaction was fraud, as known at `known_at`.  Of several, the newest `known_at` holds."""
 
     label_id: Id

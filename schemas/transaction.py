@@ -12,7 +12,7 @@ Word = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 Country = Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2")]
 
 
-class Transaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Transaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One attempted payment, as the gateway saw it.
 
     `occurred_at` is when the account's holder paid, never when we heard of it: every window is cut in event time, so

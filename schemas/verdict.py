@@ -26,14 +26,14 @@ class Flag(StrEnum):
     """The transaction is older than the oldest event that its account's profile still holds."""
 
 
-class Source(msgspec.Struct, frozen=True):
+class Source(msgspec.Struct, frozen=True, gc=False):
     """Where on the input topic the message lies."""
 
     partition: int
     offset: int
 
 
-class Folded(msgspec.Struct, frozen=True, omit_defaults=True):
+class Folded(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What the profiles behind a verdict had seen: with the log, enough to compute its vector again to the bit."""
 
     labels: int
@@ -42,7 +42,7 @@ class Folded(msgspec.Struct, frozen=True, omit_defaults=True):
     """The last offset of `counterparty-activity` that the counterparty's profile had folded; absent if none."""
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Exactly one for every accepted transaction."""
 
     transaction_id: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ import numpy as np
 from confluent_kafka import Message
 
 from features.accepting import Record, Rules
+from features.collecting import spare_the_collector
 from features.describing import Batch, Described, Describer, Needed, Rejected, needed, read
 from features.position import Offsets
 from schemas.dead_letter import DeadLetter
@@ -23,7 +25,7 @@ from schemas.marks import Marks
 from schemas.partitioning import partition_of
 from schemas.topics import ACTIVITY, ALERTS, DEAD_LETTERS, INPUTS, VERDICTS
 from schemas.transaction import Transaction
-from schemas.wire import encode, microseconds
+from schemas.wire import encode
 from streaming.intake import Polled
 from streaming.leaving import BROKEN, leave
 from streaming.memory import Memory, Recalled
@@ -58,6 +60,7 @@ class Desk:
     def serve(self, scorer: Scorer) -> None:
         """Judge by this from the next batch on."""
         warm_up(self.rules, scorer)
+        spare_the_collector()
         self.scorer = scorer
 
     async def settle(self, polled: Polled) -> None:
@@ -209,8 +212,9 @@ class Desk:
         name, record, fault, detail = rejected
         value, key = record.value, record.key
         if len(value or b"") + len(key or b"") > self.settings.dead_letter_bytes:
-            detail = f"{detail} (of {len(value or b'')} bytes the first {_HEAD} are kept, SHA-256 {hashlib.sha256(value or b'').hexdigest()})"
-            value, key = (value or b"")[:_HEAD], (key or b"")[:_HEAD]
+            whole, value, key = value or b"", (value or b"")[:_HEAD], (key or b"")[:_HEAD]
+            digest = hashlib.sha256(whole).hexdigest()
+            detail = f"{detail} (of {len(whole)} bytes the first {len(value)} are kept, SHA-256 {digest})"
         input_topic = next(self.settings.topic(topic) for topic in INPUTS if topic.name == name)
         letter = DeadLetter(
             fault=fault, detail=detail, topic=input_topic, partition=record.partition, offset=record.offset, attempt=1,
@@ -238,16 +242,12 @@ class Desk:
         """Metrics and the log: only now, for only now is it true."""
         m = self.metrics
         now = time.time()
-        for verdict in decisions.verdicts:
-            m.transactions.labels(verdict.outcome.value).inc()
+        for outcome, count in Counter([verdict.outcome for verdict in decisions.verdicts]).items():
+            m.transactions.labels(outcome.value).inc(count)
         if described.transactions:
             seen = np.array([taken.record.timestamp for taken in described.transactions], np.float64) / 1e3
-            occurred = (
-                np.array([microseconds(taken.message.occurred_at) for taken in described.transactions], np.float64)
-                / 1e6
-            )
             m.seen_to_told.observe(now - seen)
-            m.occurred_to_told.observe(now - occurred)
+            m.occurred_to_told.observe(now - described.occurred / 1e6)
             m.late.inc(int(described.late.sum()))
         m.duplicates.inc(described.duplicates)
         m.labels.inc(len(batch.labels))
@@ -278,8 +278,13 @@ def warm_up(rules: Rules, scorer: Scorer) -> None:
     """Take one transaction through everything that is compiled or loaded at its first use."""
     at = datetime(2020, 1, 1, tzinfo=UTC)
     transaction = Transaction(
-        transaction_id="warm-up", account_id="warm-up", counterparty_id="warm-up", amount=1, currency=rules.rates.currency, occurred_at=at
-    )  # fmt: skip
+        transaction_id="warm-up",
+        account_id="warm-up",
+        counterparty_id="warm-up",
+        amount=1,
+        currency=rules.rates.currency,
+        occurred_at=at,
+    )
     label = Label(
         label_id="warm-up", transaction_id="warm-up", account_id="warm-up", counterparty_id="warm-up", occurred_at=at, amount=1,
         is_fraud=True, known_at=at, source=LabelSource.SIMULATION,

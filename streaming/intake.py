@@ -294,7 +294,8 @@ class Intake(threading.Thread):
             s = self.settings
             leave(
                 FENCED,
-                f"another worker of group {s.group} has slot {s.slot}: no two may have the same; set FRAUD_SLOT to another number",
+                f"another worker of group {s.group} has slot {s.slot}: no two may have the same, "
+                "set FRAUD_SLOT to another number",
             )
         if error.fatal():
             leave(FENCED, f"Kafka shut this worker out: {error.name()}, {error.str()}")

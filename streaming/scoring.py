@@ -88,7 +88,7 @@ class Scorer:
 
     def _alerts(self, described: Described, verdicts: list[Verdict], flagged: list[int]) -> list[Alert]:
         explained = flagged[: self.most_reasons]
-        contributions = self.explainer.contributions(described.vectors[explained]) if explained else []
+        contributions = self.explainer.contributions(described.vectors[explained])
         return [
             Alert(
                 verdict=verdicts[i],

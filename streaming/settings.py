@@ -43,7 +43,9 @@ class WorkerSettings(Settings, frozen=True, kw_only=True):
     dead_letter_bytes: Annotated[
         int, Meta(ge=1024, description="larger messages are dead-lettered by digest and head")
     ] = 2 * 1024 * 1024 - 65536
-    log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$", description="debug has a line for every batch")] = "info"  # fmt: skip
+    log_level: Annotated[
+        str, Meta(pattern="^(debug|info|warning|error)$", description="debug has a line for every batch")
+    ] = "info"
 
     def __post_init__(self) -> None:
         super().__post_init__()

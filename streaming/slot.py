@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -56,10 +57,8 @@ class Slot:
     def give_up(self) -> None:
         """Let the next worker have it at once."""
         self._ended.set()
-        try:
+        with contextlib.suppress(redis.RedisError):  # it runs out by itself
             self._redis.eval(_GIVE_UP, 1, self.key, self.me)
-        except redis.RedisError:
-            pass  # it runs out by itself
 
     def _renew(self) -> str | None:
         held: str | None = self._redis.eval(_RENEW, 1, self.key, self.me, str(round(LEASE * 1000)))
