@@ -68,7 +68,9 @@ class Steps(NamedTuple):
 
     def blocks(self) -> list[tuple[int, slice]]:
         """The first profile of each block, and its steps; of merged steps only."""
-        first = np.arange(0, int(self.profile[-1]) + 1 if len(self.profile) else 0, BLOCK)
+        if not len(self.profile) or self.profile[-1] < 0:
+            return []
+        first = np.arange(0, int(self.profile[-1]) + 1, BLOCK)
         starts = np.searchsorted(self.profile, first)
         ends = [*starts[1:].tolist(), len(self.profile)]
         return [(int(p), slice(int(s), e)) for p, s, e in zip(first, starts, ends, strict=True) if e > s]
