@@ -32,6 +32,16 @@ class Written(NamedTuple):
     value: bytes
 
 
+class Letter(NamedTuple):
+    """A dead letter where it lies."""
+
+    partition: int
+    offset: int
+    says: DeadLetter
+    key: bytes | None
+    value: bytes | None
+
+
 class Log:
     """The input topics of one installation, as a tool sees them."""
 
@@ -161,15 +171,18 @@ class Log:
         finally:
             self._consumer.unassign()
 
-    def dead_letters(self, number: int) -> Iterator[DeadLetter]:
-        """What `dead-letters` says in this partition number; what isn't a dead letter there is passed over."""
+    def letters(self, number: int, begin: int = 0, end: int | None = None) -> Iterator[Letter]:
+        """The dead letters in this partition number; what isn't one is passed over.  Raises LogUnavailable."""
         low, high = self.bounds(DEAD_LETTERS, number)
-        for messages in self._messages(DEAD_LETTERS, number, low, high, 1_000):
+        for messages in self._messages(
+            DEAD_LETTERS, number, max(low, begin), high if end is None else min(end, high), 1_000
+        ):
             for message in messages:
                 try:
-                    yield DeadLetter.from_headers(message.headers())
+                    says = DeadLetter.from_headers(message.headers())
                 except BadMessage:
                     continue
+                yield Letter(number, message.offset() or 0, says, message.key(), message.value())
 
     def bugs(self, number: int) -> frozenset[tuple[int, int]]:
         """(index of the input topic, offset) of the messages of this number that were dead-lettered as `bug`.
@@ -179,7 +192,7 @@ class Log:
         indices = {self.settings.topic(topic): i for i, topic in enumerate(INPUTS)}
         return frozenset(
             (indices[letter.topic], letter.offset)
-            for letter in self.dead_letters(number)
+            for letter in (one.says for one in self.letters(number))
             if letter.fault is Fault.BUG and letter.topic in indices and letter.partition == number
         )
 

@@ -282,7 +282,7 @@ def _alerts(log: Log, number: int, verdicts: dict[int, _Verdict], findings: _Fin
 def _letters(settings: Settings, log: Log, number: int, findings: _Findings) -> dict[tuple[str, int], DeadLetter]:
     found: dict[tuple[str, int], DeadLetter] = {}
     names = {settings.topic(topic): topic.name for topic in INPUTS}
-    for letter in log.dead_letters(number):
+    for letter in (one.says for one in log.letters(number)):
         where = names.get(letter.topic, letter.topic), letter.offset
         if where in found:
             findings.doubled(f"{letter.topic} [{number}] at {letter.offset} has two dead letters")

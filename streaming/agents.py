@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,19 +19,20 @@ from features.accepting import Record, Rules
 from features.collecting import spare_the_collector
 from features.describing import Batch, Described, Describer, Needed, Rejected, needed, read
 from features.position import Offsets
-from schemas.dead_letter import DeadLetter
+from schemas.dead_letter import ATTEMPT, DeadLetter
 from schemas.errors import Fault, PositionMoved, StoreUnavailable
 from schemas.label import Label, LabelSource
 from schemas.marks import Marks
 from schemas.partitioning import partition_of
 from schemas.topics import ACTIVITY, ALERTS, DEAD_LETTERS, INPUTS, VERDICTS
 from schemas.transaction import Transaction
+from schemas.verdict import Alert
 from schemas.wire import encode
 from streaming.intake import Polled
 from streaming.leaving import BROKEN, leave
 from streaming.memory import Memory, Recalled
 from streaming.metrics import Metrics
-from streaming.outbox import Aborted, Outbox, Said, Told
+from streaming.outbox import LARGEST_ALERT, Aborted, Outbox, Said, Told
 from streaming.scoring import Decisions, Scorer
 from streaming.settings import WorkerSettings
 
@@ -101,7 +103,7 @@ class Desk:
             described, decisions = self._decide(batch, need, recalled, after)
         marks = self._marks(polled, described.rejected)
         with self._stage("judge"):
-            said = self._said(described, decisions)
+            said = self._said(described, decisions, polled)
             told = self._told(items, after, marks, polled)
         if told:
             with self._stage("tell"):
@@ -194,7 +196,7 @@ class Desk:
                 marks[record.partition] = msgspec.structs.replace(mark, bugs=mark.bugs + 1)
         return marks
 
-    def _said(self, described: Described, decisions: Decisions) -> list[Said]:
+    def _said(self, described: Described, decisions: Decisions, polled: Polled) -> list[Said]:
         topic = self.settings.topic
         verdicts, alerts, activity = topic(VERDICTS), topic(ALERTS), topic(ACTIVITY)
         said = [
@@ -202,22 +204,27 @@ class Desk:
             for verdict in decisions.verdicts
         ]
         said += [
-            Said(alerts, alert.verdict.account_id.encode(), encode(alert), alert.verdict.source.partition)
+            Said(alerts, alert.verdict.account_id.encode(), _fitting(alert), alert.verdict.source.partition)
             for alert in decisions.alerts
         ]
         said += [Said(activity, one.counterparty_id.encode(), encode(one)) for one in described.activity]
-        return said + [self._dead_letter(rejected) for rejected in described.rejected]
+        if described.rejected:
+            attempts = _attempts(polled)
+            said += [self._dead_letter(rejected, attempts) for rejected in described.rejected]
+        return said
 
-    def _dead_letter(self, rejected: Rejected) -> Said:
+    def _dead_letter(self, rejected: Rejected, attempts: dict[tuple[int, int, int], int]) -> Said:
         name, record, fault, detail = rejected
         value, key = record.value, record.key
         if len(value or b"") + len(key or b"") > self.settings.dead_letter_bytes:
             whole, value, key = value or b"", (value or b"")[:_HEAD], (key or b"")[:_HEAD]
             digest = hashlib.sha256(whole).hexdigest()
             detail = f"{detail} (of {len(whole)} bytes the first {len(value)} are kept, SHA-256 {digest})"
-        input_topic = next(self.settings.topic(topic) for topic in INPUTS if topic.name == name)
+        topic = _NAMES.index(name)
+        attempt = attempts.get((topic, record.partition, record.offset), 1)
+        input_topic = self.settings.topic(INPUTS[topic])
         letter = DeadLetter(
-            fault=fault, detail=detail, topic=input_topic, partition=record.partition, offset=record.offset, attempt=1,
+            fault=fault, detail=detail, topic=input_topic, partition=record.partition, offset=record.offset, attempt=attempt,
             at=datetime.now(UTC),
         )  # fmt: skip
         return Said(self.settings.topic(DEAD_LETTERS), key, value, record.partition, letter.headers())
@@ -264,6 +271,15 @@ class Desk:
         )  # fmt: skip
 
 
+def _fitting(alert: Alert) -> bytes:
+    """What `alerts` takes: without the transaction's attributes where they are too large (9e15 is written as 18 bytes)."""
+    value = encode(alert)
+    if len(value) <= LARGEST_ALERT:
+        return value
+    without = msgspec.structs.replace(alert.transaction, attributes={})
+    return encode(msgspec.structs.replace(alert, transaction=without))
+
+
 def _record(message: Message) -> Record:
     return Record(
         message.partition() or 0,
@@ -272,6 +288,17 @@ def _record(message: Message) -> Record:
         message.key(),
         message.value(),
     )
+
+
+def _attempts(polled: Polled) -> dict[tuple[int, int, int], int]:
+    """Of messages that `dead-letters resend` has sent again, by topic, partition and offset: the how manieth time it is."""
+    found: dict[tuple[int, int, int], int] = {}
+    for topic, message in polled.messages:
+        headers: Any = message.headers()
+        value = dict(headers or ()).get(ATTEMPT)
+        if isinstance(value, bytes) and value.isdigit():
+            found[topic, message.partition() or 0, message.offset() or 0] = int(value[:6])
+    return found
 
 
 def warm_up(rules: Rules, scorer: Scorer) -> None:

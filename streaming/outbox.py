@@ -14,10 +14,15 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaException, Producer, TopicPartition
 
 from schemas.errors import FraudScorerError
+from schemas.topics import ALERTS
 from streaming.leaving import BROKEN, FENCED, STUCK, leave
 from streaming.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
+
+_OVERHEAD = 65_536
+"""Bytes for keys, headers and what a record batch adds."""
+LARGEST_ALERT = int(ALERTS.config["max.message.bytes"]) - _OVERHEAD
 
 
 class Aborted(FraudScorerError):
@@ -100,7 +105,7 @@ class Outbox(threading.Thread):
                 acks="all",
                 linger_ms=0,
                 partitioner="murmur2_random",
-                message_max_bytes=s.dead_letter_bytes + 65536,
+                message_max_bytes=max(s.dead_letter_bytes, LARGEST_ALERT) + _OVERHEAD,
                 # With librdkafka's default of 100 ms every transaction takes 105: the broker asks for patience until the
                 # last one's markers are written, and the client waits its whole back-off.
                 retry_backoff_ms=1,
