@@ -1,0 +1,54 @@
+"""A model that is quick to make, and whose verdicts are easy to foresee."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightgbm as lgb
+import numpy as np
+
+from features.catalogue import DIGEST, FEATURES, column
+from schemas.bundle import FORMAT, Calibration, Manifest, Thresholds
+from training.bundle import make_current, write
+from training.export import export
+
+LARGE = 500_000
+"""Amounts from here on are fraud to this model; it was taught so, and little else."""
+
+
+def a_bundle(folder: Path, *, catalogue: str = DIGEST) -> Path:
+    """Trains, writes and makes current; the link to it."""
+    random = np.random.default_rng(1)
+    rows = 2_000
+    vectors = random.lognormal(6.0, 2.0, (rows, len(FEATURES))).astype(np.float32)
+    vectors[random.random(vectors.shape) < 0.1] = np.nan
+    amount = np.where(random.random(rows) < 0.2, random.uniform(LARGE, 4 * LARGE, rows), random.uniform(0, LARGE, rows))
+    vectors[:, column("amount")] = np.round(amount)
+    frauds = (amount >= LARGE).astype(np.int8)
+    # A little noise, so that all features have their say and a vector that is off shows in the margin.
+    noisy = np.where(random.random(rows) < 0.02, 1 - frauds, frauds)
+    params = {"objective": "binary", "num_leaves": 15, "verbose": -1, "num_threads": 1, "deterministic": True}
+    booster = lgb.train(params | {"learning_rate": 0.3, "min_data_in_leaf": 5}, lgb.Dataset(vectors, noisy), 20)
+    exported = export(booster)
+    golden = vectors[:64]
+    manifest = Manifest(
+        format=FORMAT,
+        catalogue=catalogue,
+        features=FEATURES,
+        thresholds=Thresholds(review=0.5, decline=0.9),
+        calibration=Calibration(),
+        learner={"name": "LightGBM", "trees": 20},
+        trained={"rows": rows},
+        metrics={},
+        base=exported.base,
+    )
+    return make_current(
+        write(
+            folder,
+            exported=exported,
+            manifest=manifest,
+            golden_vectors=golden,
+            golden_margins=np.asarray(booster.predict(golden, raw_score=True), np.float64),
+            evaluation="",
+        )
+    )

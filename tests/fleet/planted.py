@@ -1,0 +1,155 @@
+"""Faults that a worker's process is given from outside, before it begins.  Each says so in the worker's log.
+
+    fleet.start(plant=partial(planted.kill, planted.AFTER_COMMIT, batch=3))
+
+They lean on the names of streaming/outbox.py and streaming/memory.py, and fail loudly where those change.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+
+AFTER_PRODUCE = "after produce"
+"""The messages are at the broker, the offsets are not."""
+AFTER_SEND_OFFSETS = "after send_offsets"
+"""All is at the broker, and not committed."""
+AFTER_COMMIT = "after commit"
+"""Told, and not remembered."""
+AFTER_REMEMBER = "after the compare-and-set"
+PLACES = (AFTER_PRODUCE, AFTER_SEND_OFFSETS, AFTER_COMMIT, AFTER_REMEMBER)
+
+
+def say(what: str) -> None:
+    """Into the worker's log."""
+    print(f"planted: {what}", file=sys.stderr, flush=True)
+
+
+def kill(place: str, batch: int = 1) -> None:
+    """SIGKILL at this place of the `batch`th batch that is told."""
+    at(place, batch, lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def stop(place: str, batch: int = 1) -> None:
+    """SIGSTOP there: the process stands still until somebody sends it SIGCONT."""
+    at(place, batch, lambda: os.kill(os.getpid(), signal.SIGSTOP))
+
+
+def dawdle(place: str, seconds: float, batch: int = 1) -> None:
+    """Takes its time there."""
+    at(place, batch, lambda: time.sleep(seconds))
+
+
+def abort(place: str, batch: int = 1) -> None:
+    """Kafka says there that the transaction must be aborted."""
+
+    def refuse() -> None:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "planted", False, False, True))
+
+    at(place, batch, refuse)
+
+
+def at(place: str, batch: int, do: Callable[[], None]) -> None:
+    """Do this when the `batch`th batch that is told comes to the place."""
+    from streaming.memory import Memory  # noqa: PLC0415 - in the worker's process only
+    from streaming.outbox import Outbox  # noqa: PLC0415
+
+    assert place in PLACES
+    told = 0
+    persist, remember = Outbox._persist, Memory.remember
+
+    def here(where: str) -> None:
+        if where == place and told == batch:
+            say(place)
+            do()
+
+    def watched_persist(self: Outbox, name: str, call: Callable[..., Any], *arguments: Any) -> None:
+        nonlocal told
+
+        def watched(*arguments: Any) -> None:
+            if name == "send_offsets":
+                self._producer.flush()  # or what was produced might still be on its way
+                here(AFTER_PRODUCE)
+            elif name == "commit":
+                here(AFTER_SEND_OFFSETS)
+            call(*arguments)
+
+        told += name == "send_offsets"
+        persist(self, name, watched, *arguments)
+        if name == "commit":
+            here(AFTER_COMMIT)
+
+    async def watched_remember(self: Memory, *arguments: Any) -> None:
+        await remember(self, *arguments)
+        here(AFTER_REMEMBER)
+
+    _put(Outbox, "_persist", watched_persist)
+    _put(Memory, "remember", watched_remember)
+
+
+def fail_on(*ids: str) -> None:
+    """A bug in the scorer, which these transactions or labels show."""
+    from features.describing import Describer  # noqa: PLC0415
+    from streaming.scoring import Scorer  # noqa: PLC0415
+
+    describe, decide = Describer.describe, Scorer.decide
+
+    def failing_describe(self: Describer, batch: Any, *arguments: Any) -> Any:
+        for taken in batch.labels:
+            if taken.message.label_id in ids:
+                raise ZeroDivisionError(f"planted: {taken.message.label_id}")
+        return describe(self, batch, *arguments)
+
+    def failing_decide(self: Scorer, described: Any, *arguments: Any) -> Any:
+        for taken in described.transactions:
+            if taken.message.transaction_id in ids:
+                raise ZeroDivisionError(f"planted: {taken.message.transaction_id}")
+        return decide(self, described, *arguments)
+
+    _put(Describer, "describe", failing_describe)
+    _put(Scorer, "decide", failing_decide)
+    say(f"a bug that {', '.join(ids)} shows")
+
+
+def see_another_vector(transaction_id: str) -> None:
+    """Of this transaction the worker sees a vector that is off by the smallest bit of one feature."""
+    import numpy as np  # noqa: PLC0415
+
+    from features.describing import Describer  # noqa: PLC0415
+
+    describe = Describer.describe
+
+    def off(self: Describer, *arguments: Any) -> Any:
+        described = describe(self, *arguments)
+        for row, taken in enumerate(described.transactions):
+            if taken.message.transaction_id == transaction_id:
+                described.vectors[row, 0] = np.nextafter(described.vectors[row, 0], np.float32(0))
+                say(f"the vector of {transaction_id} is off")
+        return described
+
+    _put(Describer, "describe", off)
+
+
+def hurry(**seconds: float) -> None:
+    """Other durations for what would make a test wait: constants of streaming.worker, by name."""
+    from streaming import worker  # noqa: PLC0415
+
+    for name, value in seconds.items():
+        _put(worker, name, value)
+
+
+def _put(where: object, name: str, what: object) -> None:
+    assert hasattr(where, name), f"{where} has no {name} any more"
+    setattr(where, name, what)
+
+
+def all_of(plants: Sequence[Callable[[], None]]) -> None:
+    """Several faults in one worker."""
+    for plant in plants:
+        plant()
