@@ -7,6 +7,7 @@ SHELL = /bin/sh
 
 PYTHON ?=
 ARGS ?=
+DATA ?= ../shared/data/handbook
 export PYTHON
 
 run = .venv/bin/python -m
@@ -14,7 +15,7 @@ set_up = sh deploy/bootstrap.sh
 # All four are run and reported, also where one has found something.
 checks = "ruff check ." "ruff format --check ." "mypy" "pytest -m 'not slow' $(ARGS)"
 
-.PHONY: demo test up down status lint faults bench lock clean help
+.PHONY: demo test up down status lint faults bench handbook lock clean help
 
 demo: ## The main job on a real Kafka: simulate, train, load, score 240,000 live transactions, sum up
 	@$(set_up) demo
@@ -48,9 +49,14 @@ faults: ## Minutes: kills, restarts and wiped stores under load, and what must h
 	@$(set_up) dev
 	@$(run) pytest -m slow tests $(ARGS)
 
-bench: ## Minutes: how fast, measured
-	@$(set_up) dev
-	@$(run) pytest -m slow -s benchmarks/*.py $(ARGS)
+bench: ## Minutes: how fast workers drain a full topic, and how long a verdict takes at 2,000 a second
+	@$(set_up) demo
+	@$(run) benchmarks.drain $(ARGS)
+	@$(run) benchmarks.open_loop $(ARGS)
+
+handbook: ## Minutes: published transactions through the worker; DATA=the folder of its transactions.parquet
+	@$(set_up) demo
+	@$(run) benchmarks.handbook "$(DATA)" $(ARGS)
 
 lock: ## Resolve the requirements and Kafka's jars anew; ARGS=--upgrade takes newer versions
 	@$(set_up) dev

@@ -65,10 +65,11 @@ class Steps:
 
 def run_command(stack: LocalStack, folder: Path, *arguments: str, **environment: str) -> Child:
     """One of the project's own commands, as a user would give it."""
-    log = folder / f"{arguments[0]}.log"
+    name = arguments[0] + environment.get("FRAUD_SLOT", "")
+    log = folder / f"{name}.log"
     log.unlink(missing_ok=True)
     return stack.children.start(
-        arguments[0],
+        name,
         [sys.executable, "-m", *arguments],
         folder=Path.cwd(),
         log=log,
@@ -91,12 +92,18 @@ def environment_of(settings: Settings) -> dict[str, str]:
     return {"FRAUD_KAFKA_URL": settings.kafka_url, "FRAUD_REDIS_URL": settings.redis_url}
 
 
-def start_worker(stack: LocalStack, settings: Settings, folder: Path, bundle: Path, *, slot: int = 0) -> Child:
+def launch_worker(
+    stack: LocalStack, settings: Settings, folder: Path, bundle: Path, *, slot: int = 0
+) -> tuple[Child, int]:
+    """A worker on its way, and the port of its metrics."""
     (port,) = free_ports(1)
-    worker = run_command(
-        stack, folder, "streaming", "worker", **environment_of(settings),
-        FRAUD_BUNDLE=str(bundle), FRAUD_SLOT=str(slot), FRAUD_WEB_PORT=str(port),
-    )  # fmt: skip
+    own = {"FRAUD_BUNDLE": str(bundle), "FRAUD_SLOT": str(slot), "FRAUD_WEB_PORT": str(port)}
+    return run_command(stack, folder, "streaming", "worker", **environment_of(settings), **own), port
+
+
+def start_worker(stack: LocalStack, settings: Settings, folder: Path, bundle: Path) -> Child:
+    """A worker that is ready.  Raises Failed."""
+    worker, port = launch_worker(stack, settings, folder, bundle)
     deadline = time.monotonic() + READY_WITHIN
     while not _is_ready(port):
         if not worker.running:
@@ -117,7 +124,7 @@ def _is_ready(port: int) -> bool:
 
 
 def run_live(stream: Stream, frauds: frozenset[str], target: Target, worker: Child) -> tuple[Sent, Answers]:
-    """Send it all, read what comes back, and show both."""
+    """Send it all, read what comes back, and show both.  Raises Failed where the worker ends."""
     sender: Beside[Progress, Sent | None] = Beside(send_stream, stream, target)
     reader: Beside[Answers, Answers] = Beside(read_answers, stream.schedule(), target, frauds)
     try:
