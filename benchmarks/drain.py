@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, TopicPartition
 from benchmarks.scene import FOLDER, Cpu, bundle_of, fresh_stack, past_of, write
 from features.settings import Settings
 from loadgen.check import check
-from loadgen.rehearsal import launch_worker, say, wait_until_settled
+from loadgen.rehearsal import Failed, launch_worker, say, wait_until_settled
 from loadgen.sender import Sender
 from loadgen.target import Target
 from schemas.encoding import encode_labels, encode_transactions
@@ -66,8 +66,8 @@ def _fill(target: Target, transactions: Any, labels: Any) -> None:
             sender.send(name, key, value, 0)
             if i % 1_000 == 0:
                 sender.poll()
-    left = sender.flush(60)
-    assert not left and not sender.failed, f"{left} messages not sent, {sender.failed}"
+    if (left := sender.flush(60)) or sender.failed:
+        raise Failed(f"{left} messages were not sent, {dict(sender.failed)}")
 
 
 def _watch(settings: Settings, count: int) -> tuple[tuple[float, int], float, int]:

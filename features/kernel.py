@@ -144,6 +144,8 @@ def _fold_event(
     h.first = min(h.first, time)
     h.newest = max(h.newest, time)
     newest = h.newest
+    if h.tiles > 0 and newest - tiles[row, 0].newest >= horizon:
+        h.tiles = _coarsen(tiles[row], h.tiles, newest, horizon)
     old = 0
     while old < n and newest - ring[old].time >= horizon:
         old += 1

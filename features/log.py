@@ -145,6 +145,8 @@ class Log:
         if begin >= end:
             return
         name = self.settings.topic(topic)
+        # librdkafka looks only once a second for the leaders of topics that it doesn't know yet.
+        self._consumer.list_topics(name, timeout=PATIENCE)
         self._consumer.assign([TopicPartition(name, number, begin)])
         heard = time.monotonic()
         try:

@@ -39,10 +39,5 @@ _decoder = msgspec.json.Decoder(Label)
 def decode_label(value: bytes | None) -> Label:
     """Raises BadMessage."""
     label = decode(_decoder, value)
-    check_ids(
-        label_id=label.label_id,
-        transaction_id=label.transaction_id,
-        account_id=label.account_id,
-        counterparty_id=label.counterparty_id,
-    )
+    check_ids(label, "label_id", "transaction_id", "account_id", "counterparty_id")
     return label

@@ -43,10 +43,5 @@ _decoder = msgspec.json.Decoder(Transaction)
 def decode_transaction(value: bytes | None) -> Transaction:
     """Raises BadMessage."""
     transaction = decode(_decoder, value)
-    check_ids(
-        transaction_id=transaction.transaction_id,
-        account_id=transaction.account_id,
-        counterparty_id=transaction.counterparty_id,
-        device_id=transaction.device_id,
-    )
+    check_ids(transaction, "transaction_id", "account_id", "counterparty_id", "device_id")
     return transaction

@@ -36,9 +36,10 @@ def microseconds(moment: datetime) -> int:
     return (age.days * 86_400 + age.seconds) * 1_000_000 + age.microseconds
 
 
-def check_ids(**ids: str | None) -> None:
-    """Raises BadMessage where one is longer than 128 bytes (the pattern of the type counts characters)."""
-    for name, value in ids.items():
+def check_ids(message: msgspec.Struct, *names: str) -> None:
+    """Raises BadMessage where one of these ids is longer than 128 bytes (the pattern of the type counts characters)."""
+    for name in names:
+        value = getattr(message, name)
         if value is not None and not value.isascii() and len(value.encode()) > MAX_ID_BYTES:
             raise BadMessage(Fault.OUT_OF_RANGE, f"`$.{name}` is {len(value.encode())} bytes, at most {MAX_ID_BYTES}")
 

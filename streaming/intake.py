@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from schemas.topics import INPUTS
 from streaming.leaving import BROKEN, FENCED, WRONG_USE, leave
@@ -76,7 +76,10 @@ class Intake(threading.Thread):
         self._group = b""
         self._asked: set[int] = set()
         self._said: dict[int, str] = {}
+        self._waits: dict[int, str] = {}
         self._paused: set[int] = set()
+        self._ended: set[tuple[int, int]] = set()
+        """(topic, partition number) whose log was read to its end: markers of transactions lie behind the last message."""
         self._park_checked = 0.0
         self._watched = 0.0
         self._kafka_away = False
@@ -90,8 +93,11 @@ class Intake(threading.Thread):
         """Why no batches come, in words; None: nothing keeps them."""
         if not self.takeover.ready.is_set():
             return self.takeover.waits_for
+        if self._kafka_away:
+            return f"Kafka at {self.settings.kafka_url}, which does not answer"
         if waiting := self.pending - self.parked.keys():
-            return f"the takeover of partitions {_numbers(waiting)}"
+            why = {reason for number in waiting if (reason := self._waits.get(number)) is not None}
+            return f"the takeover of partitions {_numbers(waiting)}" + "".join(f": {reason}" for reason in sorted(why))
         if rebuilding := self.merger.rebuilding():
             return f"the rebuild of partitions {_numbers(rebuilding)} from the log"
         if self.parked and not self.parts:
@@ -148,6 +154,12 @@ class Intake(threading.Thread):
                 WRONG_USE,
                 f"the assignment {partitions} is not the same numbers of every topic: the assignor must be range",
             )
+        if max(numbers, default=0) >= self.settings.partitions:
+            leave(
+                WRONG_USE,
+                f"the topics have got more partitions than FRAUD_PARTITIONS={self.settings.partitions}: keys have moved; "
+                "more partitions mean new topics and a rebuild",
+            )
         self._forget()
         self.assigned = frozenset(numbers)
         self.pending = set(numbers)
@@ -165,6 +177,8 @@ class Intake(threading.Thread):
         self.parked = {}
         self._asked.clear()
         self._paused.clear()
+        self._ended.clear()
+        self.metrics.lag.clear()
         self._group = b""
         self.merger.clear()
 
@@ -190,6 +204,7 @@ class Intake(threading.Thread):
             number = answer.number
             self._asked.discard(number)
             if answer.again is not None:
+                self._waits[number] = answer.again
                 self._say(number, f"takeover of partition {number} waits: {answer.again}")
             elif answer.parked is not None:
                 self._say(number, f"parked: {answer.parked}")
@@ -274,13 +289,14 @@ class Intake(threading.Thread):
             error = message.error()
             if error is not None:
                 if error.code() == KafkaError._PARTITION_EOF:
-                    self.merger.ended(
-                        self._topics[message.topic() or ""], message.partition() or 0, message.offset() or 0
-                    )
+                    index, number = self._topics[message.topic() or ""], message.partition() or 0
+                    self.merger.ended(index, number, message.offset() or 0)
+                    self._ended.add((index, number))
                 elif self._failed(error):
                     return True
                 continue
             topic = self._topics[message.topic() or ""]
+            self._ended.discard((topic, message.partition() or 0))
             if topic == 0:
                 self.merger.hold(message)
             elif message.partition() in self.parts:
@@ -329,7 +345,6 @@ class Intake(threading.Thread):
         return batch
 
     def _hand_on(self, polled: Polled) -> None:
-        self._kafka_away = False
         self.deliver(polled)
         began = time.monotonic()
         while not polled.done.wait(0.1):
@@ -347,11 +362,23 @@ class Intake(threading.Thread):
         if now - self._watched < 1.0:
             return
         self._watched = now
+        if self._kafka_away:
+            self._look_for_kafka()
         for number, part in self.parts.items():
             for topic, i in self._topics.items():
                 _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, number), cached=True)
                 if high >= 0:
-                    self.metrics.lag.labels(INPUTS[i].name, str(number)).set(max(high - part.position.next[i], 0))
+                    held = self.merger.held(number) if i == 0 else 0
+                    lag = held if (i, number) in self._ended else max(high - part.position.next[i], 0)
+                    self.metrics.lag.labels(INPUTS[i].name, str(number)).set(lag)
+
+    def _look_for_kafka(self) -> None:
+        try:
+            self._consumer.list_topics(self.settings.topic(INPUTS[0]), timeout=0.5)
+        except KafkaException:
+            return
+        self._kafka_away = False
+        log.info("Kafka at %s is back", self.settings.kafka_url)
 
     def _say(self, number: int, what: str) -> None:
         """Once, until it changes."""

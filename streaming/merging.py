@@ -68,7 +68,7 @@ class Merger(Generic[AMessage]):
 
     def rebuilding(self) -> list[int]:
         """The numbers whose transactions wait for labels or activity that were folded before."""
-        return [n for n, number in self._numbers.items() if self._behind(number)]
+        return [n for n, number in list(self._numbers.items()) if self._behind(number)]  # asked from another thread
 
     def held(self, number: int) -> int:
         """How many transactions of this number wait."""

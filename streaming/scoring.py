@@ -36,7 +36,7 @@ class Scorer:
     explainer: Explainer
     thresholds: Thresholds
     with_vectors: bool
-    most_reasons: int = 100
+    most_reasons: int = 32
     """Alerts of one batch that are explained; beyond (an attack) their reasons are `pending`."""
 
     def decide(self, described: Described, next_labels: Mapping[int, int], now: datetime) -> Decisions:

@@ -39,9 +39,9 @@ class Slot:
         self._ended = threading.Event()
 
     def take(self) -> None:
-        """Take the slot and hold it.  Waits for a lease to run out.  Raises WrongSettings, RedisError."""
+        """Take the slot and hold it; waits for another's lease to run out, and for Redis.  Raises WrongSettings."""
         deadline = time.monotonic() + LEASE + 1.0
-        while (holder := self._renew()) is not None:
+        while (holder := self._renew_when_there()) is not None:
             host, pid, started = holder.rsplit(" ", 2)
             if host == socket.gethostname() and _started(int(pid)) != started:
                 self._redis.delete(self.key)  # that process is gone, it was killed
@@ -59,6 +59,13 @@ class Slot:
         self._ended.set()
         with contextlib.suppress(redis.RedisError):  # it runs out by itself
             self._redis.eval(_GIVE_UP, 1, self.key, self.me)
+
+    def _renew_when_there(self) -> str | None:
+        while True:
+            try:
+                return self._renew()
+            except redis.RedisError:
+                time.sleep(0.5)
 
     def _renew(self) -> str | None:
         held: str | None = self._redis.eval(_RENEW, 1, self.key, self.me, str(round(LEASE * 1000)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 import sys
 import tempfile
 import time
@@ -231,6 +232,19 @@ def load_scorer(settings: WorkerSettings) -> Scorer:
     return Scorer(bundle=bundle, explainer=Explainer(bundle), thresholds=thresholds, with_vectors=settings.vectors)
 
 
+def _check_port(settings: WorkerSettings) -> None:
+    """Raises WrongSettings where something listens there already."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.web_host, settings.web_port))
+        except OSError as error:
+            raise WrongSettings(
+                f"nothing can listen on {settings.web_host}:{settings.web_port} ({error.strerror}): set FRAUD_WEB_PORT, or "
+                "FRAUD_WEB_HOST, to one that is free"
+            ) from error
+
+
 class _FaustWorker(faust.Worker):
     def on_setup_root_logger(self, logger: logging.Logger, level: int) -> None:
         """No spinner on a server."""
@@ -262,6 +276,7 @@ def run(settings: WorkerSettings, *, json_log: bool = False) -> None:
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
     for noisy in ("faust", "mode", "aiohttp.access", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    _check_port(settings)
     asyncio.set_event_loop(uvloop.new_event_loop())
     worker = Worker(settings)
     _FaustWorker(
