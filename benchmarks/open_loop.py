@@ -48,9 +48,8 @@ def main(
         }
         rows.append(row)
         ms = answers.total
-        say(
-            f"  run {number + 1}: p50 {ms.p50:.1f}, p99 {ms.p99:.1f}, p99.9 {ms.p99_9:.1f} ms; sender p99 {sent.lateness.p99:.1f} ms; {used}"
-        )
+        told = f"p50 {ms.p50:.1f}, p99 {ms.p99:.1f}, p99.9 {ms.p99_9:.1f} ms; sender p99 {sent.lateness.p99:.1f} ms"
+        say(f"  run {number + 1}: {told}; {used}")
     medians = {
         name: statistics.median(row["latency_ms"][name] for row in rows)
         for name in ("p50", "p90", "p99", "p99_9", "max")
