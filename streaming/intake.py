@@ -176,6 +176,7 @@ class Intake(threading.Thread):
         self.parts = {}
         self.parked = {}
         self._asked.clear()
+        self._waits.clear()
         self._paused.clear()
         self._ended.clear()
         self.metrics.lag.clear()
