@@ -202,6 +202,8 @@ def _reliability(scores: Floats, is_fraud: Rows) -> Curve:
 
 def _segments(name: str, values: pl.Series, scores: Floats, is_fraud: Rows, thresholds: Thresholds) -> list[Segment]:
     counted = values.value_counts(name="rows").sort(["rows", values.name], descending=[True, False])
+    if isinstance(values.dtype, pl.Enum):  # its values have an order of their own
+        counted = counted.sort(values.name)
     parts = []
     for value in counted[values.name].head(_MOST_SEGMENTS):
         where = (values.is_null() if value is None else (values == value).fill_null(value=False)).to_numpy()

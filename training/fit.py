@@ -76,7 +76,7 @@ def _params(settings: TrainingSettings) -> dict[str, Any]:
         "feature_fraction": settings.feature_share,
         "seed": settings.seed,
         "deterministic": True,
-        "force_row_wise": True,  # which layout is faster is else found by timing, and the sums differ
+        "force_col_wise": True,  # one of the two layouts, or it is found by timing; with some features a tree, the faster
         "num_threads": settings.threads,
         "verbosity": -1,
     }

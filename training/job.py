@@ -189,7 +189,9 @@ def _segments(transactions: pl.DataFrame, cut: Split) -> dict[str, pl.Series]:
     edges = sorted({int(kept["amount"].quantile(at, "lower") or 0) for at in (0.25, 0.5, 0.75, 0.95)})
     names = [f"up to {edge:,}" for edge in edges] + [f"over {edges[-1]:,}"]
     return {
-        "amount (minor units)": pl.Series(names).gather(np.searchsorted(edges, kept["amount"].to_numpy())),
+        "amount (minor units)": pl.Series(names, dtype=pl.Enum(names)).gather(
+            np.searchsorted(edges, kept["amount"].to_numpy())
+        ),
         "channel": kept["channel"],
         "country": kept["country"],
         "account": kept.select(

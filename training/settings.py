@@ -30,7 +30,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     trees: int = 300
     leaves: int = 63
-    learning_rate: float = 0.05
+    learning_rate: float = 0.08
     smallest_leaf: int = 50
     """Rows in it, at least: frauds are rare, and smaller leaves learn them by heart."""
     l2: float = 10.0
