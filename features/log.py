@@ -14,7 +14,7 @@ from features.position import Offsets
 from features.settings import Settings
 from schemas.dead_letter import DeadLetter
 from schemas.errors import BadMessage, Fault, FraudScorerError, WrongSettings
-from schemas.topics import DEAD_LETTERS, INPUTS, Topic
+from schemas.topics import DEAD_LETTERS, INPUTS, VERDICTS, Topic
 
 NOTHING_COMMITTED = -1001
 PATIENCE = 30.0
@@ -140,6 +140,10 @@ class Log:
         """The records with offsets in [begin, end), in order; raises LogUnavailable where they don't come."""
         for messages in self._messages(topic, number, begin, end, chunk):
             yield [Record(number, m.offset() or 0, m.timestamp()[1], m.key(), m.value()) for m in messages]
+
+    def was_judged(self, number: int) -> bool:
+        """Whether this partition number has a verdict; those of transactions that were aborted are none."""
+        return any(self.read(VERDICTS, number, *self.bounds(VERDICTS, number), chunk=1))
 
     def _messages(self, topic: Topic, number: int, begin: int, end: int, chunk: int) -> Iterator[list[Message]]:
         if begin >= end:

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from features.accepting import Record
 from features.describing import Describer, Folded, needed, read
-from features.log import Log
+from features.log import NOTHING_COMMITTED, Log
 from features.position import Keys, Offsets, Position, new_epoch
 from features.redis_store import COMPARE_AND_SET, retries
 from features.settings import Settings
@@ -46,6 +46,7 @@ class Fold:
         self._describer = Describer(self.rules)
         self._redis = connect(settings)
         self._before = _get(self._redis, self.keys.position)
+        self._seen = False
 
     def accounts(
         self,
@@ -73,18 +74,24 @@ class Fold:
     def publish(self, until: Offsets) -> None:
         """Let the profiles be seen.  Raises Moved where somebody wrote the position meanwhile."""
         position = Position(self.rules.format(), self.epoch, topics_digest(self.log), until)
+        self._seen = True  # also where the answer is lost
         try:
             found = self._redis.eval(COMPARE_AND_SET, 1, self.keys.position, self._before, bytes(position))
         except RedisError as error:
             raise StoreUnavailable(f"Redis does not answer: {error}") from error
         if found is not None:
+            self._seen = False
             raise Moved(f"partition {self.number}: its position moved to {found!r} meanwhile: a worker serves it")
-        if self._before:
-            forget(self._redis, self.keys, Position.parse(self._before).epoch)
+        try:
+            before = Position.parse(self._before).epoch
+        except ValueError:
+            return  # there was none
+        forget(self._redis, self.keys, before)
 
     def give_up(self) -> None:
-        """Remove what was folded."""
-        forget(self._redis, self.keys, self.epoch)
+        """Remove what was folded, unless it can be seen already."""
+        if not self._seen:
+            forget(self._redis, self.keys, self.epoch)
 
     def _fold(
         self,
@@ -169,6 +176,11 @@ def rebuild(
         raise WrongSettings(
             f"partition {number}: the log begins at {tuple(low)}, what came before is gone: bring it back from an archive, "
             "or accept profiles that begin there with --from-here"
+        )
+    if committed.transactions == NOTHING_COMMITTED and log.was_judged(number):
+        raise WrongSettings(
+            f"partition {number}: group {settings.group} has committed nothing, yet there are verdicts: rebuilt from that, "
+            "all of it would be judged again; commit the group's offsets anew first"
         )
     until = Offsets(*(min(max(offset, first), high) for offset, (first, high) in zip(committed, bounds, strict=True)))
     fold = Fold(settings, log, number)

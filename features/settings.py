@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -81,6 +82,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             if name in FORBIDDEN:
                 raise ValueError(f"the librdkafka setting {name} can't be changed: {FORBIDDEN[name]}")
         self.rules()
+        try:
+            _ = urlsplit(self.redis_url).port
+        except ValueError as error:
+            raise ValueError(f"FRAUD_REDIS_URL is {self.redis_url!r}: {error}") from error
 
     def rules(self) -> Rules:
         """What accepting and folding depend on.  Raises ValueError where a rate is none."""
@@ -95,7 +100,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def client(self, **own: str | int | float | bool) -> dict[str, str | int | float | bool]:
         """librdkafka's settings for a client: the address, what is passed through, and what this client needs."""
-        return {"bootstrap.servers": self.kafka_url, "reconnect.backoff.max.ms": 500, **self.kafka, **_dotted(own)}
+        return {"bootstrap.servers": self.kafka_url, "reconnect.backoff.max.ms": 500, **_dotted(own), **self.kafka}
 
 
 def _dotted(own: Mapping[str, Any]) -> dict[str, Any]:

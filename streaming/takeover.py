@@ -24,7 +24,7 @@ from features.redis_store import retries
 from schemas.errors import FraudScorerError, PartitionParked, TryAgain, WrongSettings
 from schemas.marks import Marks
 from schemas.topics import ALL, INPUTS
-from streaming.leaving import BROKEN, leave
+from streaming.leaving import BROKEN, WRONG_USE, leave
 from streaming.partition import Part
 from streaming.settings import WorkerSettings
 
@@ -74,6 +74,8 @@ class Takeover(threading.Thread):
             while True:
                 generation, number = self._asked.get()
                 self.answers.put(self._answer(generation, number))
+        except WrongSettings as error:
+            leave(WRONG_USE, str(error))
         except BaseException as error:  # a thread that dies in silence would leave the worker waiting
             leave(BROKEN, f"the takeover thread failed: {error!r}")
 
@@ -82,17 +84,20 @@ class Takeover(threading.Thread):
         self._redis = redis.Redis.from_url(
             s.redis_url, socket_timeout=s.redis_timeout, socket_connect_timeout=s.redis_timeout, retry=retries()
         )
-        self._consumer = Consumer(
-            s.client(
-                group_id=s.group,
-                enable_auto_commit=False,
-                auto_offset_reset="error",
-                isolation_level="read_committed",  # committed offsets wait for open transactions
-                retry_backoff_ms=5,
-                retry_backoff_max_ms=50,
+        try:
+            self._consumer = Consumer(
+                s.client(
+                    group_id=s.group,
+                    enable_auto_commit=False,
+                    auto_offset_reset="error",
+                    isolation_level="read_committed",  # committed offsets wait for open transactions
+                    retry_backoff_ms=5,
+                    retry_backoff_max_ms=50,
+                )
             )
-        )
-        self._admin = AdminClient(s.client())
+            self._admin = AdminClient(s.client())
+        except KafkaException as error:  # the first clients that are made: what was passed through is tried here
+            raise WrongSettings(f"FRAUD_KAFKA__…: {error.args[0].str()}") from error
 
     def _prepare(self) -> bool:
         """Wait for both, check what must hold.  False: refused."""
@@ -194,7 +199,7 @@ class Takeover(threading.Thread):
         committed = self._consumer.committed(here, timeout=0.25)
         if failed := [tp.error for tp in committed if tp.error]:
             raise KafkaException(failed[0])
-        marks = Marks.parse(committed[0].metadata)
+        marks = self._marks(number, committed[0].metadata)
         bounds = [self._consumer.get_watermark_offsets(tp, timeout=2) for tp in here]
         low = Offsets(*(bound[0] for bound in bounds))
         told = Offsets(
@@ -203,6 +208,15 @@ class Takeover(threading.Thread):
         position = self._check(number, raw, [tp.offset for tp in committed], bounds)
         skipped = self._bugs(number) if marks.bugs and position.next != told else frozenset()
         return Part(number, position, told, marks, keys, bool(raw), skipped)
+
+    @staticmethod
+    def _marks(number: int, metadata: str | None) -> Marks:
+        try:
+            return Marks.parse(metadata)
+        except WrongSettings as error:
+            raise PartitionParked(
+                f"partition {number}: {error}; commit them anew, as they were, with the metadata of a worker"
+            ) from error
 
     def _check(self, number: int, raw: bytes, committed: list[int], bounds: list[tuple[int, int]]) -> Position:
         rebuild = f"`features rebuild --partition {number}` mends it"
@@ -213,15 +227,13 @@ class Takeover(threading.Thread):
                     f"reset the group's offsets for it"
                 )
         if not raw:
-            for name, (low, _) in zip(_NAMES, bounds, strict=True):
-                if low > 0:
-                    raise PartitionParked(
-                        f"partition {number} has no position, and {name} begins at {low}: what came before is in no log, so "
-                        f"that profiles can't be folded from the beginning; bring it back from an archive, or `features "
-                        f"rebuild --partition {number} --from-here` accepts profiles that begin there"
-                    )
-            return Position(self.format, new_epoch(), self._topics, Offsets(0, 0, 0))
-        position = Position.parse(raw)
+            return self._from_nothing(number, committed, bounds)
+        try:
+            position = Position.parse(raw)
+        except ValueError as error:
+            raise PartitionParked(
+                f"partition {number}: its position is {raw[:100]!r}, which is none; {rebuild}"
+            ) from error
         if position.format != self.format:
             raise PartitionParked(
                 f"partition {number}: its profiles are of format {position.format}, this worker folds {self.format} "
@@ -236,12 +248,38 @@ class Takeover(threading.Thread):
                 raise PartitionParked(
                     f"partition {number}: {name} begins at {low}, its profiles end at {at}; {rebuild}"
                 )
-            if at > max(offset, 0):
+            if offset < 0 < at:
                 raise PartitionParked(
-                    f"partition {number}: its profiles hold {name} up to {at}, but only {max(offset, 0)} are committed (an "
-                    f"expired group, or a log that lost its end); commit the group's offsets anew, or {rebuild}"
+                    f"partition {number}: its profiles hold {name} up to {at}, but the group has committed nothing (it expired, "
+                    "or was deleted): to begin at the beginning would judge all of it again; stop the workers and commit the "
+                    "group's offsets anew"
+                )
+            if at > max(offset, low):  # what lies before `low` is gone, and nobody can judge it any more
+                raise PartitionParked(
+                    f"partition {number}: its profiles hold {name} up to {at}, but only {max(offset, 0)} are committed (the "
+                    f"group was set back, or the log lost its end); commit the group's offsets anew, or {rebuild}"
                 )
         return position
+
+    def _from_nothing(self, number: int, committed: list[int], bounds: list[tuple[int, int]]) -> Position:
+        for name, (low, _) in zip(_NAMES, bounds, strict=True):
+            if low > 0:
+                raise PartitionParked(
+                    f"partition {number} has no position, and {name} begins at {low}: what came before is in no log, so "
+                    f"that profiles can't be folded from the beginning; bring it back from an archive, or `features "
+                    f"rebuild --partition {number} --from-here` accepts profiles that begin there"
+                )
+        if committed[0] < 0 and self._was_judged(number):
+            raise PartitionParked(
+                f"partition {number}: there are verdicts, but neither a position nor committed offsets (Redis was wiped and "
+                "the group expired, or was deleted): to begin at the beginning would judge all of it again; stop the workers and "
+                "commit the group's offsets anew"
+            )
+        return Position(self.format, new_epoch(), self._topics, Offsets(0, 0, 0))
+
+    def _was_judged(self, number: int) -> bool:
+        with Log(self.settings) as log:
+            return log.was_judged(number)
 
     def _bugs(self, number: int) -> frozenset[tuple[int, int]]:
         with Log(self.settings) as log:

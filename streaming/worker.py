@@ -155,7 +155,7 @@ class Worker:
 
     async def _wait_for_bundle(self) -> None:
         said = ""
-        while self.desk.scorer is None:
+        while self.desk.scorer is None and self.takeover.refused is None:
             try:
                 scorer = await asyncio.get_running_loop().run_in_executor(None, load_scorer, self.settings)
             except UnusableModel as error:

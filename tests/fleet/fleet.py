@@ -3,7 +3,7 @@ it is right.
 
     with Fleet(stack, prefix, bundle) as fleet:
         worker = fleet.start()
-        fleet.send(life.messages(200))
+        fleet.send(fleet.life.messages(200))
         fleet.wait_for_verdicts(200)
         fleet.check()
 """
@@ -16,9 +16,10 @@ import signal
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -33,13 +34,13 @@ from deploy.local.ports import free_ports
 from deploy.local.stack import LocalStack
 from features.log import Log
 from features.position import Keys, Offsets, Position
-from features.settings import Settings
+from features.settings import Settings, load
 from loadgen import check as checking
 from loadgen.check import Report
 from schemas.topics import ACTIVITY, INPUTS, Topic
 from tests.fleet.answers import Answers
-from tests.fleet.messages import Outgoing
-from tests.fleet.processes import Plant, WorkerProcess
+from tests.fleet.messages import Life, Outgoing
+from tests.fleet.processes import Forked, Plant
 
 PATIENCE = 60.0
 """Seconds after which what should have happened is missed; on a busy machine a worker may take ten to start."""
@@ -55,14 +56,13 @@ class Sent:
     offset: int
 
 
-class Worker(WorkerProcess):
+class Worker(Forked):
     """One of a fleet's."""
 
     def __init__(self, environment: dict[str, str], plant: Plant | None) -> None:
-        self.slot = int(environment.get("FRAUD_SLOT", "0"))
+        self.slot = environment.get("FRAUD_SLOT", "0")
         self.port = int(environment["FRAUD_WEB_PORT"])
-        self._environment = environment
-        super().__init__(environment, plant)
+        super().__init__(["streaming", "worker"], environment, plant)
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of a page."""
@@ -140,6 +140,8 @@ class Fleet:
             **settings,
         }
         self.workers: list[Worker] = []
+        self.life = Life()
+        """What happens to its accounts."""
         if make_topics:
             stack.create_topics(prefix, partitions)
         self.answers = Answers(self.settings)
@@ -171,20 +173,29 @@ class Fleet:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("FRAUD_")}
         return inherited | {f"FRAUD_{name.upper()}": str(value) for name, value in own.items()}
 
-    def launch(self, slot: int = 0, *, plant: Plant | None = None, **settings: object) -> Worker:
-        """A worker's process, which is not waited for."""
-        port = free_ports(1)[0]
-        worker = Worker(self.environment(**({"slot": slot, "web_port": port} | settings)), plant)
+    def adopt(self, **settings: object) -> None:
+        """From here on the checker and the workers to come have these."""
+        self._own |= settings
+        self.settings = load(Settings, self.environment())
+
+    def launch(
+        self, slot: int = 0, *, plant: Plant | None = None, other: Mapping[str, object] = {}, **settings: Any
+    ) -> Worker:
+        """A worker's process, which is not waited for, with `other` settings than the fleet's."""
+        own = {"slot": slot, "web_port": free_ports(1)[0], **settings, **other}
+        worker = Worker(self.environment(**own), plant)
         self.workers.append(worker)
         return worker
 
-    def start(self, slot: int = 0, *, plant: Plant | None = None, **settings: object) -> Worker:
+    def start(self, slot: int = 0, *, plant: Plant | None = None, **settings: Any) -> Worker:
         """A worker that is ready."""
         return self.launch(slot, plant=plant, **settings).wait_until_ready()
 
-    def _all_alive(self) -> None:
-        for worker in self.workers:
-            assert worker.running, f"worker {worker.slot} ended with {worker.wait()}"
+    def run(self, *command: str, **settings: object) -> tuple[int, str]:
+        """A command of ours with the workers' settings, from beginning to end: its exit status and what it said."""
+        process = Forked(command, self.environment(**settings))
+        status = process.wait(PATIENCE)
+        return status, "\n".join(process.log.lines)
 
     # Messages.
 
@@ -198,7 +209,7 @@ class Fleet:
                     "partitioner": "murmur2_random",
                     "linger.ms": 5,
                     "acks": "all",
-                    "enable.idempotence": True,
+                    "enable.idempotence": False,  # it would begin half a second later
                     "message.max.bytes": 1 << 20,
                     "error_cb": lambda _: None,
                 }
@@ -238,6 +249,11 @@ class Fleet:
             assert any(worker.running for worker in self.workers), "no worker is left"
 
         self.answers.wait_until(holds, seconds=seconds, still=still)
+
+    @cached_property
+    def admin(self) -> AdminClient:
+        """Kept: a temporary one would be gone before its answers come."""
+        return AdminClient({"bootstrap.servers": self.stack.kafka_url})
 
     # What is remembered.
 
@@ -295,9 +311,6 @@ class Fleet:
         found = {name: getattr(report, name) for name in expected}
         assert found == expected, report
         return report
-
-    def admin(self) -> AdminClient:
-        return AdminClient({"bootstrap.servers": self.stack.kafka_url})
 
 
 class _Threads(ThreadPoolExecutor):

@@ -7,6 +7,7 @@ They lean on the names of streaming/outbox.py and streaming/memory.py, and fail 
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -136,12 +137,9 @@ def see_another_vector(transaction_id: str) -> None:
     _put(Describer, "describe", off)
 
 
-def hurry(**seconds: float) -> None:
-    """Other durations for what would make a test wait: constants of streaming.worker, by name."""
-    from streaming import worker  # noqa: PLC0415
-
-    for name, value in seconds.items():
-        _put(worker, name, value)
+def set_constant(module: str, name: str, value: float) -> None:
+    """Another duration for what would make a test wait."""
+    _put(importlib.import_module(module), name, value)
 
 
 def _put(where: object, name: str, what: object) -> None:

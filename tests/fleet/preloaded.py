@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import cast
 
-import numpy as np
-
+import features.__main__
 import streaming.__main__
 import streaming.worker
 from features.accepting import Rules
-from streaming import treeshap
 from streaming.agents import warm_up
 from streaming.scoring import Scorer
 
-__all__ = ["streaming"]
+__all__ = ["features", "streaming"]
 
 
 class _Nobody:
@@ -24,4 +22,3 @@ class _Nobody:
 
 
 warm_up(Rules(), cast(Scorer, _Nobody()))
-_ = treeshap, np

@@ -1,19 +1,20 @@
-"""Workers as processes of their own, forked from one that has imported everything: half a second, not four.
+"""Commands as processes of their own, forked from one that has imported everything: half a second, not four.
 
-What they do is `python -m streaming worker`, in an environment of their own.  A fault is planted in a worker from outside,
-by a function that patches what it imports before it begins: the product has no hooks for tests.
+What they do is `python -m streaming worker` and the like, in an environment of their own.  A fault is planted in a
+worker from outside, by a function that patches what it imports before it begins: the product has no hooks for tests.
 """
 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -57,18 +58,19 @@ class Log:
         with self._news:
             return len(self.lines)
 
-    def wait_for(self, text: str, *, seconds: float = 60.0, after: int = 0, times: int = 1) -> str:
-        """The line with `text`, when it has come for the `times`th time.  Raises Ended, TimeoutError."""
+    def wait_for(self, *texts: str, seconds: float = 60.0, after: int = 0, times: int = 1) -> str:
+        """The line with one of these texts, when it has come for the `times`th time.  Raises Ended, TimeoutError."""
         deadline = time.monotonic() + seconds
+        what = " or ".join(map(repr, texts))
         with self._news:
             while True:
-                found = [line for line in self.lines[after:] if text in line]
+                found = [line for line in self.lines[after:] if any(text in line for text in texts)]
                 if len(found) >= times:
                     return found[times - 1]
                 if self.ended:
-                    raise Ended(f"it ended before it said {text!r}; it said\n{self._tail()}")
+                    raise Ended(f"it ended before it said {what}; it said\n{self._tail()}")
                 if not self._news.wait(deadline - time.monotonic()):
-                    raise TimeoutError(f"it did not say {text!r} within {seconds:.0f} s; it said\n{self._tail()}")
+                    raise TimeoutError(f"it did not say {what} within {seconds:.0f} s; it said\n{self._tail()}")
 
     def wait_for_end(self, seconds: float) -> bool:
         """Until nobody writes any more."""
@@ -88,12 +90,15 @@ class Log:
         return "\n".join(f"    {line}" for line in self.lines[-40:])
 
 
-class WorkerProcess:
-    """One worker.  Its output is its log."""
+class Forked:
+    """One process.  What it writes is its log."""
 
-    def __init__(self, environment: Mapping[str, str], plant: Plant | None = None, *, command: str = "worker") -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], plant: Plant | None = None) -> None:
+        """`command` as after `python -m`: the package, and its arguments."""
         ours, theirs = multiprocessing.Pipe(duplex=False)
-        self._process = _forge().Process(target=_run, args=(dict(environment), plant, command, theirs), daemon=True)
+        self._process = _forge().Process(
+            target=_run, args=(list(command), dict(environment), plant, theirs), daemon=True
+        )
         self._process.start()
         theirs.close()
         self.pid: int = self._process.pid
@@ -133,7 +138,7 @@ class WorkerProcess:
         self.signal(signal.SIGCONT)
 
 
-def _run(environment: Mapping[str, str], plant: Plant | None, command: str, output: Connection) -> None:
+def _run(command: list[str], environment: Mapping[str, str], plant: Plant | None, output: Connection) -> None:
     if sys.platform == "linux":  # it ends when the process does that it was forked from, which ends with the tests
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.dup2(output.fileno(), 1)
@@ -141,9 +146,7 @@ def _run(environment: Mapping[str, str], plant: Plant | None, command: str, outp
     output.close()
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = ["streaming", command]
+    sys.argv = command
     if plant is not None:
         plant()
-    from streaming.__main__ import main  # noqa: PLC0415 - after what was planted
-
-    main()
+    importlib.import_module(f"{command[0]}.__main__").main()

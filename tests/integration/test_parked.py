@@ -1,0 +1,222 @@
+"""A partition that can't be served rightly is left out, says why and what mends it; the others go on, and nobody exits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from confluent_kafka import TopicPartition
+
+from deploy.local.stack import LocalStack
+from features.log import Log
+from features.position import Offsets
+from schemas.topics import INPUTS, TRANSACTIONS
+from tests.fleet import planted
+from tests.fleet.fleet import Fleet, Worker
+from tests.fleet.messages import Outgoing
+
+LOOKS_SOON_AGAIN = partial(planted.set_constant, "streaming.intake", "PARKED_AGAIN", 0.3)
+NUMBER = 2
+
+
+@pytest.fixture
+def fleet(stack: LocalStack, prefix: str, bundle: Path) -> Iterator[Fleet]:
+    """Told 200 transactions, and stopped."""
+    with Fleet(stack, prefix, bundle) as fleet:
+        worker = fleet.start()
+        fleet.send(fleet.life.messages(200))
+        fleet.wait_for_verdicts(200)
+        fleet.wait_until_settled()
+        worker.kill()
+        yield fleet
+
+
+def parked_at(worker: Worker, *numbers: int) -> str:
+    """Why, once the worker has parked these and taken the others over."""
+    worker.log.wait_for("parked: ", times=len(numbers))
+    if len(numbers) < 4:
+        worker.log.wait_for("took partition", times=4 - len(numbers))
+    worker.wait_until(lambda: sorted(map(int, worker.readiness()["parked"])) == sorted(numbers))
+    assert worker.metric("fraud_parked_partitions") == len(numbers)
+    assert sorted(worker.readiness()["partitions"]) == sorted({0, 1, 2, 3} - set(numbers))
+    assert worker.running
+    return str(worker.readiness()["parked"][str(numbers[0])])
+
+
+def truncate(fleet: Fleet, number: int, before: int) -> None:
+    """As retention does."""
+    for done in fleet.admin.delete_records(
+        [TopicPartition(fleet.settings.topic(TRANSACTIONS), number, before)]
+    ).values():
+        done.result()
+
+
+def of_number(fleet: Fleet, messages: list[Outgoing], *numbers: int) -> int:
+    """How many of these transactions lie in these partitions, when they are sent."""
+    return sum(sent.topic == TRANSACTIONS.name and sent.partition in numbers for sent in fleet.send(messages))
+
+
+def everybody_was_told_once(fleet: Fleet, count: int) -> None:
+    """For a log that the checker can't read from its beginning any more."""
+    fleet.wait_for_verdicts(count)
+    fleet.wait_until_settled()
+    ids = [verdict.transaction_id for verdict in fleet.answers.verdicts]
+    assert len(ids) == len(set(ids)) == count
+
+
+def test_no_position_under_a_log_that_was_cut_is_not_begun_from_nothing(fleet: Fleet) -> None:
+    truncate(fleet, NUMBER, before=10)
+    fleet.redis.delete(fleet.keys(NUMBER).position)
+    worker = fleet.start(plant=LOOKS_SOON_AGAIN)
+    why = parked_at(worker, NUMBER)
+    assert "has no position, and transactions begins at 10" in why
+    assert f"`features rebuild --partition {NUMBER} --from-here`" in why
+    assert worker.readiness()["status"] == 200, "the others are served"
+
+    sent = of_number(fleet, fleet.life.messages(100), 0, 1, 3)
+    fleet.wait_for_verdicts(200 + sent)
+    assert all(verdict.source.partition != NUMBER for verdict in fleet.answers.verdicts[200:])
+
+    status, said = fleet.run("features", "rebuild", "--partition", str(NUMBER))
+    assert status == 2
+    assert "--from-here" in said
+    status, said = fleet.run("features", "rebuild", "--partition", str(NUMBER), "--from-here")
+    assert status == 0, said
+    everybody_was_told_once(fleet, 300)
+    assert worker.readiness()["parked"] == {}
+    assert worker.metric("fraud_parked_partitions") == 0
+    assert worker.log.count("parked: ") == 1, "said once"
+
+
+def test_a_position_that_retention_has_overtaken_is_not_a_silent_gap(fleet: Fleet) -> None:
+    sent = of_number(fleet, fleet.life.messages(100), NUMBER)
+    assert sent > 5
+    with Log(fleet.settings) as log:
+        end = log.bounds(TRANSACTIONS, NUMBER)[1]
+    truncate(fleet, NUMBER, before=end - 5)
+    worker = fleet.start(plant=LOOKS_SOON_AGAIN)
+    why = parked_at(worker, NUMBER)
+    assert f"transactions begins at {end - 5}, its profiles end at {end - sent}" in why
+    status, said = fleet.run("features", "rebuild", "--partition", str(NUMBER), "--from-here")
+    assert status == 0, said
+    everybody_was_told_once(fleet, 300 - sent + 5)
+
+
+def forget_the_group(fleet: Fleet) -> None:
+    for done in fleet.admin.delete_consumer_groups([fleet.settings.group]).values():
+        done.result()
+
+
+@pytest.mark.parametrize("wiped", [False, True], ids=["positions there", "positions wiped as well"])
+def test_committed_offsets_that_are_gone_let_nothing_be_judged_again(fleet: Fleet, *, wiped: bool) -> None:
+    """Expired, or deleted: beginning at the earliest would judge everything a second time."""
+    with Log(fleet.settings) as log:
+        wait_until_the_group_is_empty(log)
+        committed = [log.committed(number) for number in range(4)]
+        forget_the_group(fleet)
+        if wiped:
+            fleet.redis.delete(*[fleet.keys(number).position for number in range(4)])
+        worker = fleet.launch(plant=LOOKS_SOON_AGAIN)
+        why = parked_at(worker, 0, 1, 2, 3)
+        assert "would judge all of it again" in why
+        assert worker.readiness()["status"] == 503
+        assert why in str(worker.readiness()["waits_for"])
+        assert worker.get("/healthz")[0] == 200, "a restart would not mend it"
+        fleet.send(fleet.life.messages(50))
+
+        status, said = fleet.run("features", "rebuild")
+        assert status == 2, "it would fold nothing, and have everything judged again"
+        assert "judged again" in said
+
+        worker.kill()
+        wait_until_the_group_is_empty(log)
+        for number, (offsets, metadata) in enumerate(committed):
+            log.commit(number, offsets, metadata)
+    fleet.start()
+    fleet.wait_for_verdicts(250)
+    fleet.check(verdicts=250)
+
+
+def wait_until_the_group_is_empty(log: Log) -> None:
+    """A static member that was killed is one until its session has run out."""
+    deadline = time.monotonic() + 30
+    while log.members():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_profiles_ahead_of_what_is_committed_are_parked(fleet: Fleet) -> None:
+    """Somebody set the group back, or the log lost its end."""
+    with Log(fleet.settings) as log:
+        wait_until_the_group_is_empty(log)
+        offsets, metadata = log.committed(NUMBER)
+        log.commit(NUMBER, Offsets(offsets.transactions - 3, offsets.labels, offsets.activity), metadata)
+    worker = fleet.start()
+    why = parked_at(worker, NUMBER)
+    assert f"its profiles hold transactions up to {offsets.transactions}" in why
+    assert f"only {offsets.transactions - 3} are committed" in why
+    assert len(fleet.answers.verdicts) == 200
+
+
+def test_offsets_that_somebody_else_committed_are_parked(fleet: Fleet) -> None:
+    with Log(fleet.settings) as log:
+        wait_until_the_group_is_empty(log)
+        offsets, _ = log.committed(NUMBER)
+        log.commit(NUMBER, offsets, "some other tool was here")
+    worker = fleet.start()
+    assert "some other tool was here" in parked_at(worker, NUMBER)
+
+
+def test_a_position_that_is_none_is_parked(fleet: Fleet) -> None:
+    fleet.redis.set(fleet.keys(NUMBER).position, "?")
+    worker = fleet.start(plant=LOOKS_SOON_AGAIN)
+    assert "features rebuild" in parked_at(worker, NUMBER)
+    status, said = fleet.run("features", "rebuild", "--partition", str(NUMBER))
+    assert status == 0, said
+    fleet.send(fleet.life.messages(100))
+    fleet.wait_for_verdicts(300)
+    fleet.check(verdicts=300)
+
+
+def test_topics_made_anew_are_another_log(fleet: Fleet, stack: LocalStack) -> None:
+    topics = [fleet.settings.topic(topic) for topic in INPUTS]
+    for done in fleet.admin.delete_topics(topics).values():
+        done.result()
+    stack.create_topics(fleet.settings.topic_prefix)
+    fleet.send(fleet.life.messages(40))
+    worker = fleet.launch()
+    assert "made anew" in parked_at(worker, 0, 1, 2, 3)
+    assert len(fleet.answers.verdicts) == 200
+
+
+def test_profiles_of_another_format_are_parked_until_they_are_rebuilt(fleet: Fleet) -> None:
+    """As after a release that folds otherwise: what a position says must be what whoever writes it would write."""
+    worker = fleet.launch(plant=LOOKS_SOON_AGAIN, future_tolerance=30)
+    assert "features rebuild" in parked_at(worker, 0, 1, 2, 3)
+    fleet.send(fleet.life.messages(100))
+    status, said = fleet.run("features", "rebuild", future_tolerance=30)
+    assert status == 0, said
+    fleet.wait_for_verdicts(300)
+    fleet.adopt(future_tolerance=30)
+    fleet.check(verdicts=300)
+
+
+def test_a_partition_is_rebuilt_beside_a_worker_that_serves_it(fleet: Fleet) -> None:
+    worker = fleet.start()
+    before = fleet.position(NUMBER)
+    status, said = fleet.run("features", "rebuild", "--partition", str(NUMBER))
+    assert status == 0, said
+    after = fleet.position(NUMBER)
+    assert before is not None
+    assert after is not None
+    assert after.next == before.next
+    assert after.epoch != before.epoch
+    fleet.send(fleet.life.messages(100))
+    worker.log.wait_for("over again")
+    fleet.wait_for_verdicts(300)
+    fleet.check(verdicts=300)
+    left = list(fleet.redis.scan_iter(match=fleet.keys(NUMBER).of_epoch(before.epoch)))
+    assert left == [], "the old epoch's profiles are removed"
