@@ -7,7 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 _NAMES = tuple(topic.name for topic in INPUTS)
 _HEAD = 1024
 """Bytes of a message too large for `dead-letters` that are kept of it."""
+MOST_CULPRITS = 8
+"""Messages of one batch that may be dead-lettered as `bug`; more are a broken build."""
 Item = tuple[int, Record, bool]
 """Index of the input topic, the record, whether it is to be told."""
 
@@ -100,6 +102,7 @@ class Desk:
             log.exception("a batch can't be decided on: looking for the message that shows it")
             culprits = self._culprits(items, need, recalled, after, error)
             batch = self._read([item for item in items if item not in culprits], culprits)
+            need, recalled = _only(needed(batch, self.rules.partitions), need, recalled)
             described, decisions = self._decide(batch, need, recalled, after)
         marks = self._marks(polled, described.rejected)
         with self._stage("judge"):
@@ -110,9 +113,10 @@ class Desk:
                 await self.outbox.tell(said, told, polled.group)
             for number, mark in marks.items():
                 polled.parts[number].marks = mark
-        with self._stage("remember"):
-            await self.memory.remember(described, need, polled.parts, after)
         self._note(items, batch, described, decisions)
+        began = time.perf_counter()
+        await self.memory.remember(described, need, polled.parts, after)
+        self.metrics.stages.observe(np.array([time.perf_counter() - began]), "remember")
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
@@ -182,7 +186,11 @@ class Desk:
             return search(some[:middle]) + search(some[middle:])
 
         found = search(items)
-        if not found:
+        # What shows in none alone, or in so many, is no message's fault; and what was judged once must fold, or its
+        # account's profile would be another than the log's.
+        if not found or len(found) > MOST_CULPRITS or not all(told for _, _, told in found):
+            raise error
+        if not all(told for _, _, told in found):  # folded elsewhere as it is: left out here, profiles would differ
             raise error
         for topic, record, _ in found:
             log.error("%s [%d] at offset %d shows a bug: dead-lettered", _NAMES[topic], record.partition, record.offset)
@@ -209,7 +217,7 @@ class Desk:
         ]
         said += [Said(activity, one.counterparty_id.encode(), encode(one)) for one in described.activity]
         if described.rejected:
-            attempts = _attempts(polled)
+            attempts = _attempts(polled, described.rejected)
             said += [self._dead_letter(rejected, attempts) for rejected in described.rejected]
         return said
 
@@ -239,7 +247,8 @@ class Desk:
             Told(
                 self.settings.topic(INPUTS[topic]),
                 number,
-                after[number][topic],
+                # A mark may have to be committed while the transactions are still folded: never back behind what was told.
+                max(after[number][topic], polled.parts[number].until[topic]),
                 marks[number].text() if topic == 0 else "",
             )
             for topic, number in sorted(moved)
@@ -253,8 +262,8 @@ class Desk:
             m.transactions.labels(outcome.value).inc(count)
         if described.transactions:
             seen = np.array([taken.record.timestamp for taken in described.transactions], np.float64) / 1e3
-            m.seen_to_told.observe(now - seen)
-            m.occurred_to_told.observe(now - described.occurred / 1e6)
+            m.seen_to_told.observe(np.maximum(now - seen, 0))
+            m.occurred_to_told.observe(np.maximum(now - described.occurred / 1e6, 0))
             m.late.inc(int(described.late.sum()))
         m.duplicates.inc(described.duplicates)
         m.labels.inc(len(batch.labels))
@@ -290,15 +299,29 @@ def _record(message: Message) -> Record:
     )
 
 
-def _attempts(polled: Polled) -> dict[tuple[int, int, int], int]:
+def _attempts(polled: Polled, rejected: list[Rejected]) -> dict[tuple[int, int, int], int]:
     """Of messages that `dead-letters resend` has sent again, by topic, partition and offset: the how manieth time it is."""
+    asked = {(_NAMES.index(one.topic), one.record.partition, one.record.offset) for one in rejected}
     found: dict[tuple[int, int, int], int] = {}
     for topic, message in polled.messages:
-        headers: Any = message.headers()
+        place = topic, message.partition() or 0, message.offset() or 0
+        if place not in asked:
+            continue
+        headers: Any = ()
+        with suppress(Exception):  # a name that isn't UTF-8: the client can't tell it, and nothing depends on it
+            headers = message.headers()
         value = dict(headers or ()).get(ATTEMPT)
         if isinstance(value, bytes) and value.isdigit():
-            found[topic, message.partition() or 0, message.offset() or 0] = int(value[:6])
+            found[place] = int(value[:6])
     return found
+
+
+def _only(need: Needed, was: Needed, recalled: Recalled) -> tuple[Needed, Recalled]:
+    """What was recalled, for fewer messages."""
+    return need, Recalled(
+        [recalled.accounts[was.accounts[name]] for name in need.accounts],
+        [recalled.counterparties[was.counterparties[name]] for name in need.counterparties],
+    )
 
 
 def warm_up(rules: Rules, scorer: Scorer) -> None:

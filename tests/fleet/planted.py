@@ -118,6 +118,45 @@ def fail_on(*ids: str) -> None:
     say(f"a bug that {', '.join(ids)} shows")
 
 
+def fail_to_fold(account_id: str) -> None:
+    """A bug that shows with every transaction of this account, also where nothing is told."""
+    from features.describing import Describer  # noqa: PLC0415
+
+    describe = Describer.describe
+
+    def failing(self: Describer, batch: Any, *arguments: Any) -> Any:
+        if any(taken.message.account_id == account_id for taken in batch.transactions):
+            raise ZeroDivisionError(f"planted: {account_id}")
+        return describe(self, batch, *arguments)
+
+    _put(Describer, "describe", failing)
+
+
+def kill_when_told(what: str) -> None:
+    """SIGKILL once a batch is committed that says something of this: before it is remembered."""
+    from streaming.outbox import Outbox  # noqa: PLC0415
+
+    tell = Outbox.tell
+
+    async def telling(self: Outbox, said: Any, *arguments: Any) -> None:
+        await tell(self, said, *arguments)
+        if any(what.encode() in (one.value or b"") for one in said):
+            say(f"{what} was told")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    _put(Outbox, "tell", telling)
+
+
+def fail_to_recall() -> None:
+    """A bug that has nothing to do with any message."""
+    from streaming.memory import Memory  # noqa: PLC0415
+
+    async def recall(*_: object) -> None:
+        raise ZeroDivisionError("planted")
+
+    _put(Memory, "recall", recall)
+
+
 def see_another_vector(transaction_id: str) -> None:
     """Of this transaction the worker sees a vector that is off by the smallest bit of one feature."""
     import numpy as np  # noqa: PLC0415
