@@ -13,7 +13,7 @@ import typer
 
 from benchmarks.scene import FOLDER, Cpu, bundle_of, fresh_stack, past_of, write
 from loadgen.rehearsal import run_live, say, start_worker
-from loadgen.stream import Stream
+from loadgen.stream import Stream, part_of
 from loadgen.target import Target
 
 
@@ -34,9 +34,10 @@ def main(
             worker = start_worker(stack, settings, FOLDER, bundle)
             target = Target(url=stack.kafka_url)
             if warm:
-                run_live(Stream(past.transactions[:warm], past.labels, rate=rate), frozenset(), target, worker)
+                run_live(Stream(past.transactions[:warm], past.labels[:0], rate=rate), frozenset(), target, worker)
             cpu = Cpu({"kafka": stack.kafka_pid, "redis": stack.redis_pid, "worker": worker.pid})
-            stream = Stream(past.transactions[warm:], past.labels, rate=rate)
+            begin = past.transactions["occurred_at"][warm]
+            stream = Stream(*part_of(past.transactions[warm:], past.labels, since=begin), rate=rate)
             sent, answers = run_live(stream, frozenset(), target, worker)
             used = cpu.used()
         row = {

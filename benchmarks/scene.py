@@ -16,6 +16,7 @@ import polars as pl
 import psutil
 
 from deploy.local.stack import LocalStack
+from features.catalogue import DIGEST
 from features.settings import Settings
 from loadgen.rehearsal import say
 from loadgen.simulate import Past, simulate, world_ending
@@ -43,7 +44,7 @@ def past_of(transactions: int, *, accounts: int = 5_000, per_day: int = 24_000) 
 
 def bundle_of(trees: int = TREES, leaves: int = LEAVES) -> Path:
     """A bundle with all of its trees, learnt from a world of its own; made once."""
-    out = FOLDER / f"bundles-{trees}-{leaves}"
+    out = FOLDER / f"bundles-{trees}-{leaves}-{DIGEST}"
     current = out / "current"
     if not current.exists():
         say(f"training the model of {trees} trees with {leaves} leaves (once)")

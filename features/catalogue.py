@@ -96,7 +96,8 @@ def _features() -> Iterator[Feature]:
 
 CATALOGUE: tuple[Feature, ...] = tuple(_features())
 FEATURES: tuple[str, ...] = tuple(feature.name for feature in CATALOGUE)
-DIGEST: str = hashlib.sha256(repr((FEATURES, SETTLING, MATURITY)).encode()).hexdigest()[:16]
+_MEANT = (FEATURES, ACCOUNT_WINDOWS, COUNTERPARTY_WINDOWS, SETTLING, MATURITY)
+DIGEST: str = hashlib.sha256(repr(_MEANT).encode()).hexdigest()[:16]
 """A bundle and a worker must agree on it: names, order, and what the windows' edges are."""
 
 

@@ -21,7 +21,10 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from features.catalogue import ACCOUNT_WINDOWS, COUNTERPARTY_WINDOWS, DAY, MATURITY, SECOND, SETTLING, column
+from features.catalogue import ACCOUNT_WINDOWS, COUNTERPARTY_WINDOWS, DAY, DIGEST, MATURITY, SECOND, SETTLING, column
+from features.compiling import compiled_apart
+
+compiled_apart(DIGEST)  # numba freezes the catalogue's numbers into the code, and looks only at this file's age
 
 TRANSACTION, LABEL = 0, 1
 """Steps of `walk_accounts`."""
@@ -47,7 +50,7 @@ _ACCOUNT_SPANS = tuple(span for _, span, _ in ACCOUNT_WINDOWS)
 _COUNTERPARTY_SPANS = tuple(span for _, span, _ in COUNTERPARTY_WINDOWS)
 _FINEST = 26
 """Tiles are powers of two of microseconds wide, the finest 2**26 (67 s), and at most an eighth of their age."""
-_MOST = np.int64(1) << np.int64(62)
+_MOST = np.int64(1) << np.int64(61)
 
 Records = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]

@@ -39,6 +39,7 @@ class Loaded:
     """Rows that are no message a worker would accept; `dead-letters` has nothing of them, their offsets are the log's."""
 
 
+_ANEW = "make the topics anew (all of them), or use another FRAUD_TOPIC_PREFIX"
 STEPS = ("transactions written", "labels written", "accounts folded", "activity written", "counterparties folded")
 
 
@@ -71,12 +72,14 @@ def load(
         for number, fold in folds.items():
             ends[number][2] = log.bounds(ACTIVITY, number)[1]
             fold.counterparties(ends[number][2], told=lambda n: told(STEPS[4], n))
-        # A worker that starts in between finds a position and no committed offsets: it parks the number, judging nothing.
-        for number, fold in folds.items():
-            fold.publish(Offsets(*ends[number]))
+        if members := log.members():
+            raise WrongSettings(f"workers joined group {settings.group} meanwhile ({', '.join(members)}): {_ANEW}")
+        # Committed first: a worker that starts in between finds no position, and folds all of it, telling nothing.
         for number in numbers:
             marks = Marks(judged_from=ends[number][0])
             log.commit(number, Offsets(*ends[number]), marks.text())
+        for number, fold in folds.items():
+            fold.publish(Offsets(*ends[number]))
     return Loaded(
         transactions=len(transactions),
         labels=len(labels),

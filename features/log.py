@@ -172,6 +172,7 @@ class Log:
                 if len(kept) >= chunk or begin >= end:
                     yield kept
                     kept = []
+                    heard = time.monotonic()  # what the caller took over it is not Kafka's silence
                 if time.monotonic() - heard > PATIENCE:
                     raise LogUnavailable(f"{name} [{number}] should reach {end}, nothing came after {begin}")
         finally:

@@ -190,8 +190,6 @@ class Desk:
         # account's profile would be another than the log's.
         if not found or len(found) > MOST_CULPRITS or not all(told for _, _, told in found):
             raise error
-        if not all(told for _, _, told in found):  # folded elsewhere as it is: left out here, profiles would differ
-            raise error
         for topic, record, _ in found:
             log.error("%s [%d] at offset %d shows a bug: dead-lettered", _NAMES[topic], record.partition, record.offset)
         return found

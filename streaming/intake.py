@@ -26,6 +26,10 @@ log = logging.getLogger(__name__)
 
 PARKED_AGAIN = 5.0
 """Seconds after which a parked number is asked for once more: somebody may have mended it."""
+MOST_BACKOFF = 2.0
+"""Seconds between two takeovers at the most."""
+PENDING_HOLDS = 10.0
+"""Seconds for which numbers that are not taken over yet hold back the judging of the others."""
 LOST = 10.0
 """Seconds after which a batch that nobody took is taken to be lost on its way to the agent."""
 _NO_MEMBER = b"\xff\xff\xff\xff"
@@ -71,6 +75,11 @@ class Intake(threading.Thread):
         self.parked: dict[int, str] = {}
         self.assigned: frozenset[int] = frozenset()
         self.merger: Merger[Message] = Merger(settings.merge_wait)
+        self.settled = 0
+        """Batches told and remembered."""
+        self.doubts = 0
+        """Batches in a row that were not."""
+        self.doubt = ""
         self._halt = threading.Event()
         self._generation = 0
         self._group = b""
@@ -82,6 +91,7 @@ class Intake(threading.Thread):
         """(topic, partition number) whose log was read to its end: markers of transactions lie behind the last message."""
         self._park_checked = 0.0
         self._watched = 0.0
+        self._forgot = 0.0
         self._kafka_away = False
         self._topics = {settings.topic(topic): i for i, topic in enumerate(INPUTS)}
 
@@ -95,10 +105,15 @@ class Intake(threading.Thread):
             return self.takeover.waits_for
         if self._kafka_away:
             return f"Kafka at {self.settings.kafka_url}, which does not answer"
+        if self.doubts > 1:
+            return f"an end of its doubts, {self.doubts} in a row: {self.doubt}"
+        return self._waits_for_numbers()
+
+    def _waits_for_numbers(self) -> str | None:
         if waiting := self.pending - self.parked.keys():
             why = {reason for number in waiting if (reason := self._waits.get(number)) is not None}
             return f"the takeover of partitions {_numbers(waiting)}" + "".join(f": {reason}" for reason in sorted(why))
-        if rebuilding := self.merger.rebuilding():
+        if rebuilding := self._rebuilding():
             return f"the rebuild of partitions {_numbers(rebuilding)} from the log"
         if self.parked and not self.parts:
             return "; ".join(self.parked.values())
@@ -133,6 +148,8 @@ class Intake(threading.Thread):
                 session_timeout_ms=round(s.session_timeout * 1000),
                 heartbeat_interval_ms=round(s.heartbeat * 1000),
                 enable_partition_eof=True,
+                # Each message would else be an answer of its own: at 2,000 a second a fifth of the broker's work.
+                fetch_min_bytes=16_384,
                 fetch_wait_max_ms=10,
                 fetch_queue_backoff_ms=5,
                 retry_backoff_ms=5,
@@ -172,6 +189,7 @@ class Intake(threading.Thread):
         self.pending = set()
 
     def _forget(self) -> None:
+        self._forgot = time.monotonic()
         self._generation += 1  # what was polled or asked before is stale
         self.parts = {}
         self.parked = {}
@@ -186,11 +204,15 @@ class Intake(threading.Thread):
     def _again(self, why: str) -> None:
         """After any doubt: drop all that is held and take every number over again.  One way, and idempotent."""
         self.metrics.takeovers.labels("doubt").inc()
+        self.doubts += 1
+        self.doubt = why
         log.warning("taking partitions %s over again: %s", _numbers(self.parts), why)
         self._consumer.assign([])
         numbers = self.assigned
         self._forget()
         self.pending = set(numbers)
+        # The first doubt is often the only one; a Redis that refuses to write would else keep us spinning.
+        self._halt.wait(min(0.05 * (2 ** min(self.doubts, 8) - 2), MOST_BACKOFF))
 
     def _take_over(self) -> bool:
         """Ask, and take up what was answered; True: everything was placed anew."""
@@ -263,6 +285,7 @@ class Intake(threading.Thread):
     def _turn(self) -> None:
         generation = self._generation
         messages = self._poll()
+        self._heed_fatal(messages)
         if generation != self._generation:
             messages = []  # of an assignment that is gone: they will come again from the new positions
         self._look_at_parked()
@@ -305,6 +328,18 @@ class Intake(threading.Thread):
                 self._ready.append((topic, message))
         return False
 
+    def _heed_fatal(self, messages: list[Message]) -> None:
+        """librdkafka says it once, under a code of its own, and is silent from then on."""
+        for message in messages:
+            error = message.error()
+            if error is not None and (error.fatal() or error.code() == KafkaError._FATAL):
+                s = self.settings
+                leave(
+                    FENCED,
+                    f"Kafka shut this worker out: {error.name()}, {error.str()}; if another worker of group {s.group} has "
+                    f"slot {s.slot}, set FRAUD_SLOT to another number",
+                )
+
     def _failed(self, error: KafkaError) -> bool:
         self.metrics.kafka_errors.labels(error.name()).inc()
         if error.code() == KafkaError.FENCED_INSTANCE_ID:
@@ -314,8 +349,6 @@ class Intake(threading.Thread):
                 f"another worker of group {s.group} has slot {s.slot}: no two may have the same, "
                 "set FRAUD_SLOT to another number",
             )
-        if error.fatal():
-            leave(FENCED, f"Kafka shut this worker out: {error.name()}, {error.str()}")
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             self._again(f"a position lies outside the log ({error.str()})")
             return True
@@ -332,7 +365,12 @@ class Intake(threading.Thread):
     def _form(self) -> list[tuple[int, Message]]:
         room = self.settings.batch
         now, wall = time.monotonic(), time.time_ns() // 1_000_000
-        batch = [*self._ready, *((0, message) for message in self.merger.take(room, now=now, wall=wall))]
+        folded = {number: part.position.next for number, part in self.parts.items()}
+        # A number that is still being folded knows too little of its counterparties: nobody is judged by that.
+        waiting = bool(self.pending - self.parked.keys()) and now - self._forgot < PENDING_HOLDS
+        judge = not waiting and not self._rebuilding()
+        taken = self.merger.take(room, folded, judge=judge, now=now, wall=wall)
+        batch = [*self._ready, *((0, message) for message in taken)]
         self._ready = []
         for number in self.parts:
             held = self.merger.held(number)
@@ -354,8 +392,20 @@ class Intake(threading.Thread):
                 if not self._halt.is_set():
                     self._again("a batch never reached the agent")
                 return
-        if polled.doubt is not None and not self._halt.is_set():
+        if polled.doubt is None:
+            self.doubts = 0
+            self.settled += 1
+        elif not self._halt.is_set():
             self._again(polled.doubt)
+
+    def _rebuilding(self) -> list[int]:
+        """The numbers that have not folded yet what was told before."""
+        return [
+            number
+            for number, part in self.parts.items()
+            if self.merger.behind(number, part.position.next)
+            or part.position.next.transactions < part.until.transactions
+        ]
 
     def _watch(self) -> None:
         """Lag, about once a second: how far the profiles are behind the log's end."""

@@ -7,6 +7,7 @@ and judge them without the frauds that were known by then.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -19,8 +20,11 @@ class Message(Protocol):
     def partition(self) -> int | None: ...
     def offset(self) -> int | None: ...
     def timestamp(self) -> tuple[int, int]: ...
+    def __len__(self) -> int: ...
 
 
+MOST_BYTES = 8 << 20
+"""Of transactions in a batch: a Kafka transaction must reach the broker before it times out."""
 AMessage = TypeVar("AMessage", bound=Message)
 
 
@@ -66,9 +70,18 @@ class Merger(Generic[AMessage]):
         """Forget all: the positions are to be set anew."""
         self._numbers.clear()
 
-    def rebuilding(self) -> list[int]:
-        """The numbers whose transactions wait for labels or activity that were folded before."""
-        return [n for n, number in list(self._numbers.items()) if self._behind(number)]  # asked from another thread
+    def behind(self, number: int, folded: Offsets) -> bool:
+        """Are labels or activity still to be folded that were folded when the last verdicts of this number were given?
+
+        `folded` is where its profiles are.  An end of the log before that counts too: its last records may be gone.
+        """
+        known = self._numbers.get(number)
+        if known is None:
+            return False
+        return any(
+            at < until and not (stream.at_end and at >= stream.next)
+            for at, until, stream in zip(folded[1:], known.until[1:], known.others, strict=True)
+        )
 
     def held(self, number: int) -> int:
         """How many transactions of this number wait."""
@@ -96,26 +109,32 @@ class Merger(Generic[AMessage]):
             stream.next = max(stream.next, offset)
             stream.at_end = True
 
-    def take(self, most: int, *, now: float, wall: int) -> list[AMessage]:
-        """At most `most` transactions that wait for nothing any more; `wall` is the time of day in milliseconds."""
+    def take(self, most: int, folded: Mapping[int, Offsets], *, judge: bool, now: float, wall: int) -> list[AMessage]:
+        """At most `most` transactions that wait for nothing any more, and no more than MOST_BYTES of them.
+
+        `folded` is where each number's profiles are; without `judge` only those told before go, to be folded.  Those and
+        others of one number never go together: what a batch is judged on must not wait for that batch's own folding.
+        `wall` is the time of day in milliseconds.
+        """
         taken: list[AMessage] = []
-        for number in self._numbers.values():
+        size = 0
+        for n, number in self._numbers.items():
             if not number.held:
                 number.since = None
                 continue
-            while number.held and len(taken) < most and self._may_go(number, number.held[0], now, wall):
+            told_before = (number.held[0].offset() or 0) < number.until.transactions
+            free = told_before or (judge and not self.behind(n, folded[n]))
+            while free and number.held and len(taken) < most and size < MOST_BYTES:
+                message = number.held[0]
+                if ((message.offset() or 0) < number.until.transactions) is not told_before:
+                    break
+                if not told_before and not self._may_go(number, message, now, wall):
+                    break
                 taken.append(number.held.popleft())
+                size += len(message)
         return taken
 
-    def _behind(self, number: _Number[AMessage]) -> bool:
-        labels, activity = number.others
-        return labels.next < number.until.labels or activity.next < number.until.activity
-
     def _may_go(self, number: _Number[AMessage], message: AMessage, now: float, wall: int) -> bool:
-        if (message.offset() or 0) < number.until.transactions:
-            return True  # told before: it is only folded, and folding commutes
-        if self._behind(number):
-            return False
         at = message.timestamp()[1]
         if at > wall - self.LIVE or now < number.waived_until or all(s.at_end or s.seen >= at for s in number.others):
             number.since = None

@@ -126,6 +126,9 @@ class Takeover(threading.Thread):
     def _check_redis(self) -> None:
         try:
             policy = self._redis.config_get("maxmemory-policy").get("maxmemory-policy", "noeviction")
+        except redis.ResponseError:
+            log.warning("Redis does not say its maxmemory-policy: it must be noeviction, or profiles vanish unseen")
+            return
         except redis.RedisError as error:
             raise TryAgain(f"Redis at {self.settings.redis_url} does not answer ({error})") from error
         if policy != "noeviction":

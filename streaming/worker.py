@@ -79,7 +79,7 @@ class Worker:
         self.desk = Desk(settings, memory, self.outbox, self.metrics)
         self.slot = Slot(settings)
         self.no_bundle: str | None = "not looked for yet"
-        self._progress = (0.0, time.monotonic())
+        self._progress = (0, time.monotonic())
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = False
         self.app = self._faust()
@@ -205,17 +205,14 @@ class Worker:
 
     def trouble(self) -> str | None:
         """Offsets that stand still while lag grows: a worker that looks alive and does nothing."""
-        m = self.metrics
-        done = (
-            sum(m.transactions.labels(o)._value.get() for o in ("approve", "review", "decline")) + m.folded._value.get()
-        )
-        lag = sum(sample.value for family in m.lag.collect() for sample in family.samples)
+        done = self.intake.settled
+        lag = sum(sample.value for family in self.metrics.lag.collect() for sample in family.samples)
         now = time.monotonic()
-        if done != self._progress[0] or not lag:
+        if done != self._progress[0] or not (lag or self.intake.doubts):
             self._progress = (done, now)
             return None
         still = now - self._progress[1]
-        return f"no verdict for {still:.0f} s while {lag:.0f} messages wait" if still > STUCK_AFTER else None
+        return f"no batch was told for {still:.0f} s while {lag:.0f} messages wait" if still > STUCK_AFTER else None
 
 
 def load_scorer(settings: WorkerSettings) -> Scorer:
