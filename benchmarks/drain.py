@@ -56,6 +56,8 @@ def main(
         "drain", {"transactions": transactions, "workers": workers, "median": statistics.median(rates), "runs": rows}
     )
     say(f"the report is {path}")
+    if any(any(row.get("check", {}).values()) for row in rows):
+        raise typer.Exit(1)
 
 
 def _fill(target: Target, transactions: Any, labels: Any) -> None:

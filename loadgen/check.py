@@ -108,6 +108,7 @@ class _Judged:
     seen: npt.NDArray[np.int64]
     to_tell: set[tuple[int, int, bool]]
     """Sources that counterparties must have heard of."""
+    committed: Offsets
     report: Report = field(default_factory=Report)
 
 
@@ -201,9 +202,10 @@ def _check_partition(settings: Settings, number: int, with_profiles: bool) -> _J
         marks = Marks.parse(metadata)
         ends = Offsets(*(log.bounds(topic, number)[1] for topic in INPUTS))
         position, stored = _snapshot(settings, number, "a") if with_profiles else (None, {})
-        verdicts = _verdicts(log, number, findings)
-        alerts = _alerts(log, number, verdicts, findings)
-        letters = _letters(settings, log, number, findings)
+        # Read after what was committed: workers may have said more meanwhile, which is not looked at.
+        verdicts = _verdicts(log, number, committed.transactions, findings)
+        alerts = _alerts(log, number, committed.transactions, verdicts, findings)
+        letters = _letters(settings, log, number, committed, findings)
     found = refold_accounts(settings, number, ends, position.next if position else None, _told)
     seen = {offset: verdict.folded.labels for offset, verdict in verdicts.items()}
     vectors = describe_accounts(found, seen)
@@ -223,7 +225,8 @@ def _check_partition(settings: Settings, number: int, with_profiles: bool) -> _J
     }
     rows, reused = _match_verdicts(number, found, verdicts, range(begin, end), findings)
     rejected = found.rejected | {(TRANSACTIONS.name, offset): Fault.ID_REUSED for offset in reused}
-    _check_letters(number, rejected, letters, marks, committed, findings)
+    mine = {place: letter for place, letter in letters.items() if place[0] != ACTIVITY.name}
+    _check_letters(number, rejected, mine, marks, committed, findings)
     if position is not None:
         _compare_profiles(found.blobs, stored, f"partition {number}, account", report)
     return _Judged(
@@ -235,6 +238,7 @@ def _check_partition(settings: Settings, number: int, with_profiles: bool) -> _J
         time=found.columns.time[rows],
         seen=np.array([_or_none(verdicts[int(found.offset[row])].folded.activity) for row in rows], np.int64),
         to_tell=to_tell,
+        committed=committed,
         report=report,
     )
 
@@ -248,13 +252,15 @@ def _values(log: Log, topic: Topic, number: int) -> Iterator[tuple[int, bytes | 
         yield from ((record.offset, record.value) for record in records)
 
 
-def _verdicts(log: Log, number: int, findings: _Findings) -> dict[int, _Verdict]:
+def _verdicts(log: Log, number: int, end: int, findings: _Findings) -> dict[int, _Verdict]:
     decode = msgspec.json.Decoder(_Verdict).decode
     found: dict[int, _Verdict] = {}
     for _, value in _values(log, VERDICTS, number):
         verdict = decode(value or b"")
         if verdict.source.partition != number:
             findings.contradicts(f"a verdict in partition {number} of {verdict.source}: another number's")
+        elif verdict.source.offset >= end:
+            continue
         elif verdict.source.offset in found:
             findings.doubled(f"transactions [{number}] at {verdict.source.offset} has two verdicts")
         else:
@@ -262,12 +268,14 @@ def _verdicts(log: Log, number: int, findings: _Findings) -> dict[int, _Verdict]
     return found
 
 
-def _alerts(log: Log, number: int, verdicts: dict[int, _Verdict], findings: _Findings) -> set[int]:
+def _alerts(log: Log, number: int, end: int, verdicts: dict[int, _Verdict], findings: _Findings) -> set[int]:
     decode = msgspec.json.Decoder(_Alert).decode
     found: set[int] = set()
     for _, value in _values(log, ALERTS, number):
         verdict = decode(value or b"").verdict
         offset = verdict.source.offset
+        if offset >= end:
+            continue
         if offset in found:
             findings.doubled(f"transactions [{number}] at {offset} has two alerts")
         elif verdicts.get(offset) != verdict or verdict.outcome is Outcome.APPROVE:
@@ -279,14 +287,18 @@ def _alerts(log: Log, number: int, verdicts: dict[int, _Verdict], findings: _Fin
     return found
 
 
-def _letters(settings: Settings, log: Log, number: int, findings: _Findings) -> dict[tuple[str, int], DeadLetter]:
+def _letters(
+    settings: Settings, log: Log, number: int, committed: Offsets, findings: _Findings
+) -> dict[tuple[str, int], DeadLetter]:
     found: dict[tuple[str, int], DeadLetter] = {}
-    names = {settings.topic(topic): topic.name for topic in INPUTS}
+    names = {settings.topic(topic): (topic.name, end) for topic, end in zip(INPUTS, committed, strict=True)}
     for letter in (one.says for one in log.letters(number)):
-        where = names.get(letter.topic, letter.topic), letter.offset
-        if where in found:
+        name, end = names.get(letter.topic, (letter.topic, 0))
+        if letter.offset >= end:
+            continue
+        if (name, letter.offset) in found:
             findings.doubled(f"{letter.topic} [{number}] at {letter.offset} has two dead letters")
-        found[where] = letter
+        found[name, letter.offset] = letter
     return found
 
 
@@ -396,8 +408,12 @@ def _check_counterparties(settings: Settings, number: int, asked: _Asked, with_p
     report = Report()
     with Log(settings) as log:
         end = log.bounds(ACTIVITY, number)[1]
+        committed = Offsets(*(max(offset, 0) for offset in log.committed(number)[0]))
         position, stored = _snapshot(settings, number, "c") if with_profiles else (None, {})
+        letters = _letters(settings, log, number, committed, _Findings(Report()))
     found = refold_counterparties(settings, number, end, position.next if position else None, _told)
+    told = {place: letter for place, letter in letters.items() if place[0] == ACTIVITY.name}
+    _check_letters(number, found.rejected, told, Marks(), committed, _Findings(report))
     names = found.names
     code = np.array([names.setdefault(name, len(names)) for name in asked.counterparty], np.int64)
     questions = Questions(counterparty=code, time=asked.time, seen=asked.seen)
@@ -449,6 +465,8 @@ def _sum_up(judged: list[_Judged], answered: list[_Answered], asked: list[_Asked
                 report.vectors_different_if_instant += 1
     told: Counter[tuple[int, int, bool]] = sum((answer.sources for answer in answered), Counter())
     should = set().union(*(part.to_tell for part in judged))
+    ends = [part.committed for part in judged]
+    told = Counter({source: times for source, times in told.items() if source[1] < ends[source[0]][int(source[2])]})
     for source in should - told.keys():
         findings.lost(f"{_source(source)}: its counterparty never heard of it")
     for source, times in told.items():
@@ -479,7 +497,7 @@ def _together(reports: list[Report]) -> Report:
 
 
 def _snapshot(settings: Settings, number: int, kind: str) -> tuple[Position | None, dict[str, bytes]]:
-    """What the store holds of a partition's accounts (`a`) or counterparties (`c`), at one position."""
+    """What the store holds of a partition's accounts (`a`) or counterparties (`c`), at one position, if it has one."""
     keys = Keys(settings.topic_prefix, number)
     client: Any = connect(settings)
     for _ in range(20):

@@ -283,7 +283,7 @@ def _summary(report: DemoReport, found: Report) -> None:
         ("duplicates", f"{report.duplicates_sent:,} sent, one verdict each"),
         ("alerts", f"{report.alerts:,}; precision {report.precision:.1%}, recall {report.recall:.1%} (simulated truth)"),
         ("due to verdict", ", ".join(f"{name} {ms:.1f}" for name, ms in named.items()) + " ms"),
-        ("vectors computed again", f"{report.vectors_compared:,}, bit for bit"),
+        ("vectors computed again", f"{report.vectors_compared:,}, {found.vectors_different:,} different by a bit or more"),
         ("profiles folded again", f"{report.profiles_compared:,}, {report.profiles_different} different"),
         ("Redis", f"{report.redis_bytes_per_account:,} bytes an account"),
     ]  # fmt: skip

@@ -76,6 +76,8 @@ class Counterparties:
     fraud: npt.NDArray[np.int8]
     sources: list[tuple[int, int, bool]]
     """Partition, offset and whether it was a label, of what each activity tells of."""
+    rejected: dict[tuple[str, int], Fault]
+    """By topic and offset."""
     blobs: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -136,8 +138,8 @@ def refold_accounts(settings: Settings, number: int, ends: Offsets, position: Of
             if position is not None:
                 serial.fold(Batch(transactions=_until(batch.transactions, position.transactions)))
             told(len(records))
-    names = (TRANSACTIONS.name, LABELS.name, ACTIVITY.name)
-    rejected.update({(names[topic], offset): Fault.BUG for topic, offset in skipped})
+    names = (TRANSACTIONS.name, LABELS.name)
+    rejected.update({(names[topic], offset): Fault.BUG for topic, offset in skipped if topic < 2})
     label = list(zip(*labels, strict=True)) if labels else [()] * 6
     return Accounts(
         offset=np.array(offsets, np.int64),
@@ -168,9 +170,12 @@ def refold_counterparties(
     names: dict[str, int] = {}
     rows: list[tuple[int, int, bool, int, int, int, int, int, bool]] = []
     sources: list[tuple[int, int, bool]] = []
+    rejected: dict[tuple[str, int], Fault] = {}
     with Log(settings) as log:
+        skipped = log.bugs(number)
         for records in log.read(ACTIVITY, number, 0, end, chunk=CHUNK):
-            batch = read(rules, activity=[(record, True) for record in records])
+            batch = read(rules, activity=[(record, True) for record in records if (2, record.offset) not in skipped])
+            rejected.update({(one.topic, one.record.offset): one.fault for one in batch.rejected})
             for record, one, _ in batch.activity:
                 is_label = one.known_at is not None
                 code = names.setdefault(one.counterparty_id, len(names))
@@ -195,6 +200,7 @@ def refold_counterparties(
         known=np.array(columns[7], np.int64),
         fraud=np.array(columns[8], np.int8),
         sources=sources,
+        rejected=rejected | {(ACTIVITY.name, offset): Fault.BUG for topic, offset in skipped if topic == 2},
         blobs=serial.blobs,
     )
 
