@@ -17,7 +17,8 @@ from schemas.topics import DEFAULT_PARTITIONS, Topic
 
 PREFIX = "FRAUD_"
 FILE = "FRAUD_SETTINGS"
-"""Names the TOML file."""
+"""Names the TOML file.  What all parts share stands at its top, what only a worker knows in its table [worker]."""
+WORKER = "worker"
 
 FORBIDDEN: Mapping[str, str] = {
     "bootstrap.servers": "it is FRAUD_KAFKA_URL",
@@ -98,9 +99,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Its name in this installation."""
         return self.topic_prefix + topic.name
 
-    def client(self, **own: str | int | float | bool) -> dict[str, str | int | float | bool]:
-        """librdkafka's settings for a client: the address, what is passed through, and what this client needs."""
-        return {"bootstrap.servers": self.kafka_url, "reconnect.backoff.max.ms": 500, **_dotted(own), **self.kafka}
+    def client(self, **own: str | int | float | bool) -> dict[str, Any]:
+        """librdkafka's settings for a client: the address, what this client needs, and over it what is passed through."""
+        # librdkafka would write to standard error at every attempt to connect; what matters reaches us as an error as well.
+        always = {"bootstrap.servers": self.kafka_url, "reconnect.backoff.max.ms": 500, "log_level": 2}
+        return {**always, **_dotted(own), **self.kafka}
 
 
 def _dotted(own: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,12 +170,18 @@ def _given(
     fields = {field.name for field in msgspec.structs.fields(kind)}
     given: dict[str, Any] = {}
     sources: dict[str, str] = {}
+    shared = {field.name for field in msgspec.structs.fields(Settings)}
     if file is None and FILE in environment:
         file = Path(environment[FILE])
     if file is not None:
-        for name, value in _read(file).items():
+        content = _read(file)
+        own = content.pop(WORKER, {})
+        if fields != shared:
+            content |= own
+        for name, value in content.items():
             if name not in fields:
-                raise WrongSettings(f"{file}: there is no setting {name!r}; there are {', '.join(sorted(fields))}")
+                there = f"there are {', '.join(sorted(shared))}, and a worker's own in a table [{WORKER}]"
+                raise WrongSettings(f"{file}: there is no setting {name!r} there; {there}")
             given[name], sources[name] = value, str(file)
     for name, inner, value in _of_environment(environment, fields):
         if inner is None:

@@ -104,7 +104,7 @@ def run(
 ) -> None:
     """Learn a bundle from a past, and make it the current one.
 
-    For example:  training run .local/demo/past --trees 300 --json
+    For example:  training run .local/demo/history --trees 300 --json
     """
     settings = TrainingSettings(
         out=out,

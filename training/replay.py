@@ -94,7 +94,10 @@ def vectors(transactions: pl.DataFrame, labels: pl.DataFrame, rates: Rates = DEF
                 ident=label_ident[named], known=known[named], fraud=fraud[named],
             ),
             Steps.of(kernel.QUESTION, profile=counterparty, at=arrival, time=time, told=offset),
-            Steps.of(kernel.PAYMENT, profile=counterparty[paid], at=arrival[paid], time=time[paid], amount=amount[paid], ident=ident[paid]),
+            Steps.of(
+                kernel.PAYMENT, profile=counterparty[paid], at=arrival[paid], time=time[paid], amount=amount[paid],
+                ident=ident[paid],
+            ),
         ),
         out,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from confluent_kafka import KafkaError, KafkaException
@@ -43,6 +44,8 @@ def create_topics(
 if __name__ == "__main__":
     match sys.argv[1:]:
         case [kafka_url]:
-            create_topics(kafka_url)
+            create_topics(kafka_url, prefix=os.environ.get("FRAUD_TOPIC_PREFIX", ""))
+        case [kafka_url, prefix]:
+            create_topics(kafka_url, prefix=prefix)
         case _:
             sys.exit(__doc__)

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from schemas.encoding import encode_transactions
 from loadgen.mischief import DUPLICATE, KINDS, Mischief, Planted, expected, plan
 from loadgen.simulate import World, simulate
 from schemas.currencies import UNITS_PER_EURO
+from schemas.encoding import encode_transactions
 from schemas.errors import BadMessage, Fault
 from schemas.partitioning import partition_of
 from schemas.transaction import decode_transaction

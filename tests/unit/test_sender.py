@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from schemas.encoding import encode_labels, encode_transactions
 from loadgen.mischief import DUPLICATE, Mischief
 from loadgen.simulate import Past, World, simulate
 from loadgen.stream import Progress, Sent, Stream, part_of, shifted_to
 from loadgen.target import Target
+from schemas.encoding import encode_labels, encode_transactions
 from schemas.errors import BadMessage, Fault, WrongSettings
 from schemas.label import decode_label
 from schemas.partitioning import partition_of
