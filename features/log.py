@@ -17,6 +17,12 @@ from schemas.errors import BadMessage, Fault, FraudScorerError, WrongSettings
 from schemas.topics import DEAD_LETTERS, INPUTS, VERDICTS, Topic
 
 NOTHING_COMMITTED = -1001
+_NO_LEADER_YET = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+)
+"""Of a topic that was made just now, or whose broker has just started."""
 PATIENCE = 30.0
 """Seconds that Kafka may take for an answer."""
 
@@ -95,13 +101,20 @@ class Log:
             raise LogUnavailable(f"Kafka does not describe its topics: {error.args[0].str()}") from error
 
     def bounds(self, topic: Topic, number: int) -> tuple[int, int]:
-        """The first offset that is still there, and the next one to be written."""
-        bounds = self._consumer.get_watermark_offsets(
-            TopicPartition(self.settings.topic(topic), number), timeout=PATIENCE
-        )
-        if bounds is None:
-            raise LogUnavailable(f"Kafka does not say where {self.settings.topic(topic)} begins and ends")
-        return bounds
+        """The first offset that is still there, and the next one to be written.  Raises LogUnavailable."""
+        name = self.settings.topic(topic)
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                bounds = self._consumer.get_watermark_offsets(TopicPartition(name, number), timeout=PATIENCE)
+                if bounds is not None:
+                    return bounds
+            except KafkaException as error:
+                if error.args[0].code() not in _NO_LEADER_YET or time.monotonic() > deadline:
+                    raise LogUnavailable(
+                        f"Kafka does not say where {name} [{number}] begins and ends: {error.args[0].str()}"
+                    ) from error
+            time.sleep(0.1)
 
     def committed(self, number: int) -> tuple[Offsets, str]:
         """What the group has committed of a partition number (NOTHING_COMMITTED where nothing), and its metadata."""

@@ -255,6 +255,14 @@ class Fleet:
         """Kept: a temporary one would be gone before its answers come."""
         return AdminClient({"bootstrap.servers": self.stack.kafka_url})
 
+    def wait_until_nobody_is_in_the_group(self) -> None:
+        """A static member that was killed or has left is one until its session has run out."""
+        deadline = time.monotonic() + PATIENCE
+        with Log(self.settings) as log:
+            while members := log.members():
+                assert time.monotonic() < deadline, members
+                time.sleep(0.1)
+
     # What is remembered.
 
     def keys(self, number: int) -> Keys:

@@ -222,6 +222,7 @@ def test_what_is_no_activity_is_dead_lettered_too(stack: LocalStack, prefix: str
         (letter,) = fleet.answers.letters
         assert (letter.value, letter.says.fault, letter.says.offset) == (b"?", Fault.NOT_JSON, sent.offset)
         assert letter.says.topic == f"{prefix}counterparty-activity"
+        fleet.check(verdicts=1, dead_lettered={"not-json": 1})
 
 
 def test_accepted_to_the_edge(stack: LocalStack, prefix: str, bundle: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -114,7 +113,7 @@ def forget_the_group(fleet: Fleet) -> None:
 def test_committed_offsets_that_are_gone_let_nothing_be_judged_again(fleet: Fleet, *, wiped: bool) -> None:
     """Expired, or deleted: beginning at the earliest would judge everything a second time."""
     with Log(fleet.settings) as log:
-        wait_until_the_group_is_empty(log)
+        fleet.wait_until_nobody_is_in_the_group()
         committed = [log.committed(number) for number in range(4)]
         forget_the_group(fleet)
         if wiped:
@@ -132,7 +131,7 @@ def test_committed_offsets_that_are_gone_let_nothing_be_judged_again(fleet: Flee
         assert "judged again" in said
 
         worker.kill()
-        wait_until_the_group_is_empty(log)
+        fleet.wait_until_nobody_is_in_the_group()
         for number, (offsets, metadata) in enumerate(committed):
             log.commit(number, offsets, metadata)
     fleet.start()
@@ -140,18 +139,10 @@ def test_committed_offsets_that_are_gone_let_nothing_be_judged_again(fleet: Flee
     fleet.check(verdicts=250)
 
 
-def wait_until_the_group_is_empty(log: Log) -> None:
-    """A static member that was killed is one until its session has run out."""
-    deadline = time.monotonic() + 30
-    while log.members():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def test_profiles_ahead_of_what_is_committed_are_parked(fleet: Fleet) -> None:
     """Somebody set the group back, or the log lost its end."""
     with Log(fleet.settings) as log:
-        wait_until_the_group_is_empty(log)
+        fleet.wait_until_nobody_is_in_the_group()
         offsets, metadata = log.committed(NUMBER)
         log.commit(NUMBER, Offsets(offsets.transactions - 3, offsets.labels, offsets.activity), metadata)
     worker = fleet.start()
@@ -163,7 +154,7 @@ def test_profiles_ahead_of_what_is_committed_are_parked(fleet: Fleet) -> None:
 
 def test_offsets_that_somebody_else_committed_are_parked(fleet: Fleet) -> None:
     with Log(fleet.settings) as log:
-        wait_until_the_group_is_empty(log)
+        fleet.wait_until_nobody_is_in_the_group()
         offsets, _ = log.committed(NUMBER)
         log.commit(NUMBER, offsets, "some other tool was here")
     worker = fleet.start()
