@@ -24,7 +24,7 @@ from schemas.topics import LABELS, TRANSACTIONS, VERDICTS
 
 def main(
     transactions: Annotated[int, typer.Option(min=10_000)] = 200_000,
-    workers: Annotated[int, typer.Option(min=1)] = 1,
+    workers: Annotated[int, typer.Option(min=1)] = 2,
     runs: Annotated[int, typer.Option(min=1)] = 5,
 ) -> None:
     """Fill a topic, start workers, and time from the first committed verdict to the last."""

@@ -21,7 +21,7 @@ class Sender:
         defaults: dict[str, Any] = {
             "acks": "all",
             "enable__idempotence": True,
-            "linger__ms": 5,
+            "linger__ms": 10,
             "partitioner": "murmur2_random",
             # Half a minute of nothing from Kafka at 10,000 a second; then `send` waits.
             "queue__buffering__max__messages": 300_000,
