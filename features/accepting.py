@@ -76,9 +76,11 @@ class Rules(NamedTuple):
         self._check_place(record, "account_id", label.account_id, belongs)
         return label
 
-    def activity(self, record: Record) -> CounterpartyActivity:
+    def activity(self, record: Record, belongs: int) -> CounterpartyActivity:
         """The activity in `record`, which one of our own workers wrote.  Raises BadMessage."""
-        return decode_activity(record.value)
+        activity = decode_activity(record.value)
+        self._check_place(record, "counterparty_id", activity.counterparty_id, belongs)
+        return activity
 
     @staticmethod
     def _check_place(record: Record, name: str, key: str, belongs: int) -> None:

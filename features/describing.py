@@ -71,6 +71,7 @@ def read(
     for topic, records, accept, taken in (
         (TRANSACTIONS.name, transactions, rules.transaction, batch.transactions),
         (LABELS.name, labels, rules.label, batch.labels),
+        (ACTIVITY.name, activity, rules.activity, batch.activity),
     ):
         belongs = partitions_of([record.key or b"" for record, _ in records], rules.partitions).tolist()
         for (record, told), home in zip(records, belongs, strict=True):
@@ -79,12 +80,6 @@ def read(
             except BadMessage as bad:
                 if told:
                     batch.rejected.append(Rejected(topic, record, bad.fault, bad.detail))
-    for record, told in activity:
-        try:
-            batch.activity.append(Taken(record, rules.activity(record), told))
-        except BadMessage as bad:
-            if told:
-                batch.rejected.append(Rejected(ACTIVITY.name, record, bad.fault, bad.detail))
     return batch
 
 

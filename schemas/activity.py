@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
+from schemas.errors import BadMessage, Fault
 from schemas.verdict import Source
-from schemas.wire import Id, decode
+from schemas.wire import Id, check_ids, decode
+
+Hash = Annotated[int, msgspec.Meta(ge=0, description="64 bits")]
+Micros = Annotated[int, msgspec.Meta(ge=-(1 << 60), le=1 << 60, description="microseconds since 1970 UTC")]
 
 
 class CounterpartyActivity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -15,18 +21,18 @@ class CounterpartyActivity(msgspec.Struct, frozen=True, kw_only=True, omit_defau
     """
 
     counterparty_id: Id
-    transaction: int
+    transaction: Hash
     """64-bit hash of the transaction_id."""
-    account: int
+    account: Hash
     """64-bit hash of the account_id: who, without saying who."""
-    amount: int
+    amount: Annotated[int, msgspec.Meta(ge=0, le=(1 << 47) - 1)]
     """In minor units of the profiles' currency."""
-    occurred_at: int
-    """Microseconds since 1970 UTC, of the transaction."""
+    occurred_at: Micros
+    """Of the transaction."""
     source: Source
     """The message on `transactions` or, for a label, on `labels`."""
-    known_at: int | None = None
-    """Microseconds since 1970 UTC; present in a label's part only."""
+    known_at: Micros | None = None
+    """Present in a label's part only."""
     is_fraud: bool | None = None
 
 
@@ -35,4 +41,8 @@ _decoder = msgspec.json.Decoder(CounterpartyActivity)
 
 def decode_activity(value: bytes | None) -> CounterpartyActivity:
     """Raises BadMessage."""
-    return decode(_decoder, value)
+    activity = decode(_decoder, value)
+    check_ids(activity, "counterparty_id")
+    if activity.transaction >> 64 or activity.account >> 64:
+        raise BadMessage(Fault.OUT_OF_RANGE, "`$.transaction` and `$.account` are hashes of 64 bits")
+    return activity

@@ -48,8 +48,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def from_headers(cls, headers: Headers | None) -> DeadLetter:
         """Raises BadMessage where they are not a dead letter's."""
-        raw = {name: value.decode() if isinstance(value, bytes) else str(value) for name, value in headers or ()}
         try:
+            raw = {name: value.decode() if isinstance(value, bytes) else str(value) for name, value in headers or ()}
             return cls(
                 fault=Fault(raw[ERROR]),
                 detail=raw[DETAIL],

@@ -9,7 +9,9 @@ import msgspec
 from schemas.wire import Amount, Currency, Id, Moment, check_ids, decode
 
 Word = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-Country = Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2")]
+Country = Annotated[
+    str, msgspec.Meta(pattern="^[A-Z]{2}$", min_length=2, max_length=2, description="ISO 3166-1 alpha-2")
+]
 
 
 class Transaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

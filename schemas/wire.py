@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
@@ -11,10 +12,13 @@ from schemas.errors import BadMessage, Fault
 
 MAX_ID_BYTES = 128
 MAX_AMOUNT = 10**12
+MAX_DEPTH = 200
+"""Of arrays and objects in a message.  The decoder's own limit is what is left of the interpreter's stack: a message that
+one caller could read would be a dead letter to another."""
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_BYTES, description="1 to 128 bytes of UTF-8")]
 Amount = Annotated[int, msgspec.Meta(ge=0, le=MAX_AMOUNT, description="minor units of the currency (cents)")]
-Currency = Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$", description="ISO 4217")]
+Currency = Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$", min_length=3, max_length=3, description="ISO 4217")]
 Moment = Annotated[datetime, msgspec.Meta(tz=True, description="RFC 3339, with its offset from UTC")]
 
 Message = TypeVar("Message", bound=msgspec.Struct)
@@ -51,26 +55,51 @@ def decode(decoder: msgspec.json.Decoder[Message], value: bytes | None) -> Messa
     """
     if value is None:
         raise BadMessage(Fault.NULL_VALUE, "the value is null (a tombstone); a message in JSON is expected")
+    if not value.isascii():
+        _check_utf8(value)  # the decoder looks only at what it keeps
+    if len(value) > 2 * MAX_DEPTH and _nests_deeper(value, MAX_DEPTH):
+        raise BadMessage(Fault.NOT_JSON, f"arrays and objects nest deeper than {MAX_DEPTH}")
     try:
         return decoder.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadMessage(_fault_of(value, error), str(error)) from error
+    except msgspec.DecodeError as error:
+        raise BadMessage(_fault_of(error), str(error)) from error
 
 
-def _fault_of(value: bytes, error: Exception) -> Fault:  # noqa: PLR0911 - a table, read top to bottom
+def _check_utf8(value: bytes) -> None:
+    try:
+        value.decode()
+    except UnicodeDecodeError as error:
+        raise BadMessage(Fault.INVALID_UTF8, f"byte {error.start} is no UTF-8: {error.reason}") from error
+
+
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_AS_ARRAYS = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def _nests_deeper(value: bytes, most: int) -> bool:
+    if value.count(b"[") + value.count(b"{") <= most:
+        return False
+    depth = 0
+    for bracket in _STRING.sub(b"", value).translate(_AS_ARRAYS, _NO_BRACKETS):
+        depth += 1 if bracket == ord("[") else -1
+        if depth > most:
+            return True
+    return False
+
+
+def _fault_of(error: msgspec.DecodeError) -> Fault:  # noqa: PLR0911 - a table, read top to bottom
     text = str(error)
     if not isinstance(error, msgspec.ValidationError):
-        try:
-            value.decode()
-        except UnicodeDecodeError:
-            return Fault.INVALID_UTF8
         return Fault.NOT_JSON
+    if text.startswith("Invalid enum value"):  # the only one that quotes the message: it may say anything
+        return Fault.OUT_OF_RANGE
     if "missing required field" in text:
         return Fault.MISSING_FIELD
     if "timezone" in text:
         return Fault.TIME_WITHOUT_ZONE
-    if "`$.currency`" in text and "matching regex" in text:
+    if "`$.currency`" in text and ("matching regex" in text or "length" in text):
         return Fault.UNKNOWN_CURRENCY
-    if any(mark in text for mark in (">=", "<=", "length", "out of range", "matching regex", "Invalid enum")):
+    if any(mark in text for mark in (">=", "<=", "length", "out of range", "matching regex")):
         return Fault.OUT_OF_RANGE
     return Fault.WRONG_TYPE
