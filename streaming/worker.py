@@ -79,7 +79,8 @@ class Worker:
         self.desk = Desk(settings, memory, self.outbox, self.metrics)
         self.slot = Slot(settings)
         self.no_bundle: str | None = "not looked for yet"
-        self._progress = (0, time.monotonic())
+        self._progress: tuple[int, float | None] = 0, None
+        """Batches settled when somebody last asked, and since when, as far as was seen, something waits."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = False
         self.app = self._faust()
@@ -208,10 +209,12 @@ class Worker:
         done = self.intake.settled
         lag = sum(sample.value for family in self.metrics.lag.collect() for sample in family.samples)
         now = time.monotonic()
-        if done != self._progress[0] or not (lag or self.intake.doubts):
-            self._progress = (done, now)
+        waiting = lag or self.intake.doubts or self.desk.busy
+        before, since = self._progress
+        if not waiting or since is None or done != before:
+            self._progress = done, now if waiting else None
             return None
-        still = now - self._progress[1]
+        still = now - since
         return f"no batch was told for {still:.0f} s while {lag:.0f} messages wait" if still > STUCK_AFTER else None
 
 
