@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
@@ -48,7 +49,10 @@ class RedisProfiles:
     def __init__(self, url: str, *, timeout: float = 2.0) -> None:
         """`timeout` in seconds, for connecting and for each answer."""
         self.client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
-            url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retries()
+            url,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            retry=AsyncRetry(NoBackoff(), 1),  # as `retries`, which would never await its second attempt
         )
         self._compare_and_set = self.client.register_script(COMPARE_AND_SET)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -139,7 +140,7 @@ def test_a_verdicts_vector_is_computed_again_from_the_log(seed: int) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"next_label": 0}, {"last_activity": 10_000}])
-def test_with_another_number_it_would_be_another_vector(wrong: dict[str, int]) -> None:
+def test_with_another_number_it_would_be_another_vector(wrong: dict[str, Any]) -> None:
     log = a_log(1)
     verdicts = judged(log, Random(1))
     otherwise = [replace(verdict, **wrong) for verdict in verdicts]
