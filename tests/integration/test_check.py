@@ -15,7 +15,7 @@ from features.log import Log
 from features.position import Offsets
 from loadgen import check
 from loadgen.check import Report
-from schemas.activity import CounterpartyActivity
+from schemas.activity import decode_activity
 from schemas.dead_letter import DeadLetter
 from schemas.errors import Fault
 from schemas.partitioning import partition_of
@@ -207,7 +207,8 @@ def test_dead_letters_of_good_messages_and_second_ones(told: Fleet, difference: 
 def test_counterparties_that_heard_twice_or_of_nothing(told: Fleet, difference: Difference) -> None:
     with Log(told.settings) as log:
         records = [r for some in log.read(ACTIVITY, 1, *log.bounds(ACTIVITY, 1)) for r in some]
-    heard = msgspec.json.decode(records[0].value or b"", type=CounterpartyActivity)
+    activity = [decode_activity(record.value) for record in records]
+    heard = next(one for one in activity if one.known_at is None)
     told.send([Outgoing(topic=ACTIVITY, key=heard.counterparty_id.encode(), value=encode(heard))])
     nothing = msgspec.structs.replace(heard, source=nobodys(told))
     told.send([Outgoing(topic=ACTIVITY, key=heard.counterparty_id.encode(), value=encode(nothing))])

@@ -20,32 +20,22 @@ from tests.fleet.fleet import Fleet
 from tests.fleet.messages import Outgoing, transactions_in
 
 SLOT_0, SLOT_1 = 0, 1
+SHORT_LEASE = partial(planted.set_constant, "streaming.slot", "LEASE", 0.6)
 
 
-@pytest.mark.parametrize("place", planted.PLACES)
-def test_a_worker_killed_anywhere_in_a_batch_is_taken_over_by_the_next(
-    stack: LocalStack, prefix: str, bundle: Path, place: str
+def test_workers_killed_all_over_a_batch_are_taken_over_by_the_next(
+    stack: LocalStack, prefix: str, bundle: Path
 ) -> None:
     with Fleet(stack, prefix, bundle, batch=60) as fleet:
-        fleet.send(fleet.life.messages(300))
-        doomed = fleet.launch(plant=partial(planted.kill, place, batch=3))
-        assert doomed.wait() == -signal.SIGKILL
-        assert doomed.log.count(f"planted: {place}") == 1
-
+        for place in planted.PLACES:
+            fleet.send(fleet.life.messages(150))
+            doomed = fleet.launch(plant=partial(planted.kill, place, batch=2))
+            assert doomed.wait() == -signal.SIGKILL
+            assert doomed.log.count(f"planted: {place}") == 1
         fleet.start()
         fleet.send(fleet.life.messages(100))
-        fleet.wait_for_verdicts(400)
-        fleet.check(verdicts=400)
-
-
-def test_a_worker_that_is_killed_again_and_again_gets_there(stack: LocalStack, prefix: str, bundle: Path) -> None:
-    with Fleet(stack, prefix, bundle, batch=60) as fleet:
-        fleet.send(fleet.life.messages(400))
-        for place in planted.PLACES:
-            assert fleet.launch(plant=partial(planted.kill, place)).wait() == -signal.SIGKILL
-        fleet.start()
-        fleet.wait_for_verdicts(400)
-        fleet.check(verdicts=400)
+        fleet.wait_for_verdicts(700)
+        fleet.check(verdicts=700)
 
 
 class Sending:
@@ -244,9 +234,9 @@ def test_a_worker_that_stood_still_and_was_replaced_says_nothing_when_it_wakes(
 
 def test_a_second_worker_with_the_same_slot_says_so_and_ends(stack: LocalStack, prefix: str, bundle: Path) -> None:
     with Fleet(stack, prefix, bundle) as fleet:
-        first = fleet.start(SLOT_0)
+        first = fleet.start(SLOT_0, plant=SHORT_LEASE)
         fleet.send(fleet.life.messages(50))
-        second = fleet.launch(SLOT_0)
+        second = fleet.launch(SLOT_0, plant=SHORT_LEASE)
         assert second.wait() == 2
         assert f"slot 0 of group {fleet.settings.group} is taken by process {first.pid}" in str(second.log)
         assert "FRAUD_SLOT" in str(second.log)
@@ -261,7 +251,7 @@ def test_a_worker_whose_slot_was_taken_while_it_stood_still_ends_when_it_wakes(
 ) -> None:
     """Its lease in Redis runs out meanwhile; from there on Kafka fences it."""
     with Fleet(stack, prefix, bundle) as fleet:
-        zombie = fleet.start(SLOT_0)
+        zombie = fleet.start(SLOT_0, plant=SHORT_LEASE)
         fleet.send(fleet.life.messages(50))
         fleet.wait_for_verdicts(50)
         zombie.pause()

@@ -165,7 +165,6 @@ def test_one_transaction_gets_one_verdict_an_alert_and_a_place_in_its_accounts_p
     profile = json.loads(shown.stdout)
     assert profile["transactions"] == 1
     assert profile["events"] == [{"at": paid_at.isoformat(), "amount": 1_500_000}]
-    assert installation.run("features", "show", "nobody").returncode == 1
 
     status, health = installation.get("/healthz")
     assert (status, json.loads(health)["healthy"]) == (200, True)
