@@ -59,7 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str, msgspec.Meta(pattern="^[A-Z]{3}$", description="what profiles are kept in; part of the profile format")
     ] = "EUR"
     rates: Annotated[
-        dict[str, float],
+        dict[str, Annotated[float, msgspec.Meta(gt=0, le=1e9)]],
         msgspec.Meta(
             description="units of a currency for one euro, over the built-in table; part of the profile format"
         ),
@@ -68,6 +68,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float,
         msgspec.Meta(
             ge=0,
+            le=1e9,
             description="seconds that occurred_at may lie after the record's timestamp; part of the profile format",
         ),
     ] = 600.0
@@ -176,6 +177,8 @@ def _given(
     if file is not None:
         content = _read(file)
         own = content.pop(WORKER, {})
+        if not isinstance(own, dict):
+            raise WrongSettings(f"{file}: {WORKER} is a table, [{WORKER}], not {own!r}")
         if fields != shared:
             content |= own
         for name, value in content.items():
@@ -187,7 +190,8 @@ def _given(
         if inner is None:
             given[name] = value
         else:
-            given[name] = {**given.get(name, {}), inner: value}
+            before = given.get(name)
+            given[name] = {**(before if isinstance(before, dict) else {}), inner: value}
         sources[name] = "environment"
     return given, sources
 
@@ -197,7 +201,7 @@ def _read(file: Path) -> dict[str, Any]:
         content = tomllib.loads(file.read_text())
     except OSError as error:
         raise WrongSettings(f"{FILE} names {file}, which can't be read: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise WrongSettings(f"{file} is no TOML: {error}") from error
     if isinstance(content.get("kafka"), dict):
         content["kafka"] = {key: str(value) for key, value in content["kafka"].items()}
