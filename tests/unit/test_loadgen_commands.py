@@ -80,11 +80,14 @@ def test_our_own_mappings_go_by_their_names() -> None:
 def test_a_command_that_lives_elsewhere_is_imported_only_when_it_is_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def demo(rate: int = 3, *, as_json: bool = typer.Option(False, "--json")) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    def run(rate: int = 3, *, as_json: bool = typer.Option(False, "--json")) -> None:
         print(rate, as_json)
 
     module = types.ModuleType("loadgen.demo")
-    vars(module)["demo"] = demo
+    vars(module)["app"] = app
     monkeypatch.setitem(sys.modules, "loadgen.demo", module)
     monkeypatch.setattr(sys, "argv", ["loadgen", "demo", "--rate", "7", "--json"])
 
