@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from schemas.errors import BadMessage, Fault
+from schemas.wire import Moment
 
 ERROR, DETAIL, TOPIC, PARTITION, OFFSET, ATTEMPT, AT = (
     "error",
@@ -18,6 +19,7 @@ ERROR, DETAIL, TOPIC, PARTITION, OFFSET, ATTEMPT, AT = (
     "attempt",
     "at",
 )
+MOST_DETAIL = 1000
 Headers = Any
 """As a Kafka client hands them over: pairs of name and bytes."""
 
@@ -26,18 +28,25 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """What the headers of a dead letter say."""
 
     fault: Fault
+    """The header `error`."""
     detail: str
+    """What is wrong and where, in words; its first 1,000 characters."""
     topic: str
+    """Where the message was: its topic,"""
     partition: int
+    """its partition"""
     offset: int
+    """and its offset."""
     attempt: int
-    at: datetime
+    """1, and one more each time that it was sent again."""
+    at: Moment
+    """When it was found out, in UTC."""
 
     def headers(self) -> list[tuple[str, str | bytes | None]]:
         """As Kafka carries them."""
         return [
             (ERROR, self.fault.value),
-            (DETAIL, self.detail[:1000]),
+            (DETAIL, self.detail[:MOST_DETAIL]),
             (TOPIC, self.topic),
             (PARTITION, str(self.partition)),
             (OFFSET, str(self.offset)),

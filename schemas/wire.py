@@ -19,7 +19,13 @@ one caller could read would be a dead letter to another."""
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_BYTES, description="1 to 128 bytes of UTF-8")]
 Amount = Annotated[int, msgspec.Meta(ge=0, le=MAX_AMOUNT, description="minor units of the currency (cents)")]
 Currency = Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$", min_length=3, max_length=3, description="ISO 4217")]
-Moment = Annotated[datetime, msgspec.Meta(tz=True, description="RFC 3339, with its offset from UTC")]
+_RFC_3339 = (
+    "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
+)
+Moment = Annotated[
+    datetime,
+    msgspec.Meta(tz=True, description="RFC 3339, with its offset from UTC", extra_json_schema={"pattern": _RFC_3339}),
+]
 
 Message = TypeVar("Message", bound=msgspec.Struct)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 from features.accepting import Record, Rules
 from features.describing import Batch, Described, Describer, Folded, needed, read
 from schemas.activity import CounterpartyActivity
+from schemas.dead_letter import DeadLetter
+from schemas.errors import Fault
 from schemas.label import Label, LabelSource
 from schemas.partitioning import partition_of
 from schemas.transaction import Transaction
@@ -61,6 +63,20 @@ def an_activity(**fields: Any) -> CounterpartyActivity:
         "source": Source(0, 0),
     }
     return CounterpartyActivity(**(defaults | fields))
+
+
+def a_dead_letter(**fields: Any) -> DeadLetter:
+    """Of bytes that are no JSON, found out at noon where it was one o'clock."""
+    defaults: dict[str, Any] = {
+        "fault": Fault.NOT_JSON,
+        "detail": "byte 0",
+        "topic": "transactions",
+        "partition": 1,
+        "offset": 77,
+        "attempt": 1,
+        "at": NOON.astimezone(timezone(timedelta(hours=1))),
+    }
+    return DeadLetter(**(defaults | fields))
 
 
 def key_of(message: Message) -> bytes:

@@ -19,7 +19,7 @@ from schemas.label import Label, LabelSource, decode_label
 from schemas.transaction import Transaction, decode_transaction
 from schemas.verdict import decode_alert, decode_verdict
 from schemas.wire import MAX_AMOUNT, MAX_DEPTH, encode, microseconds
-from tests.builders import a_label, a_transaction, an_activity
+from tests.builders import a_dead_letter, a_label, a_transaction, an_activity
 from tests.examples import examples
 
 GOOD = encode(a_transaction(counterparty_id="bakery", attributes={"size": 1}))
@@ -347,19 +347,6 @@ def test_equal_messages_have_equal_bytes(attributes: dict[str, Any], random: Any
 
 
 # Dead letters.
-
-
-def a_dead_letter(**fields: Any) -> DeadLetter:
-    defaults: dict[str, Any] = {
-        "fault": Fault.NOT_JSON,
-        "detail": "byte 0",
-        "topic": "transactions",
-        "partition": 1,
-        "offset": 77,
-        "attempt": 1,
-        "at": datetime(2026, 3, 2, 13, tzinfo=timezone(timedelta(hours=1))),
-    }
-    return DeadLetter(**(defaults | fields))
 
 
 @pytest.mark.parametrize("fault", Fault)
