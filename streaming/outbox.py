@@ -20,6 +20,8 @@ from streaming.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
+SLOW = 2.0
+"""Seconds after which a call to Kafka is one that is waited for."""
 _OVERHEAD = 65_536
 """Bytes for keys, headers and what a record batch adds."""
 LARGEST_ALERT = int(ALERTS.config["max.message.bytes"]) - _OVERHEAD
@@ -66,6 +68,7 @@ class Outbox(threading.Thread):
         self.ready = threading.Event()
         self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
         self._call: tuple[str, float] | None = None
+        self._waiting_since: float | None = None
 
     async def tell(self, said: Sequence[Said], told: Sequence[Told], group: bytes) -> None:
         """Publish all of it and commit the offsets, in one transaction.
@@ -76,6 +79,13 @@ class Outbox(threading.Thread):
         done: asyncio.Future[None] = loop.create_future()
         self._orders.put(_Order(said, told, group, loop, done))
         await done
+
+    def waits_for(self) -> str | None:
+        """What keeps a batch from being told, in words; None: nothing, or not for long."""
+        since = self._waiting_since
+        if since is None or time.monotonic() - since < SLOW:
+            return None
+        return f"Kafka at {self.settings.kafka_url}, which does not take a batch"
 
     def close(self) -> None:
         """End the thread once all is told."""
@@ -140,6 +150,7 @@ class Outbox(threading.Thread):
     def _persist(self, name: str, call: Callable[..., Any], *arguments: Any) -> None:
         """The same call until it is decided: librdkafka says of each error what is to be done."""
         said = ""
+        self._waiting_since = time.monotonic()
         while True:
             self._call = (name, time.monotonic())
             try:
@@ -165,6 +176,7 @@ class Outbox(threading.Thread):
                 if name == "init_transactions":
                     time.sleep(0.2)
             else:
+                self._waiting_since = None
                 return
             finally:
                 self._call = None

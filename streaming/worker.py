@@ -200,7 +200,7 @@ class Worker:
             waits.append("Kafka: the producer's transactions")
         elif not self.intake.assigned:
             waits.append("Kafka: an assignment of partitions")
-        elif (reason := self.intake.waits_for()) is not None:
+        elif (reason := self.intake.waits_for() or self.outbox.waits_for()) is not None:
             waits.append(reason)
         return waits
 

@@ -103,18 +103,26 @@ class Forked:
         theirs.close()
         self.pid: int = self._process.pid
         self.log = Log(ours)
+        self._status: int | None = None
+        self._ended = threading.Event()
+        threading.Thread(target=self._wait, daemon=True).start()  # its status can be read only once, and many ask
+
+    def _wait(self) -> None:
+        self._process.join()
+        self._status = self._process.exitcode
+        self._ended.set()
 
     @property
     def running(self) -> bool:
-        return bool(self._process.is_alive())
+        return not self._ended.is_set()
 
-    def wait(self, seconds: float = 30.0) -> int:
-        """Its exit status when it has ended, -9 if it was killed.  Raises TimeoutError."""
-        self._process.join(seconds)
-        if self._process.exitcode is None:
+    def wait(self, seconds: float | None = 30.0) -> int:
+        """Its exit status when it has ended, -9 if it was killed; None: however long it takes.  Raises TimeoutError."""
+        if not self._ended.wait(seconds):
             raise TimeoutError(f"process {self.pid} has not ended within {seconds:.0f} s; it said\n{self.log}")
+        assert self._status is not None
         self.log.wait_for_end(5.0)
-        return int(self._process.exitcode)
+        return self._status
 
     def signal(self, number: int) -> None:
         if self.running:

@@ -1,0 +1,17 @@
+"""Minutes each, under load: `make faults` runs these, `make test` does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.integration)
+            item.add_marker(pytest.mark.timeout(900))
