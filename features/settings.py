@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -123,7 +124,35 @@ def load(kind: type[AnySettings], environment: Mapping[str, str], *, file: Path 
     try:
         return msgspec.convert(given, kind, strict=False)
     except (msgspec.ValidationError, ValueError, KeyError) as error:
-        raise WrongSettings(_in_words(str(error))) from error
+        raise WrongSettings(_of_one_key(kind, given) or _in_words(str(error))) from error
+
+
+def _of_one_key(kind: type[Settings], given: Mapping[str, Any]) -> str | None:
+    """What is wrong within a table, with the key that msgspec doesn't name."""
+    hints = get_type_hints(kind, include_extras=True)
+    for name, table in given.items():
+        for key, value in table.items() if isinstance(table, dict) else ():
+            try:
+                msgspec.convert({key: value}, hints[name], strict=False)
+            except msgspec.ValidationError as error:
+                what, _, _ = str(error).partition(" - at `$")
+                return f"{PREFIX}{name.upper()}__{key} is {value!r}: {what}"
+    return None
+
+
+def unknown(kind: type[Settings], environment: Mapping[str, str]) -> list[str]:
+    """Variables that look like settings and are none, in words.
+
+    They are no error: whoever runs a service called fraud in Kubernetes gets FRAUD_SERVICE_HOST for nothing.
+    """
+    known = [PREFIX + field.name.upper() for field in msgspec.structs.fields(kind)]
+    words = []
+    for variable in sorted(environment):
+        name = variable.partition("__")[0]
+        if variable.startswith(PREFIX) and variable != FILE and name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            words.append(f"{variable} is no setting, and nothing reads it" + (f": {near[0]}?" if near else ""))
+    return words
 
 
 class Line(NamedTuple):

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -90,18 +90,25 @@ class Desk:
 
     async def _settle(self, polled: Polled) -> None:
         self._stages = {}
+        culprits: list[Item] = []
         with self._stage("read"):
             items, after = self._sort(polled)
-            batch = self._read(items)
+            try:
+                batch = self._read(items)
+            except Exception as error:  # a bug of ours: the message that shows it is found, and the others go on
+                culprits = self._culprits(items, self._read, error)
+                batch = self._read(items, culprits)
             need = needed(batch, self.rules.partitions)
         with self._stage("recall"):
             recalled = await self.memory.recall(need, polled.parts)
         try:
             described, decisions = self._decide(batch, need, recalled, after)
-        except Exception as error:  # a bug of ours: the message that shows it is found, and the others go on
-            log.exception("a batch can't be decided on: looking for the message that shows it")
-            culprits = self._culprits(items, need, recalled, after, error)
-            batch = self._read([item for item in items if item not in culprits], culprits)
+        except Exception as error:
+            readable = [item for item in items if item not in culprits]
+            culprits += self._culprits(
+                readable, lambda some: self._decide(self._read(some), need, recalled, after), error
+            )
+            batch = self._read(items, culprits)
             need, recalled = _only(needed(batch, self.rules.partitions), need, recalled)
             described, decisions = self._decide(batch, need, recalled, after)
         marks = self._marks(polled, described.rejected)
@@ -143,12 +150,14 @@ class Desk:
                 items.append((topic, record, record.offset >= part.until[topic]))
         return items, {number: Offsets(*upto) for number, upto in after.items()}
 
-    def _read(self, items: list[Item], culprits: list[Item] | None = None) -> Batch:
+    def _read(self, items: list[Item], culprits: Sequence[Item] = ()) -> Batch:
         by_topic: tuple[list[tuple[Record, bool]], ...] = ([], [], [])
-        for topic, record, told in items:
-            by_topic[topic].append((record, told))
+        for item in items:
+            if not culprits or item not in culprits:
+                topic, record, told = item
+                by_topic[topic].append((record, told))
         batch = read(self.rules, *by_topic)
-        for topic, record, told in culprits or ():
+        for topic, record, told in culprits:
             if told:
                 batch.rejected.append(
                     Rejected(_NAMES[topic], record, Fault.BUG, "the scorer failed on it; its log has the trace")
@@ -165,14 +174,14 @@ class Desk:
             next_labels = {number: offsets.labels for number, offsets in after.items()}
             return described, self.scorer.decide(described, next_labels, datetime.now(UTC))
 
-    def _culprits(
-        self, items: list[Item], need: Needed, recalled: Recalled, after: dict[int, Offsets], error: Exception
-    ) -> list[Item]:
+    @staticmethod
+    def _culprits(items: list[Item], attempt: Callable[[list[Item]], object], error: Exception) -> list[Item]:
         """Halve until each message that fails alone is found; they are left out of every fold.  Raises where none does."""
+        log.error("a batch can't be decided on: looking for the message that shows it", exc_info=error)
 
         def fails(some: list[Item]) -> bool:
             try:
-                self._decide(self._read(some), need, recalled, after)
+                attempt(some)
             except Exception:
                 return True
             return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import socket
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from prometheus_client import exposition
 
 from features.catalogue import DIGEST, FEATURES
 from features.redis_store import RedisProfiles
+from features.settings import unknown
 from schemas.bundle import Thresholds
 from schemas.errors import UnusableModel, WrongSettings
 from streaming.agents import Desk
@@ -276,6 +278,8 @@ def run(settings: WorkerSettings, *, json_log: bool = False) -> None:
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
     for noisy in ("faust", "mode", "aiohttp.access", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    for variable in unknown(WorkerSettings, os.environ):
+        log.warning("%s", variable)
     _check_port(settings)
     asyncio.set_event_loop(uvloop.new_event_loop())
     worker = Worker(settings)

@@ -118,6 +118,20 @@ def fail_on(*ids: str) -> None:
     say(f"a bug that {', '.join(ids)} shows")
 
 
+def fail_to_read(*ids: str) -> None:
+    """A bug that shows before anything of these transactions is known."""
+    from features.accepting import Rules  # noqa: PLC0415
+
+    accept = Rules.transaction
+
+    def failing(self: Rules, record: Any, *arguments: Any) -> Any:
+        if any(one.encode() in (record.value or b"") for one in ids):
+            raise UnicodeError(f"planted: {record.value!r}")
+        return accept(self, record, *arguments)
+
+    _put(Rules, "transaction", failing)
+
+
 def fail_to_fold(account_id: str) -> None:
     """A bug that shows with every transaction of this account, also where nothing is told."""
     from features.describing import Describer  # noqa: PLC0415

@@ -46,6 +46,27 @@ def test_the_transaction_that_shows_a_bug_is_found_and_the_others_go_on(
         assert fleet.answers.verdicts_of("culprit") == []
 
 
+def test_a_message_that_can_not_even_be_read_is_found_as_well(stack: LocalStack, prefix: str, bundle: Path) -> None:
+    with Fleet(stack, prefix, bundle) as fleet:
+        fleet.send(
+            [
+                *fleet.life.messages(30),
+                message(a_transaction("unreadable", account_id="account-0001")),
+                message(a_transaction("undecidable", account_id="account-0002")),
+                *fleet.life.messages(30),
+            ]
+        )
+        plants = [partial(planted.fail_to_read, "unreadable"), partial(planted.fail_on, "undecidable")]
+        worker = fleet.start(plant=partial(planted.all_of, plants))
+        fleet.wait_for(lambda answers: len(answers.verdicts) >= 60 and len(answers.letters) >= 2)
+        worker.kill()
+        forget_all_profiles(fleet)
+        fleet.start()
+        fleet.send(fleet.life.messages(30))
+        fleet.wait_for_verdicts(90)
+        fleet.check(verdicts=90, dead_lettered={"bug": 2})
+
+
 def test_several_messages_that_show_it_are_all_found(stack: LocalStack, prefix: str, bundle: Path) -> None:
     goods = [a_transaction(f"good {i}", account_id=f"account-{i % 5}") for i in range(30)]
     known = a_large_transaction("known", account_id="account-1")

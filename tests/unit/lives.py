@@ -146,7 +146,7 @@ def moments(draw: st.DrawFn, most: int = 40) -> list[int]:
     times = [T0]
     for _ in range(draw(st.integers(0, most - 1))):
         age = draw(onwards)
-        times.append(draw(st.sampled_from(times[-6:])) + (age if draw(st.integers(0, 4)) else -age))
+        times.append(draw(st.sampled_from(times[-12:])) + (age if draw(st.integers(0, 4)) else -age))
     return times
 
 

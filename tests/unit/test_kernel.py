@@ -62,7 +62,7 @@ def check_kept(walked: Walked, by_hand: oracle.Profile) -> None:
             assert too_young < FINEST or 8 * too_young < by_hand.newest - event.time
 
 
-@examples(250)
+@examples(150)
 @given(lives_of_accounts())
 def test_an_account_is_described_as_by_hand(life: list[Event | Told]) -> None:
     walked = account(life, SMALL_ACCOUNT)
@@ -83,7 +83,7 @@ def test_an_account_is_described_as_by_hand(life: list[Event | Told]) -> None:
     check_kept(walked, by_hand)
 
 
-@examples(250)
+@examples(150)
 @given(lives_of_counterparties())
 def test_a_counterparty_is_described_as_by_hand(life: list[Step]) -> None:
     walked = counterparty(life, SMALL_COUNTERPARTY)
@@ -145,6 +145,29 @@ def test_a_payment_is_matured_when_its_label_may_be_expected(window: str, span: 
 
         assert walked.told(f"counterparty_matured_count_{window}") == [inside]
         assert walked.told(f"counterparty_matured_frauds_{window}") == [inside]
+
+
+@pytest.mark.parametrize(("window", "span"), oracle.ACCOUNT_WINDOWS.items())
+def test_in_a_tile_a_payment_leaves_an_accounts_window_as_it_would_in_the_ring(window: str, span: int) -> None:
+    room_for_one = Shape(events=1, labels=1, horizon=ACCOUNT.horizon)
+    for age, inside in ((span - 1, True), (span, False)):
+        walked = account([Event(T0, 500, 1), Event(T0 + age, 0, 2), Event(T0 + age, 0, 3)], room_for_one)
+
+        assert walked.tiles[0][0] == T0
+        assert walked.told(f"account_sum_{window}")[2] == 500 * inside
+        assert walked.told(f"account_count_{window}")[2] == inside + 1
+
+
+@pytest.mark.parametrize(("window", "span"), oracle.COUNTERPARTY_WINDOWS.items())
+def test_in_a_tile_a_payment_matures_as_it_would_in_the_ring(window: str, span: int) -> None:
+    room_for_one = Shape(events=1, labels=1, horizon=COUNTERPARTY.horizon)
+    for age in (SETTLING - 1, SETTLING, span - 1, span, MATURITY - 1, MATURITY, MATURITY + span - 1, MATURITY + span):
+        walked = counterparty([Event(T0, 500), Event(T0 + 39 * DAY // 2, 0), Question(T0 + age)], room_for_one)
+        in_ring = counterparty([Event(T0, 500), Event(T0 + 39 * DAY // 2, 0), Question(T0 + age)])
+
+        assert walked.tiles[0][0] == T0
+        for name in ("counterparty_count", "counterparty_matured_count"):
+            assert walked.told(f"{name}_{window}") == in_ring.told(f"{name}_{window}")
 
 
 def test_a_burst_sees_itself_and_no_payment_sees_itself() -> None:
@@ -250,7 +273,7 @@ def test_of_a_hundred_thousand_payments_none_is_lost_and_each_counts_in_its_wind
     assert sum(newest - time < ACCOUNT.horizon for time in times) <= kept
     assert kept <= sum(time > old(newest, ACCOUNT.horizon) for time in times)
     assert len(walked.tiles) < ACCOUNT.tiles
-    for row in random.sample(range(50_000, 100_000), 60):
+    for row in random.sample(range(50_000, 100_000), 30):
         before = sorted(zip(times[:row], amounts[:row], strict=True))
         ordered = [time for time, _ in before]
         sums = [0, *accumulate(amount for _, amount in before)]

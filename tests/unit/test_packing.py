@@ -42,7 +42,7 @@ def packed_again(blob: bytes, shape: Shape) -> bytes:
     return again
 
 
-@examples(150)
+@examples(80)
 @given(lives_of_accounts())
 def test_an_accounts_profile_is_the_same_after_a_night_in_the_store(life: Sequence[Event | Told]) -> None:
     blob = packed(account(life, SMALL_ACCOUNT))
@@ -50,7 +50,7 @@ def test_an_accounts_profile_is_the_same_after_a_night_in_the_store(life: Sequen
     assert packed_again(blob, SMALL_ACCOUNT) == blob
 
 
-@examples(150)
+@examples(80)
 @given(lives_of_counterparties())
 def test_a_counterpartys_profile_is_the_same_after_a_night_in_the_store(life: Sequence[Step]) -> None:
     blob = packed(counterparty(life, SMALL_COUNTERPARTY))
@@ -103,7 +103,7 @@ def test_a_blob_that_was_cut_or_is_another_shapes_is_refused() -> None:
 counts = st.tuples(*(st.integers(0, most) for most in (SMALL_ACCOUNT.events, 6, SMALL_ACCOUNT.labels, 3)))
 
 
-@examples(150)
+@examples(80)
 @given(st.data(), counts)
 def test_no_bytes_break_what_reads_them(data: st.DataObject, counts: tuple[int, ...]) -> None:
     """Noise is refused, or it is a profile, and then packed it is the same noise again."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.settings import FORBIDDEN, Settings, explain, load
+from features.settings import FORBIDDEN, Settings, explain, load, unknown
 from schemas.errors import WrongSettings
 from schemas.topics import TRANSACTIONS
 from streaming.settings import WorkerSettings
@@ -78,15 +78,15 @@ def test_the_environment_comes_before_the_file(tmp_path: Path) -> None:
         ({"FRAUD_TOPIC_PREFIX": "a b"}, "FRAUD_TOPIC_PREFIX: Expected `str` matching"),
         ({"FRAUD_CURRENCY": "XTS"}, "FRAUD_RATES__XTS"),
         ({"FRAUD_CURRENCY": "euro"}, "FRAUD_CURRENCY: Expected `str` matching"),
-        ({"FRAUD_RATES__USD": "cheap"}, "FRAUD_RATES: Expected `float`"),
-        *(({"FRAUD_RATES__USD": rate}, "FRAUD_RATES: Expected `float`") for rate in ("0", "-1", "nan", "inf")),
+        ({"FRAUD_RATES__USD": "cheap"}, "FRAUD_RATES__USD is 'cheap': Expected `float`"),
+        *(({"FRAUD_RATES__USD": rate}, f"FRAUD_RATES__USD is {rate!r}: Expected `float`") for rate in ("0", "-1", "nan", "inf")),
         *(
             ({"FRAUD_FUTURE_TOLERANCE": wait}, "FRAUD_FUTURE_TOLERANCE: Expected `float`")
             for wait in ("-1", "nan", "inf", "soon")
         ),
         ({"FRAUD_KAFKA": "x"}, "FRAUD_KAFKA: Expected `object`"),
         ({"FRAUD_RATES": "x", "FRAUD_KAFKA": "y", "FRAUD_KAFKA__LINGER_MS": "1"}, "FRAUD_RATES: Expected `object`"),
-        ({"FRAUD_GROUP__A": "x"}, "FRAUD_GROUP: Expected `str`"),
+        ({"FRAUD_GROUP__A": "x"}, "FRAUD_GROUP__A is 'x': Expected `str`"),
     ],
 )  # fmt: skip
 def test_a_wrong_setting_is_named(environment: dict[str, str], named: str) -> None:
@@ -193,3 +193,14 @@ def test_topics_and_clients_are_named_by_the_settings() -> None:
 def test_settings_are_values() -> None:
     with pytest.raises(AttributeError):
         Settings().group = "other"  # type: ignore[misc]
+
+
+def test_a_variable_that_nothing_reads_is_told_with_what_was_meant() -> None:
+    environment = {"FRAUD_BATCHES": "1", "FRAUD_SERVICE_HOST": "10.0.0.1", "FRAUD_SLOT": "1", "FRAUD_RATES__USD": "1"}
+
+    told = unknown(WorkerSettings, environment)
+
+    assert told == [
+        "FRAUD_BATCHES is no setting, and nothing reads it: FRAUD_BATCH?",
+        "FRAUD_SERVICE_HOST is no setting, and nothing reads it",
+    ]
