@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicCollection, TopicPartition
@@ -14,7 +15,9 @@ from features.position import Offsets
 from features.settings import Settings
 from schemas.dead_letter import DeadLetter
 from schemas.errors import BadMessage, Fault, FraudScorerError, WrongSettings
-from schemas.topics import DEAD_LETTERS, INPUTS, VERDICTS, Topic
+from schemas.marks import Marks
+from schemas.topics import DEAD_LETTERS, INPUTS, LABELS, TRANSACTIONS, VERDICTS, Topic
+from schemas.verdict import decode_verdict
 
 NOTHING_COMMITTED = -1001
 _NO_LEADER_YET = (
@@ -23,6 +26,8 @@ _NO_LEADER_YET = (
     KafkaError.UNKNOWN_TOPIC_OR_PART,
 )
 """Of a topic that was made just now, or whose broker has just started."""
+_TAIL = 1_000
+"""Messages of an output's end that are looked at first."""
 PATIENCE = 30.0
 """Seconds that Kafka may take for an answer."""
 
@@ -36,6 +41,16 @@ class Written(NamedTuple):
 
     key: bytes
     value: bytes
+
+
+class Told(NamedTuple):
+    """What the outputs say was told of a partition number."""
+
+    until: Offsets
+    """By input topic, what is sure to have been told: messages below.
+
+    Of labels, those that the last verdict had folded.  One that came after it may be told again, and is folded once."""
+    marks: Marks
 
 
 class Letter(NamedTuple):
@@ -154,9 +169,71 @@ class Log:
         for messages in self._messages(topic, number, begin, end, chunk):
             yield [Record(number, m.offset() or 0, m.timestamp()[1], m.key(), m.value()) for m in messages]
 
-    def was_judged(self, number: int) -> bool:
-        """Whether this partition number has a verdict; those of transactions that were aborted are none."""
-        return any(self.read(VERDICTS, number, *self.bounds(VERDICTS, number), chunk=1))
+    def told(self, number: int) -> Told | None:
+        """What verdicts and dead letters say of a partition number; None: there are none.
+
+        They were written in one transaction with the committed offsets, and say the same where those are lost: the group
+        expired or was deleted, or a broker that was killed has read only a part of them.  Waits for transactions that
+        are still open.  Raises LogUnavailable.
+        """
+        ends = [self._stable_end(topic, number) for topic in (VERDICTS, DEAD_LETTERS)]
+        verdicts = self._ends_of(VERDICTS, number, ends[0], self._judged)
+        letters = self._ends_of(DEAD_LETTERS, number, ends[1], self._refused)
+        if not (verdicts or letters):
+            return None
+        after = [0, 0, 0]
+        for index, offset in verdicts + letters:
+            after[index] = max(after[index], offset + 1)
+        judged = [offset for index, offset in verdicts + letters if index == INPUTS.index(TRANSACTIONS)]
+        return Told(Offsets(*after), Marks(judged_from=min(judged, default=0), bugs=len(self.bugs(number))))
+
+    def _judged(self, message: Message, number: int) -> Iterator[tuple[int, int]]:
+        verdict = decode_verdict(message.value())
+        if verdict.source.partition == number:
+            yield INPUTS.index(TRANSACTIONS), verdict.source.offset
+            yield INPUTS.index(LABELS), verdict.folded.labels - 1
+
+    def _refused(self, message: Message, number: int) -> Iterator[tuple[int, int]]:
+        says = DeadLetter.from_headers(message.headers())
+        names = [self.settings.topic(topic) for topic in INPUTS]
+        if says.topic in names and says.partition == number:
+            yield names.index(says.topic), says.offset
+
+    def _ends_of(
+        self, topic: Topic, number: int, end: int, about: Callable[[Message, int], Iterator[tuple[int, int]]]
+    ) -> list[tuple[int, int]]:
+        """(index of the input topic, offset) of what the first message of an output and its last ones are about."""
+        low = self.bounds(topic, number)[0]
+
+        def sources(begin: int, end: int, chunk: int) -> Iterator[tuple[int, int]]:
+            for messages in self._messages(topic, number, begin, end, chunk):
+                for message in messages:
+                    with suppress(BadMessage):  # somebody else wrote there
+                        yield from about(message, number)
+
+        first = next(sources(low, end, 1), None)
+        span = _TAIL
+        while first is not None:
+            begin = max(low, end - span)
+            if last := list(sources(begin, end, 10_000)):
+                return [first, *last]
+            span *= 8
+        return []
+
+    def _stable_end(self, topic: Topic, number: int) -> int:
+        """Where a topic ends, open transactions included."""
+        reader = Consumer(self.settings.client(group_id=self.settings.group, isolation_level="read_uncommitted"))
+        try:
+            bounds = reader.get_watermark_offsets(TopicPartition(self.settings.topic(topic), number), timeout=PATIENCE)
+        except KafkaException as error:
+            raise LogUnavailable(
+                f"Kafka does not say where {topic.name} [{number}] ends: {error.args[0].str()}"
+            ) from error
+        finally:
+            reader.close()
+        if bounds is None:
+            raise LogUnavailable(f"Kafka does not say where {topic.name} [{number}] ends")
+        return bounds[1]
 
     def _messages(self, topic: Topic, number: int, begin: int, end: int, chunk: int) -> Iterator[list[Message]]:
         if begin >= end:

@@ -177,15 +177,13 @@ def rebuild(
             f"partition {number}: the log begins at {tuple(low)}, what came before is gone: bring it back from an archive, "
             "or accept profiles that begin there with --from-here"
         )
-    if committed.transactions == NOTHING_COMMITTED and log.was_judged(number):
-        raise WrongSettings(
-            f"partition {number}: group {settings.group} has committed nothing, yet there are verdicts: rebuilt from that, "
-            "all of it would be judged again; commit the group's offsets anew first"
-        )
+    bugs = Marks.parse(metadata).bugs
+    if committed.transactions == NOTHING_COMMITTED and (said := log.told(number)) is not None:
+        committed, bugs = said.until, said.marks.bugs  # the group expired, or was deleted
     until = Offsets(*(min(max(offset, first), high) for offset, (first, high) in zip(committed, bounds, strict=True)))
     fold = Fold(settings, log, number)
     fold.begin = low
-    skipped = log.bugs(number) if Marks.parse(metadata).bugs else frozenset()
+    skipped = log.bugs(number) if bugs else frozenset()
     try:
         for _ in fold.accounts(until, skipped=skipped, told=told):
             pass

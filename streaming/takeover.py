@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import redis
 from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -205,12 +206,32 @@ class Takeover(threading.Thread):
         marks = self._marks(number, committed[0].metadata)
         bounds = [self._consumer.get_watermark_offsets(tp, timeout=2) for tp in here]
         low = Offsets(*(bound[0] for bound in bounds))
-        told = Offsets(
-            *(max(tp.offset, start) if tp.offset >= 0 else start for tp, start in zip(committed, low, strict=True))
-        )
-        position = self._check(number, raw, [tp.offset for tp in committed], bounds)
+        offsets = Offsets(*(tp.offset for tp in committed))
+        position = self._check(number, raw, offsets, bounds)
+        if offsets.transactions < 0 or any(at > offset for at, offset in zip(position.next, offsets, strict=True)):
+            offsets, marks = self._recovered(number, position, offsets, marks)
+        told = Offsets(*map(max, offsets, low))
         skipped = self._bugs(number) if marks.bugs and position.next != told else frozenset()
         return Part(number, position, told, marks, keys, bool(raw), skipped)
+
+    def _recovered(self, number: int, position: Position, committed: Offsets, marks: Marks) -> tuple[Offsets, Marks]:
+        """What was told, of a group whose committed offsets are gone or behind: its outputs and profiles say it as well.
+
+        A position is written after the offsets were committed, so that it is never ahead of what was told.
+        """
+        with Log(self.settings) as log_:
+            said = log_.told(number)
+        told = Offsets(*map(max, committed, position.next, said.until if said else position.next))
+        if said is None and not any(position.next):
+            return told, marks  # a first start
+        known = said.marks if said and committed.transactions < 0 else marks
+        log.warning(
+            "partition %d: the group has committed %s, but its outputs and profiles say that it told up to %s: going on there",
+            number,
+            tuple(max(offset, 0) for offset in committed),
+            tuple(told),
+        )
+        return told, msgspec.structs.replace(known, bugs=said.marks.bugs if said else known.bugs)
 
     @staticmethod
     def _marks(number: int, metadata: str | None) -> Marks:
@@ -221,7 +242,7 @@ class Takeover(threading.Thread):
                 f"partition {number}: {error}; commit them anew, as they were, with the metadata of a worker"
             ) from error
 
-    def _check(self, number: int, raw: bytes, committed: list[int], bounds: list[tuple[int, int]]) -> Position:
+    def _check(self, number: int, raw: bytes, committed: Offsets, bounds: list[tuple[int, int]]) -> Position:
         rebuild = f"`features rebuild --partition {number}` mends it"
         for name, offset, (_, high) in zip(_NAMES, committed, bounds, strict=True):
             if offset > high:
@@ -230,7 +251,7 @@ class Takeover(threading.Thread):
                     f"reset the group's offsets for it"
                 )
         if not raw:
-            return self._from_nothing(number, committed, bounds)
+            return self._from_nothing(number, bounds)
         try:
             position = Position.parse(raw)
         except ValueError as error:
@@ -246,25 +267,19 @@ class Takeover(threading.Thread):
             raise PartitionParked(
                 f"partition {number}: its profiles were folded from topics since made anew; {rebuild}"
             )
-        for name, at, offset, (low, _) in zip(_NAMES, position.next, committed, bounds, strict=True):
+        for name, at, (low, high) in zip(_NAMES, position.next, bounds, strict=True):
             if at < low:
                 raise PartitionParked(
                     f"partition {number}: {name} begins at {low}, its profiles end at {at}; {rebuild}"
                 )
-            if offset < 0 < at:
+            if at > high:
                 raise PartitionParked(
-                    f"partition {number}: its profiles hold {name} up to {at}, but the group has committed nothing (it expired, "
-                    "or was deleted): to begin at the beginning would judge all of it again; stop the workers and commit the "
-                    "group's offsets anew"
-                )
-            if at > max(offset, low):  # what lies before `low` is gone, and nobody can judge it any more
-                raise PartitionParked(
-                    f"partition {number}: its profiles hold {name} up to {at}, but only {max(offset, 0)} are committed (the "
-                    f"group was set back, or the log lost its end); commit the group's offsets anew, or {rebuild}"
+                    f"partition {number}: its profiles hold {name} up to {at}, which ends at {high}: the log lost its end; "
+                    f"{rebuild}"
                 )
         return position
 
-    def _from_nothing(self, number: int, committed: list[int], bounds: list[tuple[int, int]]) -> Position:
+    def _from_nothing(self, number: int, bounds: list[tuple[int, int]]) -> Position:
         for name, (low, _) in zip(_NAMES, bounds, strict=True):
             if low > 0:
                 raise PartitionParked(
@@ -272,17 +287,7 @@ class Takeover(threading.Thread):
                     f"that profiles can't be folded from the beginning; bring it back from an archive, or `features "
                     f"rebuild --partition {number} --from-here` accepts profiles that begin there"
                 )
-        if committed[0] < 0 and self._was_judged(number):
-            raise PartitionParked(
-                f"partition {number}: there are verdicts, but neither a position nor committed offsets (Redis was wiped and "
-                "the group expired, or was deleted): to begin at the beginning would judge all of it again; stop the workers and "
-                "commit the group's offsets anew"
-            )
         return Position(self.format, new_epoch(), self._topics, Offsets(0, 0, 0))
-
-    def _was_judged(self, number: int) -> bool:
-        with Log(self.settings) as log:
-            return log.was_judged(number)
 
     def _bugs(self, number: int) -> frozenset[tuple[int, int]]:
         with Log(self.settings) as log:

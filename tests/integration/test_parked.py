@@ -15,7 +15,7 @@ from features.position import Offsets
 from schemas.topics import INPUTS, TRANSACTIONS
 from tests.fleet import planted
 from tests.fleet.fleet import Fleet, Worker
-from tests.fleet.messages import Outgoing
+from tests.fleet.messages import Outgoing, a_transaction, message
 
 LOOKS_SOON_AGAIN = partial(planted.set_constant, "streaming.intake", "PARKED_AGAIN", 0.3)
 NUMBER = 2
@@ -112,46 +112,59 @@ def forget_the_group(fleet: Fleet) -> None:
 def test_committed_offsets_that_are_gone_let_nothing_be_judged_again(fleet: Fleet) -> None:
     """Expired, or deleted: beginning at the earliest would judge everything a second time."""
     fleet.wait_until_nobody_is_in_the_group()
-    with Log(fleet.settings) as log:
-        committed = [log.committed(number) for number in range(4)]
-        forget_the_group(fleet)
-        worker = fleet.launch(plant=LOOKS_SOON_AGAIN)
-        why = parked_at(worker, 0, 1, 2, 3)
-        assert "the group has committed nothing" in why
-        assert worker.readiness()["status"] == 503
-        assert why in str(worker.readiness()["waits_for"])
-        assert worker.get("/healthz")[0] == 200, "a restart would not mend it"
-        fleet.send(fleet.life.messages(50))
-
-        status, said = fleet.run("features", "rebuild")
-        assert status == 2, "it would fold nothing, and have everything judged again"
-        assert "judged again" in said
-
-        # With the positions wiped as well it looks like a first start, but for the verdicts that there are.
-        fleet.redis.delete(*[fleet.keys(number).position for number in range(4)])
-        worker.log.wait_for("there are verdicts, but neither a position nor committed offsets", times=4)
-        parked_at(worker, 0, 1, 2, 3)
-
-        worker.kill()
-        fleet.wait_until_nobody_is_in_the_group()
-        for number, (offsets, metadata) in enumerate(committed):
-            log.commit(number, offsets, metadata)
-    fleet.start()
+    forget_the_group(fleet)
+    worker = fleet.start()
+    worker.log.wait_for("its outputs and profiles say that it told up to", times=4)
+    fleet.send(fleet.life.messages(50))
     fleet.wait_for_verdicts(250)
     fleet.check(verdicts=250)
 
 
-def test_profiles_ahead_of_what_is_committed_are_parked(fleet: Fleet) -> None:
-    """Somebody set the group back, or the log lost its end."""
+def test_neither_committed_offsets_nor_profiles_and_still_nothing_is_judged_again(fleet: Fleet) -> None:
+    """It looks like a first start, but for the verdicts and dead letters that there are."""
+    fleet.send([message(a_transaction("nobody's", currency="XXX")), *fleet.life.messages(20)])
+    worker = fleet.start()
+    fleet.wait_for_verdicts(220)
+    fleet.wait_until_settled()
+    last = [a_transaction(f"last {i}", account_id=f"account {i}") for i in range(20)]
+    fleet.send([message(one) for one in last])  # a verdict says which labels were told before it
+    fleet.wait_for_verdicts(240)
+    worker.kill()
+    fleet.wait_until_nobody_is_in_the_group()
+    forget_the_group(fleet)
+    fleet.redis.delete(*[fleet.keys(number).position for number in range(4)])
+    status, said = fleet.run("features", "rebuild", "--partition", str(NUMBER))
+    assert status == 0, said
+
+    worker = fleet.start()
+    worker.log.wait_for("its outputs and profiles say that it told up to", times=4)
+    fleet.send(fleet.life.messages(50))
+    fleet.wait_for_verdicts(290)
+    fleet.check(verdicts=290, dead_lettered={"unknown-currency": 1})
+
+
+def test_a_group_that_was_set_back_judges_nothing_again(fleet: Fleet) -> None:
+    """Or a broker that was killed, and has read only a part of what was committed."""
     with Log(fleet.settings) as log:
         fleet.wait_until_nobody_is_in_the_group()
         offsets, metadata = log.committed(NUMBER)
         log.commit(NUMBER, Offsets(offsets.transactions - 3, offsets.labels, offsets.activity), metadata)
     worker = fleet.start()
-    why = parked_at(worker, NUMBER)
-    assert f"its profiles hold transactions up to {offsets.transactions}" in why
-    assert f"only {offsets.transactions - 3} are committed" in why
-    assert len(fleet.answers.verdicts) == 200
+    worker.log.wait_for(f"partition {NUMBER}: the group has committed")
+    fleet.send(fleet.life.messages(50))
+    fleet.wait_for_verdicts(250)
+    fleet.check(verdicts=250)
+
+
+def test_a_log_that_lost_its_end_is_parked(fleet: Fleet) -> None:
+    with Log(fleet.settings) as log:
+        offsets, _ = log.committed(NUMBER)
+    before = fleet.position(NUMBER)
+    assert before is not None
+    beyond = Offsets(offsets.transactions + 3, offsets.labels, offsets.activity)
+    fleet.redis.set(fleet.keys(NUMBER).position, bytes(before._replace(next=beyond)))
+    why = parked_at(fleet.start(), NUMBER)
+    assert f"its profiles hold transactions up to {beyond.transactions}, which ends at {offsets.transactions}" in why
 
 
 def test_offsets_that_somebody_else_committed_are_parked(fleet: Fleet) -> None:
