@@ -150,7 +150,7 @@ def unknown(kind: type[Settings], environment: Mapping[str, str]) -> list[str]:
     for variable in sorted(environment):
         name = variable.partition("__")[0]
         if variable.startswith(PREFIX) and variable != FILE and name not in known:
-            near = difflib.get_close_matches(name, known, 1)
+            near = difflib.get_close_matches(name, known, 1, cutoff=0.8)
             words.append(f"{variable} is no setting, and nothing reads it" + (f": {near[0]}?" if near else ""))
     return words
 
