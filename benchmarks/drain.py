@@ -41,7 +41,7 @@ def main(
             first, last, seen = _watch(settings, transactions)
             used = cpu.used()
             wait_until_settled(settings)
-            found = check(settings) if number == 0 else None
+            found = check(settings, bundles=bundle.parent) if number == 0 else None
         rate = (transactions - first[1]) / (last - first[0])
         mine = sum(seconds for name, seconds in used.items() if name.startswith("worker"))
         rows.append({"rate": round(rate), "cpu": used, "worker_us": round(mine / seen * 1e6, 1)})

@@ -75,7 +75,7 @@ def main(
         wait_until_settled(settings)
         by_day = _by_day(_alerts(settings), live, frauds)
         bytes_ = bytes_per_account(settings)
-        found = check(settings)
+        found = check(settings, bundles=bundles)
     _show(by_day)
     out.print(table_of(found))
     say(f"Redis: {bytes_:,} bytes an account at the median; due to verdict p99 {answers.total.p99:.0f} ms")

@@ -40,6 +40,7 @@ class Unit(StrEnum):
     HOUR = "hour of the day"
     WEEKDAY = "weekday, Monday is 0"
     YES = "1 if so"
+    NUMBER = "number, as it was sent"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,6 +23,7 @@ import numpy.typing as npt
 from xxhash import xxh3_64_hexdigest
 
 from features import kernel
+from features.attributes import Encoder
 from features.catalogue import FEATURES, SETTLING
 from features.collecting import spare_the_collector
 from features.log import Log
@@ -35,13 +39,15 @@ from loadgen.refolding import (
     refold_accounts,
     refold_counterparties,
 )
+from schemas.bundle import digest_of
 from schemas.dead_letter import DeadLetter
-from schemas.errors import Fault, StoreUnavailable
+from schemas.errors import Fault, StoreUnavailable, UnusableModel
 from schemas.marks import Marks
 from schemas.partitioning import partition_of
 from schemas.topics import ACTIVITY, ALERTS, INPUTS, LABELS, TRANSACTIONS, VERDICTS, Topic
 from schemas.verdict import Folded, Outcome, Source
 
+BUNDLES = Path(".local/bundles")
 EXAMPLES = 20
 """Of what was found wrong, at most this many are named."""
 _COUNTERPARTY_COLUMNS = [i for i, name in enumerate(FEATURES) if name.startswith("counterparty_")]
@@ -67,6 +73,8 @@ class Report(msgspec.Struct, kw_only=True):
     contradicting: int = 0
     """Verdicts, alerts and dead letters that say something else than the log."""
     vectors_compared: int = 0
+    vectors_compared_in_full: int = 0
+    """Of the others, whose bundle is not at hand, the catalogue's part was compared, and not the attributes behind it."""
     vectors_different: int = 0
     vectors_different_if_instant: int = 0
     """Vectors that would be others if labels and activity were known the moment they happen."""
@@ -86,9 +94,11 @@ class _Verdict(msgspec.Struct):
     transaction_id: str
     account_id: str
     outcome: Outcome
+    bundle: str
     vector_digest: str
     source: Source
     folded: Folded
+    vector: str | None = None
 
 
 class _Alert(msgspec.Struct):
@@ -101,6 +111,10 @@ class _Judged:
 
     vectors: npt.NDArray[np.float32]
     instant: npt.NDArray[np.float32]
+    encoded: list[bytes | None]
+    """What stands behind the catalogue's part; None where the bundle is not at hand."""
+    said: list[bytes | None]
+    """The verdict's own vector, where that is all there is to compare with."""
     digest: list[str]
     name: list[str]
     counterparty: list[str | None]
@@ -162,12 +176,14 @@ def _told(count: int) -> None:
 def check(
     settings: Settings,
     *,
+    bundles: Path = BUNDLES,
     profiles: bool = True,
     processes: int = 2,
     told: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Report:
     """Read everything and compute it again.  `told` hears how many messages are read, and of how many.
 
+    `bundles` is the folder with the bundles that judged: what they know of attributes is needed for the whole vector.
     Raises LogUnavailable, StoreUnavailable, WrongSettings.
     """
     with Log(settings) as log:
@@ -184,7 +200,9 @@ def check(
                 time.sleep(0.1)
             return [future.result() for future in futures]
 
-        judged: list[_Judged] = results([pool.submit(_check_partition, settings, n, profiles) for n in numbers])
+        judged: list[_Judged] = results(
+            [pool.submit(_check_partition, settings, n, bundles, profiles) for n in numbers]
+        )
         asked = _asked(judged, settings.partitions)
         answered: list[_Answered] = results(
             [pool.submit(_check_counterparties, settings, n, asked[n], profiles) for n in numbers]
@@ -193,7 +211,7 @@ def check(
     return _sum_up(judged, answered, asked)
 
 
-def _check_partition(settings: Settings, number: int, with_profiles: bool) -> _Judged:
+def _check_partition(settings: Settings, number: int, bundles: Path, with_profiles: bool) -> _Judged:
     report = Report()
     findings = _Findings(report)
     with Log(settings) as log:
@@ -206,7 +224,9 @@ def _check_partition(settings: Settings, number: int, with_profiles: bool) -> _J
         verdicts = _verdicts(log, number, committed.transactions, findings)
         alerts = _alerts(log, number, committed.transactions, verdicts, findings)
         letters = _letters(settings, log, number, committed, findings)
-    found = refold_accounts(settings, number, ends, position.next if position else None, _told)
+    at_hand = _at_hand(bundles, {verdict.bundle for verdict in verdicts.values()})
+    encoders = {offset: at_hand[verdict.bundle] for offset, verdict in verdicts.items() if verdict.bundle in at_hand}
+    found = refold_accounts(settings, number, ends, position.next if position else None, encoders, _told)
     seen = {offset: verdict.folded.labels for offset, verdict in verdicts.items()}
     vectors = describe_accounts(found, seen)
     instant = describe_accounts(found, seen, instantly=True)
@@ -232,6 +252,11 @@ def _check_partition(settings: Settings, number: int, with_profiles: bool) -> _J
     return _Judged(
         vectors=vectors[rows],
         instant=instant[rows],
+        encoded=[found.encoded.get(int(found.offset[row])) for row in rows],
+        said=[
+            None if verdict.bundle in at_hand or verdict.vector is None else b64decode(verdict.vector)
+            for verdict in (verdicts[int(found.offset[row])] for row in rows)
+        ],
         digest=[verdicts[int(found.offset[row])].vector_digest for row in rows],
         name=[_named(number, found, row) for row in rows],
         counterparty=[found.counterparty_id[row] for row in rows],
@@ -241,6 +266,16 @@ def _check_partition(settings: Settings, number: int, with_profiles: bool) -> _J
         committed=committed,
         report=report,
     )
+
+
+def _at_hand(bundles: Path, names: set[str]) -> dict[str, Encoder]:
+    """The encoders of these bundles, by name; without those that aren't in the folder, or aren't what their name says."""
+    found: dict[str, Encoder] = {}
+    for name in names:
+        with suppress(OSError, UnusableModel):
+            if digest_of(bundles / name) == name:
+                found[name] = Encoder.load(bundles / name)
+    return found
 
 
 def _or_none(activity: int | None) -> int:
@@ -456,13 +491,7 @@ def _sum_up(judged: list[_Judged], answered: list[_Answered], asked: list[_Asked
             judged[number].instant[row, _COUNTERPARTY_COLUMNS] = answer.instant[i]
         report.activity_late += int(answer.late.sum())
     for part in judged:
-        report.vectors_compared += len(part.digest)
-        for row, digest in enumerate(part.digest):
-            if xxh3_64_hexdigest(part.vectors[row].tobytes()) != digest:
-                report.vectors_different += 1
-                findings.contradicts(f"{part.name[row]} was judged on another vector than the log gives")
-            if part.vectors[row].tobytes() != part.instant[row].tobytes():
-                report.vectors_different_if_instant += 1
+        _compare_vectors(part, findings)
     told: Counter[tuple[int, int, bool]] = sum((answer.sources for answer in answered), Counter())
     should = set().union(*(part.to_tell for part in judged))
     ends = [part.committed for part in judged]
@@ -475,6 +504,28 @@ def _sum_up(judged: list[_Judged], answered: list[_Answered], asked: list[_Asked
         if source not in should:
             findings.contradicts(f"{_source(source)}: its counterparty heard of it, and should not have")
     return report
+
+
+def _compare_vectors(part: _Judged, findings: _Findings) -> None:
+    report = findings.report
+    for row, (encoded, said, digest) in enumerate(zip(part.encoded, part.said, part.digest, strict=True)):
+        described = part.vectors[row].tobytes()
+        vector = _vector(described, encoded, said)
+        if encoded is not None or said is not None or xxh3_64_hexdigest(described) == digest:
+            report.vectors_compared += 1
+            report.vectors_compared_in_full += encoded is not None or len(vector) == len(described)
+            if xxh3_64_hexdigest(vector) != digest:
+                report.vectors_different += 1
+                findings.contradicts(f"{part.name[row]} was judged on another vector than the log gives")
+        if described != part.instant[row].tobytes():
+            report.vectors_different_if_instant += 1
+
+
+def _vector(described: bytes, encoded: bytes | None, said: bytes | None) -> bytes:
+    """What the verdict's digest must be of.  Without the bundle, what stands behind the catalogue's part is what it says."""
+    if encoded is None:
+        encoded = b"" if said is None else said[len(described) :]
+    return described + encoded
 
 
 def _source(source: tuple[int, int, bool]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -14,7 +15,7 @@ from rich.table import Table
 
 from features.log import LogUnavailable
 from features.settings import Settings, load
-from loadgen.check import Report, check
+from loadgen.check import BUNDLES, Report, check
 from schemas.errors import StoreUnavailable, WrongSettings
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
@@ -23,6 +24,13 @@ _people = Console(stderr=True)
 
 @app.command()
 def run(
+    bundles: Annotated[
+        Path,
+        typer.Option(
+            envvar="FRAUD_TRAINING_OUT",
+            help="The folder of bundles: without a verdict's, its attributes aren't compared.",
+        ),
+    ] = BUNDLES,
     profiles: Annotated[
         bool, typer.Option(help="Compare the profiles in Redis with a serial fold, byte for byte.")
     ] = True,
@@ -46,6 +54,7 @@ def run(
             task = bar.add_task("", total=None)
             report = check(
                 load(Settings, os.environ),
+                bundles=bundles,
                 profiles=profiles,
                 processes=processes,
                 told=lambda done, total: bar.update(task, completed=done, total=total),
@@ -82,6 +91,7 @@ def table_of(report: Report) -> Table:
         ("doubled", f"{report.doubled:,}"),
         ("contradicting", f"{report.contradicting:,}"),
         ("vectors compared", f"{report.vectors_compared:,}, different {report.vectors_different:,}"),
+        ("  attributes and all", f"{report.vectors_compared_in_full:,}"),
         ("  if all were known at once", f"{report.vectors_different_if_instant:,} would be others"),
         ("  activity came late", f"for {report.activity_late:,}"),
         ("profiles compared", f"{report.profiles_compared:,}, different {report.profiles_different:,}"),

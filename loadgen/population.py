@@ -39,6 +39,7 @@ class Stream(IntEnum):
     FRAUD = 6
     COMPROMISES = 7
     LABELS = 8
+    ENTRIES = 9
 
 
 def generator(seed: int, stream: Stream, day: int = 0) -> np.random.Generator:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from features import kernel
 from features.accepting import Rules
+from features.attributes import Encoder
 from features.catalogue import FEATURES
 from features.describing import Batch, Columns, Describer, Taken, columns_of, needed, read
 from features.hashing import hash64
@@ -55,6 +56,8 @@ class Accounts:
     """Offsets of accepted labels, and whether they name a counterparty."""
     rejected: dict[tuple[str, int], Fault]
     """By topic and offset."""
+    encoded: dict[int, bytes] = field(default_factory=dict)
+    """By offset of a transaction whose encoder was given: the columns behind the catalogue's, float32."""
     blobs: dict[str, bytes] = field(default_factory=dict)
     """The profiles at the position asked for, by account."""
 
@@ -101,8 +104,30 @@ def _until(taken: Sequence[Taken], end: int) -> list[Taken]:
     return [one for one in taken if one.record.offset < end]
 
 
-def refold_accounts(settings: Settings, number: int, ends: Offsets, position: Offsets | None, told: Told) -> Accounts:
-    """Read and fold a partition's transactions and labels; profiles as of `position`, if asked for."""
+def _encoded(taken: Sequence[Taken], encoders: Mapping[int, Encoder]) -> dict[int, bytes]:
+    by_encoder: dict[int, list[Taken]] = {}
+    for one in taken:
+        if one.record.offset in encoders:
+            by_encoder.setdefault(id(encoders[one.record.offset]), []).append(one)
+    found: dict[int, bytes] = {}
+    for some in by_encoder.values():
+        rows = encoders[some[0].record.offset].encode([one.message for one in some])
+        found.update((one.record.offset, row.tobytes()) for one, row in zip(some, rows, strict=True))
+    return found
+
+
+def refold_accounts(
+    settings: Settings,
+    number: int,
+    ends: Offsets,
+    position: Offsets | None,
+    encoders: Mapping[int, Encoder],
+    told: Told,
+) -> Accounts:
+    """Read and fold a partition's transactions and labels; profiles as of `position`, if asked for.
+
+    `encoders` are, by offset of a judged transaction, those of the bundle that judged it, where it is at hand.
+    """
     rules = settings.rules()
     serial = _Serial(rules)
     codes: dict[str, int] = {}
@@ -114,6 +139,7 @@ def refold_accounts(settings: Settings, number: int, ends: Offsets, position: Of
     account_id: list[str] = []
     counterparty_id: list[str | None] = []
     columns: list[Columns] = []
+    encoded: dict[int, bytes] = {}
     with Log(settings) as log:
         skipped = log.bugs(number)
         for records in log.read(LABELS, number, 0, ends.labels, chunk=CHUNK):
@@ -135,6 +161,7 @@ def refold_accounts(settings: Settings, number: int, ends: Offsets, position: Of
             account_id += [one.message.account_id for one in batch.transactions]
             counterparty_id += [one.message.counterparty_id for one in batch.transactions]
             columns.append(columns_of((one.message for one in batch.transactions), rules))
+            encoded.update(_encoded(batch.transactions, encoders))
             if position is not None:
                 serial.fold(Batch(transactions=_until(batch.transactions, position.transactions)))
             told(len(records))
@@ -157,6 +184,7 @@ def refold_accounts(settings: Settings, number: int, ends: Offsets, position: Of
         label_fraud=np.array(label[5], np.int8),
         labels_told=labels_told,
         rejected=rejected,
+        encoded=encoded,
         blobs=serial.blobs,
     )
 

@@ -99,26 +99,58 @@ def simulate(world: World, progress: Progress = lambda _done, _all: None) -> Pas
         day: compromises(population, day, frauds * SHARES[Pattern.COMPROMISED_COUNTERPARTY], world.per_day)
         for day in range(first - LONGEST, last + 2)
     }
-    days: list[tuple[Payments, Knowledge]] = []
+    days: list[tuple[Payments, Knowledge, Ints]] = []
     for done, day in enumerate(range(first - LONGEST, last + 1)):
         made = fraud_day(population, day, frauds)
         if day >= first:
             honest = genuine_day(population, day, world.per_day * (1 - world.fraud_share * 0.78))
             made = together([compromised(population, day, honest, _active(begun, day)), made])
-        known = _knowledge(population, day, made)
+        known, entry = _knowledge(population, day, made), _entries(population, day, made)
         inside = (made.at >= start) & (made.at < end)
-        days.append((made.where(inside), known.where(inside)))
+        days.append((made.where(inside), known.where(inside), entry[inside]))
         progress(done + 1, last + 1 - first + LONGEST)
-    made = together([part for part, _ in days])
+    made = together([part for part, _, _ in days])
     known = Knowledge(
-        *(np.concatenate([getattr(part, name) for _, part in days]) for name in Knowledge.__annotations__)
+        *(np.concatenate([getattr(part, name) for _, part, _ in days]) for name in Knowledge.__annotations__)
     )
+    entry = np.concatenate([part for _, _, part in days])
     order = np.argsort(made.at, kind="stable")
-    return _written(world, population, made.where(order), known.where(order))
+    return _written(world, population, made.where(order), known.where(order), entry[order])
 
 
 def _active(begun: dict[int, list[Compromise]], day: int) -> list[Compromise]:
     return [each for since in range(day - LONGEST, day + 2) for each in begun.get(since, ())]
+
+
+ENTRY_MODES: Final = ("chip", "contactless", "stripe", "keyed", "app", "password")
+"""How a payment was authorised: the first three in person, `keyed` online with a card's number alone, the others otherwise."""
+_MODES_IN_PERSON: Final = (("chip", 0.38), ("contactless", 0.585), ("stripe", 0.035))
+_MODES_IN_PERSON_BY_THIEVES: Final = (("chip", 0.25), ("contactless", 0.45), ("stripe", 0.3))
+_MODES_REMOTE: Final = (("keyed", 0.2), ("app", 0.5), ("password", 0.3))
+_MODES_REMOTE_BY_THIEVES: Final = (("keyed", 0.6), ("app", 0.1), ("password", 0.3))
+_OWN_CARD: Final = (Pattern.GENUINE, Pattern.HIGH_AMOUNT, Pattern.BUST_OUT)
+"""Who pays so has all that the holder has: the card, its chip, the telephone."""
+
+
+def _entries(population: Population, day: int, made: Payments) -> Ints:
+    """Of each payment, which of ENTRY_MODES."""
+    die = generator(population.seed, Stream.ENTRIES, day).random(len(made))
+    in_person, own = _in_person(made), np.isin(made.pattern, _OWN_CARD)
+    entry = np.empty(len(made), np.int64)
+    for rows, modes in (
+        (in_person & own, _MODES_IN_PERSON),
+        (in_person & ~own, _MODES_IN_PERSON_BY_THIEVES),
+        (~in_person & own, _MODES_REMOTE),
+        (~in_person & ~own, _MODES_REMOTE_BY_THIEVES),
+    ):
+        edges = np.cumsum([share for _, share in modes])[:-1]
+        entry[rows] = np.array([ENTRY_MODES.index(mode) for mode, _ in modes])[np.searchsorted(edges, die[rows])]
+    return entry
+
+
+def _in_person(made: Payments) -> npt.NDArray[np.bool_]:
+    there: npt.NDArray[np.bool_] = (made.channel == Channel.POS) | (made.channel == Channel.ATM)
+    return there
 
 
 CHARGEBACK, ANALYST = 0, 1
@@ -175,7 +207,7 @@ def _chargeback_delays(rng: np.random.Generator, count: int) -> Ints:
     return np.clip(rng.normal(4.5, 1.25, count) * DAY, DAY, 7 * DAY).astype(np.int64)
 
 
-def _written(world: World, population: Population, made: Payments, known: Knowledge) -> Past:
+def _written(world: World, population: Population, made: Payments, known: Knowledge, entry: Ints) -> Past:
     count = len(made)
     names = _Names(world)
     transaction = names.transactions(count)
@@ -185,7 +217,7 @@ def _written(world: World, population: Population, made: Payments, known: Knowle
     category = np.where(named, population.category[made.counterparty], _CASH)
     currency = np.array([_CURRENCIES.index(land.currency) for land in LANDS])[population.land[made.account]]
     amount = _minor_units(world.seed, made, currency)
-    on_site = (made.channel == Channel.POS) | (made.channel == Channel.ATM)
+    on_site = _in_person(made)
     latitude = np.where(named, population.counterparty_latitude[made.counterparty], population.latitude[made.account])
     longitude = np.where(
         named, population.counterparty_longitude[made.counterparty], population.longitude[made.account]
@@ -207,6 +239,7 @@ def _written(world: World, population: Population, made: Payments, known: Knowle
             "device_id": _devices(made.device),
             "ip": _dotted(made.ip),
             ATTRIBUTE + "card_present": on_site,
+            ATTRIBUTE + "entry_mode": pl.Series(ENTRY_MODES).gather(entry),
         }
     )
     transactions = transactions.cast(pl.Schema(TRANSACTION_COLUMNS))

@@ -2,6 +2,7 @@
 
     <digest>/model.onnx       float32 vectors [n, features] -> `margin`, float64 [n, 1]
     <digest>/bundle.json      the Manifest
+    <digest>/attributes.json  the encoding of the columns behind the catalogue's (features/attributes.py)
     <digest>/trees.parquet    the same trees with their covers (NODE_COLUMNS): what reasons are computed from
     <digest>/golden.parquet   a column for each feature (float32) and `margin` (float64): what the graph must answer
     <digest>/evaluation.html  how well it does
@@ -21,11 +22,12 @@ import polars as pl
 from schemas.verdict import Outcome
 
 MODEL, MANIFEST, TREES, GOLDEN = "model.onnx", "bundle.json", "trees.parquet", "golden.parquet"
+ATTRIBUTES = "attributes.json"
 EVALUATION = "evaluation.html"
-DIGESTED = (MODEL, MANIFEST, TREES, GOLDEN)
+DIGESTED = (MODEL, MANIFEST, ATTRIBUTES, TREES, GOLDEN)
 CURRENT = "current"
 """Beside the bundles: a link to the one in use."""
-FORMAT = 1
+FORMAT = 2
 
 INPUT, OUTPUT = "vectors", "margin"
 """The graph's."""
@@ -83,6 +85,18 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
         return 1 / (1 + math.exp(-z)) if z > -700 else 0.0
 
 
+class EncodedColumn(msgspec.Struct, frozen=True, kw_only=True):
+    """A column of a transaction (schemas.tables) that is encoded beside the catalogue."""
+
+    column: str
+    encoding: str
+    """`number` or `category`."""
+    features: tuple[str, ...]
+    """What the model's input calls it."""
+    digest: str
+    """Of the encoding, its tables included: 16 hex digits of SHA-256."""
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """`bundle.json`."""
 
@@ -90,7 +104,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     catalogue: str
     """Digest of the feature catalogue that the model was made for (features.catalogue.DIGEST)."""
     features: tuple[str, ...]
-    """The names of the graph's input columns, in order."""
+    """The names of the graph's input columns, in order: the catalogue's, and behind them those of `attributes`."""
+    attributes: tuple[EncodedColumn, ...] = ()
+    """What `attributes.json` encodes, in order."""
+    left_out: dict[str, str] = {}
+    """Columns that the training had and did not use, each with why."""
     thresholds: Thresholds
     calibration: Calibration
     learner: dict[str, str | int | float | bool | None]

@@ -16,7 +16,9 @@ import numpy.typing as npt
 import onnxruntime as ort
 import polars as pl
 
+from features.attributes import Encoder
 from schemas.bundle import (
+    ATTRIBUTES,
     CURRENT,
     DIGESTED,
     FORMAT,
@@ -64,11 +66,13 @@ class LoadedBundle:
     """Its digest: the name of its folder, and what every verdict calls it."""
     folder: Path
     manifest: Manifest
+    encoder: Encoder
+    """Of the columns that it wants behind the catalogue's."""
     session: ort.InferenceSession
 
     @classmethod
     def load(cls, folder: Path, *, features: Sequence[str], catalogue: str) -> LoadedBundle:
-        """The bundle in `folder`, warm, for vectors of these `features` in this order.
+        """The bundle in `folder`, warm, for vectors of these `features` in this order and what its `encoder` puts behind.
 
         Takes 20-100 ms, most of it without the GIL.  Raises UnusableModel, naming what is wrong and what would be
         right: a file missing or unreadable, a folder whose name is not its digest, another format, another catalogue
@@ -77,8 +81,10 @@ class LoadedBundle:
         folder = resolve(folder)
         _require_digest(folder)
         manifest = _manifest(folder)
-        _require_fitting(manifest, folder.name, features=features, catalogue=catalogue)
-        bundle = cls(name=folder.name, folder=folder, manifest=manifest, session=_session(folder, len(features)))
+        encoder = Encoder.load(folder)
+        _require_fitting(manifest, encoder, folder.name, features=features, catalogue=catalogue)
+        session = _session(folder, len(manifest.features))
+        bundle = cls(name=folder.name, folder=folder, manifest=manifest, encoder=encoder, session=session)
         bundle._require_golden_margins()
         return bundle
 
@@ -152,17 +158,26 @@ def _manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def _require_fitting(manifest: Manifest, name: str, *, features: Sequence[str], catalogue: str) -> None:
-    if manifest.features != tuple(features):
-        absent = [feature for feature in features if feature not in manifest.features]
-        unknown = [feature for feature in manifest.features if feature not in features]
+def _require_fitting(
+    manifest: Manifest, encoder: Encoder, name: str, *, features: Sequence[str], catalogue: str
+) -> None:
+    own = len(manifest.features) - len(encoder.features)
+    if manifest.attributes != encoder.columns or manifest.features[max(own, 0) :] != encoder.features:
+        raise UnusableModel(
+            f"bundle {name}: {MANIFEST} and {ATTRIBUTES} name other columns, or other encodings of them: "
+            "they are of two models, train it again"
+        )
+    described = manifest.features[:own]
+    if described != tuple(features):
+        absent = [feature for feature in features if feature not in described]
+        unknown = [feature for feature in described if feature not in features]
         how = "; ".join(
             f"{said} {', '.join(which[:5])}{' …' if len(which) > 5 else ''}"
             for said, which in (("it lacks", absent), ("it wants", unknown))
             if which
         )
         raise UnusableModel(
-            f"bundle {name} was made for {len(manifest.features)} features, here are {len(features)}: "
+            f"bundle {name} was made for {len(described)} features, here are {len(features)}: "
             f"{how or 'the same in another order'}; train one for this catalogue ({catalogue})"
         )
     if manifest.catalogue != catalogue:

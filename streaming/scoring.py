@@ -9,11 +9,12 @@ from datetime import datetime
 
 from xxhash import xxh3_64_hexdigest
 
-from features.catalogue import CATALOGUE, FEATURES
+from features.catalogue import CATALOGUE, Feature
 from features.describing import Described
 from schemas.bundle import Thresholds
+from schemas.transaction import Transaction
 from schemas.verdict import Alert, Flag, Folded, Outcome, Source, Verdict
-from streaming.bundle import LoadedBundle
+from streaming.bundle import LoadedBundle, Vectors
 from streaming.reasons import Explainer, reasons
 
 _LATE = (Flag.LATE,)
@@ -41,12 +42,12 @@ class Scorer:
 
     def decide(self, described: Described, next_labels: Mapping[int, int], now: datetime) -> Decisions:
         """Score and judge; `next_labels` is, by partition number, the next label that the profiles had not folded."""
-        vectors = described.vectors
-        if not len(vectors):
+        if not described.transactions:
             return Decisions([], [])
+        vectors = self.bundle.encoder.extend(described.vectors, [taken.message for taken in described.transactions])
         margins = self.bundle.margins(vectors)
         raw = vectors.tobytes()
-        width = 4 * len(FEATURES)
+        width = vectors.shape[1] * vectors.itemsize
         bundle, policy = self.bundle.name, self.thresholds.digest()
         probability, judge = self.bundle.manifest.calibration.probability, self.thresholds.judge
         verdicts: list[Verdict] = []
@@ -84,16 +85,23 @@ class Scorer:
                     flags=_LATE if late else (),
                 )
             )
-        return Decisions(verdicts, self._alerts(described, verdicts, flagged))
+        return Decisions(verdicts, self._alerts(described, vectors, verdicts, flagged))
 
-    def _alerts(self, described: Described, verdicts: list[Verdict], flagged: list[int]) -> list[Alert]:
+    def _alerts(
+        self, described: Described, vectors: Vectors, verdicts: list[Verdict], flagged: list[int]
+    ) -> list[Alert]:
         explained = flagged[: self.most_reasons]
-        contributions = self.explainer.contributions(described.vectors[explained])
+        contributions = self.explainer.contributions(vectors[explained])
         return [
             Alert(
                 verdict=verdicts[i],
                 transaction=described.transactions[i].message,
-                reasons=reasons(described.vectors[i], contributions[k], CATALOGUE) if k < len(explained) else "pending",
+                reasons=reasons(vectors[i], contributions[k], self._features(described.transactions[i].message))
+                if k < len(explained)
+                else "pending",
             )
             for k, i in enumerate(flagged)
         ]
+
+    def _features(self, transaction: Transaction) -> tuple[Feature, ...]:
+        return *CATALOGUE, *self.bundle.encoder.words(transaction)

@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 from training.errors import ParityBroken
 from training.job import TrainedBundle, report, train
 from training.narration import OnConsole
-from training.settings import TrainingSettings, duration, moment
+from training.settings import TrainingSettings, columns, duration, moment
 
 DEFAULTS = TrainingSettings()
 
@@ -71,6 +71,26 @@ def run(
         int,
         typer.Option(envvar="FRAUD_TRAINING_THREADS", help="0: one a core. The bundle is the same either way."),
     ] = DEFAULTS.threads,
+    attributes: Annotated[
+        str,
+        typer.Option(
+            envvar="FRAUD_TRAINING_ATTRIBUTES",
+            help="Columns that are learnt from beside the catalogue, as channel,attributes.tip; `all` or `none`.",
+        ),
+    ] = "all",
+    smoothing: Annotated[
+        float,
+        typer.Option(
+            envvar="FRAUD_TRAINING_SMOOTHING", help="How many transactions a category's own fraud rate must outweigh."
+        ),
+    ] = DEFAULTS.smoothing,
+    smallest_value: Annotated[
+        int,
+        typer.Option(envvar="FRAUD_TRAINING_SMALLEST_VALUE", help="Transactions that make a category's value known."),
+    ] = DEFAULTS.smallest_value,
+    most_values: Annotated[
+        int, typer.Option(envvar="FRAUD_TRAINING_MOST_VALUES", help="Known values of a category, at most.")
+    ] = DEFAULTS.most_values,
     trees: Annotated[int, typer.Option(envvar="FRAUD_TRAINING_TREES", help="At most.")] = DEFAULTS.trees,
     leaves: Annotated[int, typer.Option(envvar="FRAUD_TRAINING_LEAVES", help="Of a tree, at most.")] = DEFAULTS.leaves,
     learning_rate: Annotated[float, typer.Option(envvar="FRAUD_TRAINING_LEARNING_RATE")] = DEFAULTS.learning_rate,
@@ -113,6 +133,10 @@ def run(
         validation=None if validation is None else duration(validation),
         seed=seed,
         threads=threads,
+        attributes=columns(attributes),
+        smoothing=smoothing,
+        smallest_value=smallest_value,
+        most_values=most_values,
         trees=trees,
         leaves=leaves,
         learning_rate=learning_rate,

@@ -12,9 +12,22 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from schemas.bundle import CURRENT, EVALUATION, GOLDEN, MANIFEST, MODEL, OUTPUT, TREES, Manifest, digest_of
+from features.attributes import Attributes, written
+from schemas.bundle import (
+    ATTRIBUTES,
+    CURRENT,
+    EVALUATION,
+    GOLDEN,
+    MANIFEST,
+    MODEL,
+    OUTPUT,
+    TREES,
+    Manifest,
+    digest_of,
+)
 from training.export import Exported
 
+NO_ATTRIBUTES = Attributes()
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 
@@ -26,6 +39,7 @@ def write(
     golden_vectors: npt.NDArray[np.float32],
     golden_margins: npt.NDArray[np.float64],
     evaluation: str,
+    attributes: Attributes = NO_ATTRIBUTES,
 ) -> Path:
     """The bundle's folder, `out`/<digest>, written beside and moved there at once.
 
@@ -37,6 +51,7 @@ def write(
     try:
         (draft / MODEL).write_bytes(exported.graph)
         (draft / MANIFEST).write_bytes(msgspec.json.format(_encoder.encode(manifest), indent=2) + b"\n")
+        (draft / ATTRIBUTES).write_bytes(written(attributes))
         exported.trees.write_parquet(draft / TREES, compression="zstd", statistics=False)
         golden = {name: golden_vectors[:, column] for column, name in enumerate(manifest.features)}
         pl.DataFrame(golden | {OUTPUT: golden_margins}).write_parquet(

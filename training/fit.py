@@ -22,7 +22,6 @@ def fit(
     is_fraud: Rows,
     validation_vectors: Vectors,
     validation_is_fraud: Rows,
-    features: tuple[str, ...],
     settings: TrainingSettings,
     on_tree: Callable[[int, int], None] = lambda _done, _most: None,
 ) -> lgb.Booster:
@@ -32,7 +31,8 @@ def fit(
     trees of at most how many there are.
     """
     params = _params(settings)
-    rows = lgb.Dataset(vectors, is_fraud.astype(np.int8), feature_name=list(features), params=params)
+    # Its features go without names: LightGBM refuses some that an attribute may have.
+    rows = lgb.Dataset(vectors, is_fraud.astype(np.int8), params=params)
     kept = rows.create_valid(validation_vectors, validation_is_fraud.astype(np.int8))
 
     def told(environment: lgb.callback.CallbackEnv) -> None:

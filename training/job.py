@@ -14,8 +14,8 @@ import polars as pl
 from features.catalogue import DIGEST, FEATURES
 from schemas.bundle import FORMAT, Manifest
 from schemas.currencies import DEFAULT_RATES, Rates
+from training import attributes, replay
 from training import fit as learner
-from training import replay
 from training.bundle import make_current, write
 from training.calibration import calibrate, probabilities
 from training.errors import UnusablePast
@@ -31,6 +31,7 @@ Vectors = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 
 GOLDEN_ROWS = 256
+_MOMENT = timedelta(microseconds=1)
 _NEW_ACCOUNT = timedelta(days=7)
 
 
@@ -72,9 +73,16 @@ def train(
             f"{error}; FRAUD_RATES__XYZ says how many XYZ are one euro, here and to the workers"
         ) from error
     cut = split(past, replayed.accepted, delay=settings.label_delay, validation=settings.validation)
-    vectors, is_fraud = replayed.vectors[cut.fit], past.is_fraud[cut.fit]
-    kept_vectors, kept_is_fraud = replayed.vectors[cut.validation], past.is_fraud[cut.validation]
+    columns, left_out = attributes.choose(past.transactions, settings.attributes)
+    tell.stage("encode", _in_words(columns, left_out))
+    history = attributes.History(past, replayed.accepted, columns, settings)
+    encoder = history.frozen(past.until + _MOMENT)
+    is_fraud, kept_is_fraud = past.is_fraud[cut.fit], past.is_fraud[cut.validation]
     kept = past.transactions.filter(cut.validation)
+    vectors = np.hstack([replayed.vectors[cut.fit], history.as_they_occurred()[cut.fit]])
+    # A model is served with tables that grow old; it is judged so as well.
+    frozen = history.frozen(cut.validation_from).encode_table(kept)
+    kept_vectors = np.hstack([replayed.vectors[cut.validation], frozen])
 
     tell.stage("fit", f"fitting trees to {len(vectors):,} transactions, {int(is_fraud.sum()):,} of them frauds")
     booster = learner.fit(
@@ -82,7 +90,6 @@ def train(
         is_fraud=is_fraud,
         validation_vectors=kept_vectors,
         validation_is_fraud=kept_is_fraud,
-        features=FEATURES,
         settings=settings,
         on_tree=tell.progress,
     )
@@ -117,7 +124,9 @@ def train(
     manifest = Manifest(
         format=FORMAT,
         catalogue=DIGEST,
-        features=FEATURES,
+        features=FEATURES + encoder.features,
+        attributes=encoder.columns,
+        left_out=left_out,
         thresholds=thresholds,
         calibration=calibration,
         learner=learner.card(booster, settings),
@@ -146,10 +155,16 @@ def train(
         manifest=manifest,
         golden_vectors=kept_vectors[golden],
         golden_margins=margins[golden],
+        attributes=encoder.attributes,
         evaluation=page(manifest, evaluation, importance=learner.importance(booster)),
     )
     make_current(path)
     return TrainedBundle(path=path, manifest=manifest, metrics=manifest.metrics)
+
+
+def _in_words(columns: tuple[str, ...], left_out: dict[str, str]) -> str:
+    said = f"encoding {', '.join(columns) or 'no attributes'}"
+    return said + "".join(f"; leaving out {name}: {why}" for name, why in left_out.items())
 
 
 def golden_rows(vectors: Vectors, margins: Floats, *, seed: int) -> npt.NDArray[np.int64]:
@@ -171,6 +186,8 @@ def report(trained: TrainedBundle, seconds: dict[str, float]) -> bytes:
         "thresholds": trained.manifest.thresholds,
         "policy": trained.manifest.thresholds.digest(),
         "calibration": trained.manifest.calibration,
+        "attributes": trained.manifest.attributes,
+        "left_out": trained.manifest.left_out,
         "learner": trained.manifest.learner,
         "trained": trained.manifest.trained,
         "metrics": trained.metrics,

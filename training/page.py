@@ -61,6 +61,8 @@ def page(manifest: Manifest, evaluation: Evaluation, *, importance: npt.NDArray[
         **manifest.learner,
         **trained,
         "catalogue": manifest.catalogue,
+        "attributes": ", ".join(f"{one.column} ({one.encoding})" for one in manifest.attributes) or "none",
+        **{f"left out: {column}": why for column, why in manifest.left_out.items()},
         "calibration slope": manifest.calibration.slope,
         "calibration intercept": manifest.calibration.intercept,
     }

@@ -28,6 +28,16 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 0
     """Of LightGBM; 0: one for each core.  The booster is the same with any number."""
 
+    attributes: tuple[str, ...] | None = None
+    """The columns that are learnt from beside the catalogue: `channel`, `category`, `country`, `currency`, `attributes.<name>`.
+    None: all that are of use."""
+    smoothing: float = 50.0
+    """How many transactions the share of frauds among all of a column weighs, where it steps in for too few of a value."""
+    smallest_value: int = 10
+    """Transactions that a category's value must have been seen in to be known."""
+    most_values: int = 1_000
+    """Known values of a category, at most: the first to be seen so often."""
+
     trees: int = 300
     leaves: int = 63
     learning_rate: float = 0.08
@@ -54,6 +64,9 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
         _require(self.validation is None or self.validation > timedelta(0), "validation", "must be above 0")
         _require(0 <= self.seed < 2**31, "seed", "must be from 0 to 2147483647")
         _require(self.threads >= 0, "threads", "must be 0 (one a core) or more")
+        _require(self.smoothing > 0, "smoothing", "must be above 0")
+        _require(self.smallest_value >= 1, "smallest_value", "must be at least 1")
+        _require(1 <= self.most_values <= 1_000_000, "most_values", "must be from 1 to 1000000")
         _require(1 <= self.trees <= 10_000, "trees", "must be from 1 to 10000")
         _require(2 <= self.leaves <= 4_096, "leaves", "must be from 2 to 4096")
         _require(0 < self.learning_rate <= 1, "learning_rate", "must be above 0 and at most 1")
@@ -96,6 +109,16 @@ def moment(text: str) -> datetime:
     if at is None or at.tzinfo is None:
         raise WrongSettings(f"{text!r} is no moment with its offset from UTC; write 2026-07-01T00:00:00Z")
     return at
+
+
+def columns(text: str) -> tuple[str, ...] | None:
+    """
+    >>> columns("channel, attributes.tip"), columns("none"), columns("all")
+    (('channel', 'attributes.tip'), (), None)
+    """
+    if text.strip() == "all":
+        return None
+    return () if text.strip() == "none" else tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _require(holds: bool, setting: str, rule: str) -> None:

@@ -131,7 +131,7 @@ def scene(
                 yield scene
             scene.wait_until_told(float("inf"))
             fleet.wait_until_settled(RECOVERS_WITHIN)
-            report = check(fleet.settings)
+            report = check(fleet.settings, bundles=bundle.parent)
             line = line_of(request.node.function.__doc__, scene, report)
             if not lines:
                 say(f"\n{HEADER}")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import polars as pl
 import pytest
 
+from features.attributes import Attributes, Encoder, NumberColumn, written
 from schemas.bundle import (
+    ATTRIBUTES,
     CURRENT,
     DIGESTED,
     EVALUATION,
@@ -28,6 +31,7 @@ from schemas.bundle import (
 )  # fmt: skip
 from schemas.errors import UnusableModel
 from streaming.bundle import LoadedBundle, resolve
+from tests.builders import a_transaction
 from tests.unit.boosters import a_booster, hard_vectors, some_vectors
 from training.bundle import make_current, write
 from training.export import export, graph_of, trees_of
@@ -48,6 +52,21 @@ def a_bundle(out: Path, *, seed: int = 0) -> Path:
     return write(
         out, exported=exported, manifest=manifest, golden_vectors=golden, golden_margins=margins, evaluation="<html>"
     )
+
+
+NIGHT = Attributes((NumberColumn(column="attributes.night"),))
+
+
+def a_bundle_with_an_attribute(out: Path, **fields: object) -> Path:
+    """The last of its features is one."""
+    plain = a_bundle(out / "plain")
+    encoder = Encoder(NIGHT)
+    features = FEATURES[:-1] + encoder.features
+    told = {"features": features, "attributes": msgspec.to_builtins(encoder.columns)} | fields
+    named = changed_manifest(plain, **told)
+    golden = pl.read_parquet(named / GOLDEN).rename({"night": "attributes.night"})
+    golden.write_parquet(out / "golden")
+    return changed(changed(named, GOLDEN, (out / "golden").read_bytes()), ATTRIBUTES, written(NIGHT))
 
 
 def load(folder: Path) -> LoadedBundle:
@@ -171,6 +190,31 @@ def test_a_bundle_for_another_catalogue_is_refused_with_what_differs(folder: Pat
         load_for(FEATURES, "decaf")
 
 
+def test_a_bundle_wants_its_attributes_behind_the_catalogues_features(tmp_path: Path) -> None:
+    bundle = LoadedBundle.load(a_bundle_with_an_attribute(tmp_path), features=FEATURES[:-1], catalogue=CATALOGUE)
+    vectors = bundle.encoder.extend(
+        np.ones((2, 5), np.float32), [a_transaction(), a_transaction(attributes={"night": 1})]
+    )
+
+    assert np.isnan(vectors[0, 5])
+    assert bundle.margins(vectors)[1] == bundle.margins(np.ones((1, 6), np.float32))[0]
+
+
+@pytest.mark.parametrize("other", [{"attributes": []}, {"features": FEATURES}])
+def test_a_manifest_that_names_other_attributes_than_are_encoded_is_refused(tmp_path: Path, other: Any) -> None:
+    folder = a_bundle_with_an_attribute(tmp_path, **other)
+    with pytest.raises(UnusableModel, match=f"{MANIFEST} and {ATTRIBUTES} name other columns"):
+        LoadedBundle.load(folder, features=FEATURES[:-1], catalogue=CATALOGUE)
+
+
+def test_with_attributes_too_the_catalogue_is_held_to(tmp_path: Path) -> None:
+    folder = a_bundle_with_an_attribute(tmp_path)
+    with pytest.raises(UnusableModel, match=r"5 features, here are 6: it lacks night; train one"):
+        load(folder)
+    with pytest.raises(UnusableModel, match="catalogue c0ffee, here is decaf"):
+        LoadedBundle.load(folder, features=FEATURES[:-1], catalogue="decaf")
+
+
 def test_golden_rows_that_differ_in_the_last_bit_are_refused(folder: Path) -> None:
     golden = pl.read_parquet(folder / GOLDEN)
     margins = golden[OUTPUT].to_numpy().copy()
@@ -197,6 +241,8 @@ def test_files_that_are_something_else_are_refused(folder: Path) -> None:
         load(changed(folder, MODEL, b"not a graph"))
     with pytest.raises(UnusableModel, match="no manifest"):
         load(changed(folder, MANIFEST, b'{"format": "one"}'))
+    with pytest.raises(UnusableModel, match=f"{ATTRIBUTES} can't be read"):
+        load(changed(folder, ATTRIBUTES, b"{}["))
     with pytest.raises(UnusableModel, match=f"{GOLDEN} can't be read"):
         load(changed(folder, GOLDEN, b"PAR1"))
     with pytest.raises(UnusableModel, match=f"{GOLDEN} must hold rows"):

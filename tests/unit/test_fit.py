@@ -13,7 +13,6 @@ from training.export import export
 from training.fit import card, fit, importance, margins
 from training.settings import TrainingSettings, duration, moment
 
-FEATURES = ("a", "b", "c", "d", "e", "f")
 VECTORS = some_vectors(0, rows=4_000)
 FRAUDS = some_frauds(VECTORS, 0).astype(bool)
 
@@ -25,7 +24,6 @@ def fitted(**settings: Any) -> lgb.Booster:
         is_fraud=FRAUDS[:3_000],
         validation_vectors=VECTORS[3_000:],
         validation_is_fraud=FRAUDS[3_000:],
-        features=FEATURES,
         settings=TrainingSettings(**(defaults | settings)),
     )
 
@@ -57,7 +55,7 @@ def test_the_settings_reach_the_booster() -> None:
 def test_progress_is_told_tree_by_tree() -> None:
     told: list[tuple[int, int]] = []
     fit(
-        vectors=VECTORS, is_fraud=FRAUDS, validation_vectors=VECTORS, validation_is_fraud=FRAUDS, features=FEATURES,
+        vectors=VECTORS, is_fraud=FRAUDS, validation_vectors=VECTORS, validation_is_fraud=FRAUDS,
         settings=TrainingSettings(trees=5, threads=1), on_tree=lambda done, most: told.append((done, most)),
     )  # fmt: skip
 

@@ -70,7 +70,7 @@ def test_a_row_says_the_same_as_a_message(past: Past) -> None:
                 for name, value in row.items()
                 if name != "utc_offset" and not name.startswith("attributes.")
             },
-            attributes={"card_present": row["attributes.card_present"]},
+            attributes={name: row[f"attributes.{name}"] for name in ("card_present", "entry_mode")},
         )
         assert message.occurred_at.utcoffset() == timedelta(minutes=row["utc_offset"])
 
