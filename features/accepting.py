@@ -1,4 +1,5 @@
-"""Which messages are accepted: a pure function of bytes, key, partition and the record's own timestamp.
+"""Which messages are accepted: a pure function of bytes, key, partition and the record's own timestamp; of a message in
+Avro also of its writer's schema, which never changes.
 
 Never of the wall clock: what was dead-lettered once must be dead-lettered in every fold.
 """
@@ -10,6 +11,7 @@ from typing import NamedTuple
 
 from features import profile
 from schemas.activity import CounterpartyActivity, decode_activity
+from schemas.avro_wire import NO_REGISTRY, Writers
 from schemas.currencies import DEFAULT_RATES, Rates
 from schemas.errors import BadMessage, Fault
 from schemas.label import Label, decode_label
@@ -41,6 +43,8 @@ class Rules(NamedTuple):
     future_tolerance: int = 600_000_000
     """Microseconds that `occurred_at` may lie after the record's timestamp."""
     rates: Rates = DEFAULT_RATES
+    writers: Writers = NO_REGISTRY
+    """The schemas of messages in Avro.  No part of the format: what it doesn't know is left out of every fold."""
 
     def format(self) -> str:
         """Names everything that a fold depends on besides the log: a position of another format is another fold's."""
@@ -53,8 +57,8 @@ class Rules(NamedTuple):
         return min(self.rates.convert(amount, currency), MAX_PROFILE_AMOUNT)
 
     def transaction(self, record: Record, belongs: int) -> Transaction:
-        """The transaction in `record`, whose key belongs to partition `belongs`.  Raises BadMessage."""
-        transaction = decode_transaction(record.value)
+        """The transaction in `record`, whose key belongs to partition `belongs`.  Raises BadMessage, RegistryUnavailable."""
+        transaction = decode_transaction(record.value, self.writers)
         self._check_place(record, "account_id", transaction.account_id, belongs)
         if transaction.currency not in self.rates.factors:
             raise BadMessage(
@@ -71,8 +75,8 @@ class Rules(NamedTuple):
         return transaction
 
     def label(self, record: Record, belongs: int) -> Label:
-        """The label in `record`.  Raises BadMessage."""
-        label = decode_label(record.value)
+        """The label in `record`.  Raises BadMessage, RegistryUnavailable."""
+        label = decode_label(record.value, self.writers)
         self._check_place(record, "account_id", label.account_id, belongs)
         return label
 

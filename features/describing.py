@@ -19,7 +19,7 @@ from features.catalogue import FEATURES
 from features.hashing import hash32, hash64, partitions_of
 from features.profile import ACCOUNT, COUNTERPARTY, Profiles, Shape
 from schemas.activity import CounterpartyActivity
-from schemas.errors import BadMessage, Fault
+from schemas.errors import LEFT_OUT, BadMessage, Fault, RegistryUnavailable
 from schemas.label import Label
 from schemas.topics import ACTIVITY, LABELS, TRANSACTIONS
 from schemas.transaction import Transaction
@@ -66,7 +66,10 @@ def read(
     labels: Sequence[tuple[Record, bool]] = (),
     activity: Sequence[tuple[Record, bool]] = (),
 ) -> Batch:
-    """Accept or reject each record; beside each stands whether it is to be told."""
+    """Accept or reject each record; beside each stands whether it is to be told.
+
+    Raises RegistryUnavailable where it can't be known.
+    """
     batch = Batch()
     for topic, records, accept, taken in (
         (TRANSACTIONS.name, transactions, rules.transaction, batch.transactions),
@@ -80,6 +83,11 @@ def read(
             except BadMessage as bad:
                 if told:
                     batch.rejected.append(Rejected(topic, record, bad.fault, bad.detail))
+                elif bad.fault in LEFT_OUT:  # no dead letter says so: when it was told, nothing was wrong with it
+                    name = f"{topic} [{record.partition}] at {record.offset}"
+                    raise RegistryUnavailable(
+                        f"{name} could be read when it was told, and can't be now: {bad.detail}"
+                    ) from bad
     return batch
 
 

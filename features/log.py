@@ -14,7 +14,7 @@ from features.accepting import Record
 from features.position import Offsets
 from features.settings import Settings
 from schemas.dead_letter import DeadLetter
-from schemas.errors import BadMessage, Fault, FraudScorerError, WrongSettings
+from schemas.errors import LEFT_OUT, BadMessage, Fault, FraudScorerError, WrongSettings
 from schemas.marks import Marks
 from schemas.topics import DEAD_LETTERS, INPUTS, LABELS, TRANSACTIONS, VERDICTS, Topic
 from schemas.verdict import decode_verdict
@@ -185,7 +185,7 @@ class Log:
         for index, offset in verdicts + letters:
             after[index] = max(after[index], offset + 1)
         judged = [offset for index, offset in verdicts + letters if index == INPUTS.index(TRANSACTIONS)]
-        return Told(Offsets(*after), Marks(judged_from=min(judged, default=0), bugs=len(self.bugs(number))))
+        return Told(Offsets(*after), Marks(judged_from=min(judged, default=0), left_out=len(self.left_out(number))))
 
     def _judged(self, message: Message, number: int) -> Iterator[tuple[int, int]]:
         verdict = decode_verdict(message.value())
@@ -281,17 +281,17 @@ class Log:
                     continue
                 yield Letter(number, message.offset() or 0, says, message.key(), message.value())
 
-    def bugs(self, number: int) -> frozenset[tuple[int, int]]:
-        """(index of the input topic, offset) of the messages of this number that were dead-lettered as `bug`.
+    def left_out(self, number: int) -> dict[tuple[int, int], Fault]:
+        """By (index of the input topic, offset): the messages of this number that are left out of every fold, and why.
 
-        They are left out of every fold.  Raises LogUnavailable.
+        Raises LogUnavailable.
         """
         indices = {self.settings.topic(topic): i for i, topic in enumerate(INPUTS)}
-        return frozenset(
-            (indices[letter.topic], letter.offset)
+        return {
+            (indices[letter.topic], letter.offset): letter.fault
             for letter in (one.says for one in self.letters(number))
-            if letter.fault is Fault.BUG and letter.topic in indices and letter.partition == number
-        )
+            if letter.fault in LEFT_OUT and letter.topic in indices and letter.partition == number
+        }
 
     def write(self, topic: Topic, messages: Iterable[Written], *, told: Callable[[int], None] = lambda _: None) -> int:
         """Publish all, and wait until all are acknowledged.  How many; raises LogUnavailable where one was not taken."""

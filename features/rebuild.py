@@ -177,13 +177,13 @@ def rebuild(
             f"partition {number}: the log begins at {tuple(low)}, what came before is gone: bring it back from an archive, "
             "or accept profiles that begin there with --from-here"
         )
-    bugs = Marks.parse(metadata).bugs
+    left_out = Marks.parse(metadata).left_out
     if committed.transactions == NOTHING_COMMITTED and (said := log.told(number)) is not None:
-        committed, bugs = said.until, said.marks.bugs  # the group expired, or was deleted
+        committed, left_out = said.until, said.marks.left_out  # the group expired, or was deleted
     until = Offsets(*(min(max(offset, first), high) for offset, (first, high) in zip(committed, bounds, strict=True)))
     fold = Fold(settings, log, number)
     fold.begin = low
-    skipped = log.bugs(number) if bugs else frozenset()
+    skipped = frozenset(log.left_out(number)) if left_out else frozenset()
     try:
         for _ in fold.accounts(until, skipped=skipped, told=told):
             pass

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from features.accepting import Rules
+from features.registry import Registry
+from schemas.avro_wire import NO_REGISTRY
 from schemas.currencies import UNITS_PER_EURO, Rates
 from schemas.errors import WrongSettings
 from schemas.topics import DEFAULT_PARTITIONS, Topic
@@ -73,6 +75,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="seconds that occurred_at may lie after the record's timestamp; part of the profile format",
         ),
     ] = 600.0
+    schema_registry_url: Annotated[
+        str,
+        msgspec.Meta(
+            pattern="^(https?://.+)?$",
+            description="where the schemas of messages in Avro are; empty: there are none in Avro",
+        ),
+    ] = ""
     kafka: Annotated[
         dict[str, str],
         msgspec.Meta(
@@ -95,7 +104,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         table = dict(UNITS_PER_EURO) | {code.upper(): repr(rate) for code, rate in self.rates.items()}
         if self.currency not in table:
             raise ValueError(f"currency {self.currency} has no rate: set FRAUD_RATES__{self.currency}")
-        return Rules(self.partitions, round(self.future_tolerance * 1e6), Rates.of(self.currency, table))
+        return Rules(
+            self.partitions,
+            round(self.future_tolerance * 1e6),
+            Rates.of(self.currency, table),
+            Registry(self.schema_registry_url) if self.schema_registry_url else NO_REGISTRY,
+        )
 
     def topic(self, topic: Topic) -> str:
         """Its name in this installation."""

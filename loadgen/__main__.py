@@ -118,6 +118,10 @@ def replay(
     malformed: Annotated[float, typer.Option(min=0, max=1, help="Malformed messages for each transaction.")] = 0.0,
     duplicates: Annotated[float, typer.Option(min=0, max=1, help="Producer's duplicates for each transaction.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the malformed messages and duplicates.")] = 1,
+    registry: Annotated[
+        str | None,
+        typer.Option(help="A schema registry's address: register our schemas there, and send in Avro instead of JSON."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Send transactions and labels of a past to Kafka, each when it is due: late is late, and never skipped.
@@ -144,6 +148,7 @@ def replay(
         malformed=malformed,
         duplicates=duplicates,
         seed=seed,
+        registry=registry,
     )
     sys.exit(replay.run(kafka, prefix, _people, as_json=as_json))
 

@@ -184,7 +184,7 @@ def check(
     """Read everything and compute it again.  `told` hears how many messages are read, and of how many.
 
     `bundles` is the folder with the bundles that judged: what they know of attributes is needed for the whole vector.
-    Raises LogUnavailable, StoreUnavailable, WrongSettings.
+    Raises LogUnavailable, StoreUnavailable, RegistryUnavailable, WrongSettings.
     """
     with Log(settings) as log:
         log.check_topics()

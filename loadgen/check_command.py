@@ -16,7 +16,7 @@ from rich.table import Table
 from features.log import LogUnavailable
 from features.settings import Settings, load
 from loadgen.check import BUNDLES, Report, check
-from schemas.errors import StoreUnavailable, WrongSettings
+from schemas.errors import TryAgain, WrongSettings
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
 _people = Console(stderr=True)
@@ -62,7 +62,7 @@ def run(
     except WrongSettings as error:
         _people.print(f"loadgen check: {error}", style="red", markup=False, highlight=False)
         sys.exit(2)
-    except (LogUnavailable, StoreUnavailable) as error:
+    except (LogUnavailable, TryAgain) as error:
         _people.print(f"loadgen check: {error}", style="red", markup=False, highlight=False)
         sys.exit(1)
     except KeyboardInterrupt:

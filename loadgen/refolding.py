@@ -141,7 +141,7 @@ def refold_accounts(
     columns: list[Columns] = []
     encoded: dict[int, bytes] = {}
     with Log(settings) as log:
-        skipped = log.bugs(number)
+        skipped = log.left_out(number)
         for records in log.read(LABELS, number, 0, ends.labels, chunk=CHUNK):
             batch = read(rules, labels=[(record, True) for record in records if (1, record.offset) not in skipped])
             rejected.update({(one.topic, one.record.offset): one.fault for one in batch.rejected})
@@ -166,7 +166,7 @@ def refold_accounts(
                 serial.fold(Batch(transactions=_until(batch.transactions, position.transactions)))
             told(len(records))
     names = (TRANSACTIONS.name, LABELS.name)
-    rejected.update({(names[topic], offset): Fault.BUG for topic, offset in skipped if topic < 2})
+    rejected.update({(names[topic], offset): fault for (topic, offset), fault in skipped.items() if topic < 2})
     label = list(zip(*labels, strict=True)) if labels else [()] * 6
     return Accounts(
         offset=np.array(offsets, np.int64),
@@ -200,7 +200,7 @@ def refold_counterparties(
     sources: list[tuple[int, int, bool]] = []
     rejected: dict[tuple[str, int], Fault] = {}
     with Log(settings) as log:
-        skipped = log.bugs(number)
+        skipped = log.left_out(number)
         for records in log.read(ACTIVITY, number, 0, end, chunk=CHUNK):
             batch = read(rules, activity=[(record, True) for record in records if (2, record.offset) not in skipped])
             rejected.update({(one.topic, one.record.offset): one.fault for one in batch.rejected})
@@ -228,7 +228,8 @@ def refold_counterparties(
         known=np.array(columns[7], np.int64),
         fraud=np.array(columns[8], np.int8),
         sources=sources,
-        rejected=rejected | {(ACTIVITY.name, offset): Fault.BUG for topic, offset in skipped if topic == 2},
+        rejected=rejected
+        | {(ACTIVITY.name, offset): fault for (topic, offset), fault in skipped.items() if topic == 2},
         blobs=serial.blobs,
     )
 

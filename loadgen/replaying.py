@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from loadgen.avro import InAvro
 from loadgen.mischief import Mischief
 from loadgen.stream import Progress, Sent, Stream, part_of, shifted_to
 from loadgen.target import Target
@@ -48,6 +49,7 @@ class Replay:
     malformed: float
     duplicates: float
     seed: int
+    registry: str | None
 
     def run(self, kafka: str | None, prefix: str | None, people: Console, *, as_json: bool) -> int:
         """The exit status: 0, 1 where Kafka did not take everything, 130 after Ctrl-C.  Raises WrongSettings."""
@@ -64,7 +66,8 @@ class Replay:
             mischief = Mischief(malformed=self.malformed, duplicates=self.duplicates, seed=self.seed)
         except ValueError as error:
             raise WrongSettings(str(error)) from error
-        stream = Stream(transactions, labels, rate=self.rate, speed=self.speed, mischief=mischief)
+        in_avro = InAvro.registered(self.registry, target) if self.registry is not None else None
+        stream = Stream(transactions, labels, rate=self.rate, speed=self.speed, mischief=mischief, in_avro=in_avro)
         with _ctrl_c() as stop, _shown(people) as progress:
             sent = stream.send(target, progress=progress, stop=stop)
         if as_json:

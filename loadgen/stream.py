@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from loadgen.avro import InAvro
 from loadgen.latency import Latency, Recorder
 from loadgen.mischief import DUPLICATE, Mischief, Planted, plan
 from loadgen.pace import Ints, Pace, at_rate, at_speed, when_the_world_gets_there
@@ -133,8 +134,11 @@ class Stream:
         rate: float | None = None,
         speed: float | None = None,
         mischief: Mischief = Mischief(),  # noqa: B008 - frozen
+        in_avro: InAvro | None = None,
     ) -> None:
+        """In JSON, unless `in_avro`; what is planted is always in JSON."""
         self.transactions, self.labels = transactions, labels
+        self.in_avro = in_avro
         times = transactions["occurred_at"].dt.timestamp("us").to_numpy()
         known = labels["known_at"].dt.timestamp("us").to_numpy()
         if (np.diff(times) < 0).any() or (np.diff(known) < 0).any():
@@ -211,9 +215,10 @@ class Prepared:
 
     def __init__(self, stream: Stream, ahead: int) -> None:
         self._stream = stream
+        avro = stream.in_avro
         self._ahead = {
-            TRANSACTION: _Ahead(stream.transactions, encode_transactions, ahead),
-            LABEL: _Ahead(stream.labels[: stream.labels_reached], encode_labels, ahead),
+            TRANSACTION: _Ahead(stream.transactions, avro.transactions if avro else encode_transactions, ahead),
+            LABEL: _Ahead(stream.labels[: stream.labels_reached], avro.labels if avro else encode_labels, ahead),
         }
         self._kinds, self._due = _merged(stream)
 

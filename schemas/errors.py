@@ -1,9 +1,10 @@
 """What can go wrong, told apart by what is done about it.
 
 * FraudScorerError
-  x BadMessage        dead-letter it: the same bytes will fail again, in every fold
+  x BadMessage        dead-letter it: the same bytes will fail again in every fold, or are left out of it
   x TryAgain          wait, then take the same messages again
     + StoreUnavailable
+    + RegistryUnavailable
   x PositionMoved     somebody else wrote the profiles: take the partition over again
   x PartitionParked   leave this partition number out, raise the alarm, serve the others
   x UnusableModel     keep serving with the model at hand; at the start: wait for a usable one
@@ -28,6 +29,9 @@ class Fault(StrEnum):
     NULL_VALUE = "null-value"
     INVALID_UTF8 = "invalid-utf8"
     NOT_JSON = "not-json"
+    NOT_AVRO = "not-avro"
+    NO_REGISTRY = "no-registry"
+    UNKNOWN_SCHEMA = "unknown-schema"
     MISSING_FIELD = "missing-field"
     WRONG_TYPE = "wrong-type"
     OUT_OF_RANGE = "out-of-range"
@@ -38,6 +42,11 @@ class Fault(StrEnum):
     FROM_THE_FUTURE = "from-the-future"
     ID_REUSED = "id-reused"
     BUG = "bug"
+
+
+LEFT_OUT = frozenset((Fault.BUG, Fault.NO_REGISTRY, Fault.UNKNOWN_SCHEMA))
+"""Faults that the message's own bytes don't show: another release, another setting or a registry that has learnt meanwhile
+would find nothing wrong.  What was dead-lettered for one of them is found by its dead letter, and left out of every fold."""
 
 
 class BadMessage(FraudScorerError):
@@ -55,6 +64,10 @@ class TryAgain(FraudScorerError):
 
 class StoreUnavailable(TryAgain):
     """The profile store did not answer."""
+
+
+class RegistryUnavailable(TryAgain):
+    """The schema registry did not answer, or no longer has what it had."""
 
 
 class PositionMoved(FraudScorerError):

@@ -79,8 +79,8 @@ def _classes() -> dict[str, type]:
 
 def _describe(definition: Schema, kind: type) -> None:
     """With the words that stand in the source."""
-    definition["description"] = _one_line(definition["description"])
-    for name, words in _words_of_fields(kind).items():
+    definition["description"] = one_line(definition["description"])
+    for name, words in words_of_fields(kind).items():
         if name in definition.get("properties", {}):
             field = definition["properties"][name]
             definition["properties"][name] = {"description": words} | field
@@ -88,18 +88,18 @@ def _describe(definition: Schema, kind: type) -> None:
                 definition["properties"][name]["description"] = f"{words}  {_sentence(field['description'])}"
 
 
-def _words_of_fields(kind: type) -> dict[str, str]:
+def words_of_fields(kind: type) -> dict[str, str]:
     (body,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     assert isinstance(body, ast.ClassDef)
     words = {}
     for field, said in zip(body.body, body.body[1:], strict=False):
         match field, said:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                words[name] = _one_line(text)
+                words[name] = one_line(text)
     return words
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
@@ -112,12 +112,12 @@ def _of_dead_letters() -> Schema:
     made: Schema = msgspec.json.schema(DeadLetter)["$defs"]
     whole = {"type": "string", "pattern": "^[0-9]+$"}
     as_text = {"fault": {"enum": made["Fault"]["enum"]}, "detail": {"type": "string", "maxLength": MOST_DETAIL}}
-    words = _words_of_fields(DeadLetter)
+    words = words_of_fields(DeadLetter)
     headers = {}
     for name, field in made["DeadLetter"]["properties"].items():
         said = as_text.get(name, whole if field.get("type") == "integer" else field)
         headers[ERROR if name == "fault" else name] = {"description": words[name]} | said
-    headers[ERROR]["description"] = _one_line(made["Fault"]["description"])
+    headers[ERROR]["description"] = one_line(made["Fault"]["description"])
     return _head("dead-letter-headers") | {
         "title": "DeadLetterHeaders",
         "description": "Each is text in UTF-8.  The dead letter's key and value are the message's own, byte for byte.",

@@ -6,6 +6,8 @@ from enum import StrEnum
 
 import msgspec
 
+from schemas.avro_wire import MAGIC, NO_REGISTRY, Writers
+from schemas.avro_wire import decode as decode_avro
 from schemas.wire import Amount, Id, Moment, check_ids, decode
 
 
@@ -36,8 +38,8 @@ class Label(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 _decoder = msgspec.json.Decoder(Label)
 
 
-def decode_label(value: bytes | None) -> Label:
-    """Raises BadMessage."""
-    label = decode(_decoder, value)
+def decode_label(value: bytes | None, writers: Writers = NO_REGISTRY) -> Label:
+    """In JSON or in Avro, which `writers` knows the schemas of.  Raises BadMessage, RegistryUnavailable."""
+    label = decode_avro(_decoder, "label", value, writers) if value and value[0] == MAGIC else decode(_decoder, value)
     check_ids(label, "label_id", "transaction_id", "account_id", "counterparty_id")
     return label

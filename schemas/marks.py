@@ -12,8 +12,9 @@ class Marks(msgspec.Struct, frozen=True, omit_defaults=True):
 
     judged_from: int = 0
     """Transactions before this offset were loaded as history: folded, never judged."""
-    bugs: int = 0
-    """Messages of this partition number that were dead-lettered as `bug`, and are left out of every fold."""
+    left_out: int = msgspec.field(default=0, name="bugs")
+    """Messages of this partition number that were dead-lettered for one of `LEFT_OUT`.  In the metadata it is called `bugs`:
+    the first of them, and offsets committed so are still to be read."""
 
     def text(self) -> str:
         """As Kafka carries it."""

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import msgspec
 
+from schemas.avro_wire import MAGIC, NO_REGISTRY, Writers
+from schemas.avro_wire import decode as decode_avro
 from schemas.wire import Amount, Currency, Id, Moment, check_ids, decode
 
 Word = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -42,8 +44,10 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
 _decoder = msgspec.json.Decoder(Transaction)
 
 
-def decode_transaction(value: bytes | None) -> Transaction:
-    """Raises BadMessage."""
-    transaction = decode(_decoder, value)
+def decode_transaction(value: bytes | None, writers: Writers = NO_REGISTRY) -> Transaction:
+    """In JSON or in Avro, which `writers` knows the schemas of.  Raises BadMessage, RegistryUnavailable."""
+    transaction = (
+        decode_avro(_decoder, "transaction", value, writers) if value and value[0] == MAGIC else decode(_decoder, value)
+    )
     check_ids(transaction, "transaction_id", "account_id", "counterparty_id", "device_id")
     return transaction

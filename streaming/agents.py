@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import time
@@ -19,8 +20,9 @@ from features.accepting import Record, Rules
 from features.collecting import spare_the_collector
 from features.describing import Batch, Described, Describer, Needed, Rejected, needed, read
 from features.position import Offsets
+from schemas.avro_wire import schema_id
 from schemas.dead_letter import ATTEMPT, DeadLetter
-from schemas.errors import Fault, PositionMoved, StoreUnavailable
+from schemas.errors import LEFT_OUT, Fault, PositionMoved, StoreUnavailable, TryAgain
 from schemas.label import Label, LabelSource
 from schemas.marks import Marks
 from schemas.partitioning import partition_of
@@ -39,6 +41,7 @@ from streaming.settings import WorkerSettings
 log = logging.getLogger(__name__)
 
 _NAMES = tuple(topic.name for topic in INPUTS)
+_ACTIVITY = INPUTS.index(ACTIVITY)
 _HEAD = 1024
 """Bytes of a message too large for `dead-letters` that are kept of it."""
 MOST_CULPRITS = 8
@@ -50,12 +53,14 @@ Item = tuple[int, Record, bool]
 class Desk:
     """Where a batch is settled, from what was polled to what is remembered."""
 
-    def __init__(self, settings: WorkerSettings, memory: Memory, outbox: Outbox, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: WorkerSettings, rules: Rules, memory: Memory, outbox: Outbox, metrics: Metrics
+    ) -> None:
         self.settings = settings
         self.memory = memory
         self.outbox = outbox
         self.metrics = metrics
-        self.rules: Rules = settings.rules()
+        self.rules = rules
         self.describer = Describer(self.rules)
         self.scorer: Scorer | None = None
         self.busy = False
@@ -78,8 +83,9 @@ class Desk:
             doubt = None
         except (PositionMoved, Aborted) as error:
             doubt = str(error)
-        except StoreUnavailable as error:
-            self.metrics.redis_errors.inc()
+        except TryAgain as error:
+            if isinstance(error, StoreUnavailable):
+                self.metrics.redis_errors.inc()
             doubt = str(error)
         except Exception as error:  # what can't be pinned on a message: nothing may go on from here
             log.exception("a batch failed")
@@ -93,8 +99,11 @@ class Desk:
         culprits: list[Item] = []
         with self._stage("read"):
             items, after = self._sort(polled)
+            await self._learn_schemas(items)
             try:
                 batch = self._read(items)
+            except TryAgain:
+                raise
             except Exception as error:  # a bug of ours: the message that shows it is found, and the others go on
                 culprits = self._culprits(items, self._read, error)
                 batch = self._read(items, culprits)
@@ -149,6 +158,12 @@ class Desk:
             if (topic, record.offset) not in part.skipped:
                 items.append((topic, record, record.offset >= part.until[topic]))
         return items, {number: Offsets(*upto) for number, upto in after.items()}
+
+    async def _learn_schemas(self, items: list[Item]) -> None:
+        """Ask the registry, beside the loop, for what it was not asked yet.  Raises RegistryUnavailable."""
+        writers = self.rules.writers
+        if asked := writers.unknown(schema_id(record.value) for topic, record, _ in items if topic != _ACTIVITY):
+            await asyncio.get_running_loop().run_in_executor(None, writers.learn, asked)
 
     def _read(self, items: list[Item], culprits: Sequence[Item] = ()) -> Batch:
         by_topic: tuple[list[tuple[Record, bool]], ...] = ([], [], [])
@@ -206,9 +221,9 @@ class Desk:
     def _marks(self, polled: Polled, rejected: list[Rejected]) -> dict[int, Marks]:
         marks = {number: part.marks for number, part in polled.parts.items()}
         for _, record, fault, _ in rejected:
-            if fault is Fault.BUG:
+            if fault in LEFT_OUT:
                 mark = marks[record.partition]
-                marks[record.partition] = msgspec.structs.replace(mark, bugs=mark.bugs + 1)
+                marks[record.partition] = msgspec.structs.replace(mark, left_out=mark.left_out + 1)
         return marks
 
     def _said(self, described: Described, decisions: Decisions, polled: Polled) -> list[Said]:

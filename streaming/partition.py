@@ -21,7 +21,7 @@ class Part:
     written: bool
     """False: the store has no position yet."""
     skipped: frozenset[tuple[int, int]] = field(default_factory=frozenset)
-    """(index of the input topic, offset) of messages dead-lettered as `bug`."""
+    """(index of the input topic, offset) of messages that are left out of every fold."""
 
     @property
     def expected(self) -> bytes:

@@ -19,10 +19,11 @@ import redis
 from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from features.accepting import Rules
 from features.log import Log, LogUnavailable
 from features.position import Keys, Offsets, Position, new_epoch
 from features.redis_store import retries
-from schemas.errors import FraudScorerError, PartitionParked, TryAgain, WrongSettings
+from schemas.errors import FraudScorerError, PartitionParked, RegistryUnavailable, TryAgain, WrongSettings
 from schemas.marks import Marks
 from schemas.topics import ALL, INPUTS
 from streaming.leaving import BROKEN, WRONG_USE, leave
@@ -49,10 +50,11 @@ class Answer:
 class Takeover(threading.Thread):
     """Answers, for a partition number, where to begin.  Asked and answered through queues."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, rules: Rules) -> None:
         super().__init__(daemon=True, name="takeover")
         self.settings = settings
-        self.format = settings.rules().format()
+        self.format = rules.format()
+        self._writers = rules.writers
         self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self.waits_for: str | None = "Kafka and Redis"
         """What keeps the worker from beginning, in words; None: nothing."""
@@ -176,10 +178,11 @@ class Takeover(threading.Thread):
 
     def _answer(self, generation: int, number: int) -> Answer:
         try:
+            self._writers.check()
             return Answer(generation, number, part=self._take(number))
         except PartitionParked as parked:
             return Answer(generation, number, parked=parked)
-        except LogUnavailable as error:
+        except (LogUnavailable, RegistryUnavailable) as error:
             return self._later(generation, number, str(error))
         except redis.RedisError as error:
             return self._later(generation, number, f"Redis does not answer: {error}")
@@ -211,7 +214,7 @@ class Takeover(threading.Thread):
         if offsets.transactions < 0 or any(at > offset for at, offset in zip(position.next, offsets, strict=True)):
             offsets, marks = self._recovered(number, position, offsets, marks)
         told = Offsets(*map(max, offsets, low))
-        skipped = self._bugs(number) if marks.bugs and position.next != told else frozenset()
+        skipped = self._left_out(number) if marks.left_out and position.next != told else frozenset()
         return Part(number, position, told, marks, keys, bool(raw), skipped)
 
     def _recovered(self, number: int, position: Position, committed: Offsets, marks: Marks) -> tuple[Offsets, Marks]:
@@ -231,7 +234,7 @@ class Takeover(threading.Thread):
             tuple(max(offset, 0) for offset in committed),
             tuple(told),
         )
-        return told, msgspec.structs.replace(known, bugs=said.marks.bugs if said else known.bugs)
+        return told, msgspec.structs.replace(known, left_out=said.marks.left_out if said else known.left_out)
 
     @staticmethod
     def _marks(number: int, metadata: str | None) -> Marks:
@@ -289,6 +292,6 @@ class Takeover(threading.Thread):
                 )
         return Position(self.format, new_epoch(), self._topics, Offsets(0, 0, 0))
 
-    def _bugs(self, number: int) -> frozenset[tuple[int, int]]:
+    def _left_out(self, number: int) -> frozenset[tuple[int, int]]:
         with Log(self.settings) as log:
-            return log.bugs(number)
+            return frozenset(log.left_out(number))

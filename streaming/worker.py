@@ -73,12 +73,13 @@ class Worker:
     def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.takeover = Takeover(settings)
+        rules = settings.rules()  # shared: what the desk has asked the registry in vain the takeover waits for
+        self.takeover = Takeover(settings, rules)
         self.outbox = Outbox(settings)
         self.intake = Intake(settings, self.takeover, self.metrics, self._deliver)
         self.store = RedisProfiles(settings.redis_url, timeout=settings.redis_timeout)
         memory = Memory(self.store, settings.topic_prefix, settings.partitions)
-        self.desk = Desk(settings, memory, self.outbox, self.metrics)
+        self.desk = Desk(settings, rules, memory, self.outbox, self.metrics)
         self.slot = Slot(settings)
         self.no_bundle: str | None = "not looked for yet"
         self._progress: tuple[int, float | None] = 0, None
@@ -276,7 +277,7 @@ def run(settings: WorkerSettings, *, json_log: bool = False) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLine() if json_log else _Line())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
-    for noisy in ("faust", "mode", "aiohttp.access", "asyncio"):
+    for noisy in ("faust", "mode", "aiohttp.access", "asyncio", "httpx"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     for variable in unknown(WorkerSettings, os.environ):
         log.warning("%s", variable)

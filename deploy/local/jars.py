@@ -46,6 +46,8 @@ class Jar:
     artifact: str
     version: str
     sha256: str
+    packaging: str = "jar"
+    classifier: str = ""
 
     @classmethod
     def parse(cls, line: str) -> Jar:
@@ -84,25 +86,28 @@ def fetch() -> Path:
             complete = Path(tempfile.mkdtemp(prefix="unfinished-", dir=CACHE))
             try:
                 with ThreadPoolExecutor(THREADS) as threads:
-                    list(threads.map(lambda jar: _download(jar, into=complete), locked()))
+                    list(threads.map(lambda jar: download(jar, into=complete), locked()))
                 complete.rename(libraries)
             finally:
                 shutil.rmtree(complete, ignore_errors=True)
     return libraries
 
 
-def _download(jar: Jar, *, into: Path) -> None:
-    for attempt in range(1, ATTEMPTS + 1):
+def download(jar: Jar, *, into: Path) -> Path:
+    """The file, in the folder `into`.  Raises WrongJar where it is not what was locked."""
+    attempt = 0
+    while True:
+        attempt += 1
         # A repository of its own for each attempt: jgo takes a file that an interrupted download left for the jar.
         with tempfile.TemporaryDirectory(dir=into) as repository:
             context = MavenContext(repo_cache=Path(repository), timeout=30)
             try:
-                file = context.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
+                component = context.project(jar.group, jar.artifact).at_version(jar.version)
+                file: Path = component.artifact(jar.classifier, jar.packaging).resolve()
                 digest = hashlib.sha256(file.read_bytes()).hexdigest()
                 if digest != jar.sha256:
                     raise WrongJar(f"{jar.group}:{jar.artifact}:{jar.version} came with sha256:{digest}, not {jar}")
-                file.rename(into / file.name)
-                return
+                return file.rename(into / file.name)
             except Exception as problem:  # jgo raises whatever its HTTP library does
                 if attempt == ATTEMPTS:
                     raise

@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
+from features.registry import Registry
+from loadgen.avro import InAvro
 from loadgen.mischief import DUPLICATE, Mischief
 from loadgen.simulate import Past, World, simulate
 from loadgen.stream import Progress, Sent, Stream, part_of, shifted_to
@@ -19,6 +21,7 @@ from schemas.errors import BadMessage, Fault, WrongSettings
 from schemas.label import decode_label
 from schemas.partitioning import partition_of
 from schemas.transaction import Transaction, decode_transaction
+from tests.fleet.registry import FakeRegistry
 
 NOON = datetime(2025, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -252,3 +255,33 @@ def test_a_shift_by_whole_weeks_keeps_hours_and_weekdays(past: Past) -> None:
     assert shift % timedelta(weeks=1) == timedelta(0)
     assert ((labels["known_at"] - past.labels["known_at"]).unique() == shift).all()
     assert transactions["occurred_at"].dt.weekday().equals(past.transactions["occurred_at"].dt.weekday())
+
+
+def test_in_avro_it_is_the_same_messages(past: Past) -> None:
+    in_json, in_avro = Kept(), Kept()
+    sent(Stream(past.transactions, past.labels, rate=50_000), in_json)
+    with FakeRegistry() as fake:
+        stream = Stream(
+            past.transactions,
+            past.labels,
+            rate=50_000,
+            in_avro=InAvro.registered(f"{fake.url}/", Target(prefix="bank-")),
+        )
+        sent(stream, in_avro)
+        registry = Registry(fake.url)
+        assert set(fake.asked) == {"/subjects/bank-transactions-value/versions", "/subjects/bank-labels-value/versions"}
+        for (_, key, value, _, _), (_, other_key, in_json_value, _, _) in zip(
+            in_avro.of("transactions"), in_json.of("transactions"), strict=True
+        ):
+            assert (key, decode_transaction(value, registry)) == (other_key, decode_transaction(in_json_value))
+            assert value is not None
+            assert value[0] == 0
+        labels = [decode_label(value, registry) for _, _, value, _, _ in in_avro.of("labels")]
+        assert labels == [decode_label(value) for _, _, value, _, _ in in_json.of("labels")]
+
+
+def test_a_registry_that_takes_no_schema_is_named() -> None:
+    with FakeRegistry() as fake:
+        url = fake.url
+    with pytest.raises(WrongSettings, match="does not register 'transaction'"):
+        InAvro.registered(url, Target())

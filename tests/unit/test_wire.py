@@ -67,7 +67,7 @@ def wrong_with(value: bytes | None, decode: Callable[[bytes | None], Any] = deco
         (GOOD + b"}", Fault.NOT_JSON, "trailing"),
         (b"\xef\xbb\xbf" + GOOD, Fault.NOT_JSON, "byte 0"),
         (GOOD.decode().encode("utf-16"), Fault.INVALID_UTF8, "byte 0"),
-        (b"\x00" * 1_000_000, Fault.NOT_JSON, "byte 0"),
+        (b"\x00" * 1_000_000, Fault.NO_REGISTRY, "FRAUD_SCHEMA_REGISTRY_URL"),
         (b"[" * 1_000_000, Fault.NOT_JSON, f"deeper than {MAX_DEPTH}"),
         (b"[]", Fault.WRONG_TYPE, "Expected `object`, got `array`"),
         (b"null", Fault.WRONG_TYPE, "Expected `object`, got `null`"),
