@@ -33,10 +33,10 @@ from loadgen.rehearsal import (
     wait_for,
     wait_until_settled,
 )
-from loadgen.replaying import mapping_named
-from loadgen.stream import Stream, part_of
+from loadgen.stream import Stream
 from loadgen.target import Target
 from schemas.mapping import read_past
+from schemas.tables import part_of
 from schemas.topics import ALERTS
 from schemas.verdict import Outcome, decode_alert
 
@@ -53,7 +53,7 @@ def main(
 ) -> None:
     """Train on the handbook's past, load it, replay the days after it, and print the alerts' worth by day."""
     begin = since.replace(tzinfo=UTC)
-    transactions, labels = read_past(data / "transactions.parquet", mapping_named(Path("handbook")))
+    transactions, labels = read_past(data / "transactions.parquet", Path("handbook"))
     past, known = part_of(transactions, labels, since=begin - timedelta(days=HISTORY_DAYS), until=begin)
     live, coming = part_of(transactions, labels, since=begin, until=begin + timedelta(days=days))
     FOLDER.mkdir(parents=True, exist_ok=True)

@@ -13,8 +13,9 @@ import typer
 
 from benchmarks.scene import FOLDER, Cpu, bundle_of, fresh_stack, past_of, write
 from loadgen.rehearsal import run_live, say, start_worker
-from loadgen.stream import Stream, part_of
+from loadgen.stream import Stream
 from loadgen.target import Target
+from schemas.tables import part_of
 
 
 def main(

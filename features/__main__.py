@@ -26,6 +26,8 @@ from features.settings import load as load_settings
 from schemas.errors import FraudScorerError, StoreUnavailable, WrongSettings
 from schemas.mapping import read_past
 from schemas.partitioning import partition_of
+from schemas.spans import moment
+from schemas.tables import part_of
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -45,7 +47,12 @@ def _progress() -> Progress:
 @app.command("load")
 def load_past(
     past: Annotated[Path, typer.Argument(help="A folder that `loadgen simulate` wrote, a Parquet or a CSV file.")],
-    mapping: Annotated[Path | None, typer.Option(help="What the columns of a foreign table mean.")] = None,
+    mapping: Annotated[
+        Path | None, typer.Option(help="Which column is what: a mapping.toml, or the name of one in schemas/mappings.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Only what happened and became known before, as 2026-01-31T00:00:00Z.")
+    ] = None,
     as_json_: JsonOption = False,
 ) -> None:
     """Write a past to the log, fold it into Redis and commit the group's offsets behind it: it is not judged.
@@ -53,7 +60,8 @@ def load_past(
     Before the first worker starts.  Example: python -m features load payments.parquet --mapping mapping.toml
     """
     settings = load_settings(Settings, os.environ)
-    transactions, labels = read_past(past, mapping)
+    before = None if until is None else moment(until)
+    transactions, labels = part_of(*read_past(past, mapping), until=before)
     with _progress() as bars:
         totals = dict(
             zip(STEPS, (len(transactions), len(labels), len(transactions) + len(labels), None, None), strict=True)

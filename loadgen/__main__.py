@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from schemas.errors import WrongSettings
+from schemas.spans import moment
 
 app = typer.Typer(
     help="The world outside: makes or replays transactions and labels, and checks what came back.",
@@ -102,7 +103,7 @@ def replay(
         Path, typer.Argument(help="A folder that `simulate` wrote, or a Parquet or CSV file with --mapping.")
     ],
     mapping: Annotated[
-        Path | None, typer.Option(help="mapping.toml; or handbook, paysim, creditcard for those in loadgen/mappings.")
+        Path | None, typer.Option(help="Which column is what: a mapping.toml, or the name of one in schemas/mappings.")
     ] = None,
     kafka: Annotated[str | None, typer.Option(help="Default: FRAUD_KAFKA_URL, or 127.0.0.1:9092.")] = None,
     prefix: Annotated[str | None, typer.Option(help="Before the topics' names; default: FRAUD_TOPIC_PREFIX.")] = None,
@@ -132,13 +133,13 @@ def replay(
 
     Example: loadgen replay transactions.parquet --mapping handbook --rate 2000 --limit 100000
     """
-    from loadgen.replaying import Replay, mapping_named  # noqa: PLC0415 - `--help` need not wait for polars
+    from loadgen.replaying import Replay  # noqa: PLC0415 - `--help` need not wait for polars
 
     if (rate is None) == (speed is None):
         raise WrongSettings("say either --rate (transactions a second) or --speed (the world's time against ours)")
     replay = Replay(
         source=file,
-        mapping=mapping_named(mapping),
+        mapping=mapping,
         since=None if since is None else _moment("--since", since),
         until=None if until is None else _moment("--until", until),
         limit=limit,
@@ -151,6 +152,27 @@ def replay(
         registry=registry,
     )
     sys.exit(replay.run(kafka, prefix, _people, as_json=as_json))
+
+
+@app.command()
+def sample(
+    name: Annotated[str, typer.Argument(help="card-payments, paysim or creditcard: the mapping that reads it.")],
+    file: Annotated[Path, typer.Argument(help="The CSV file to write; what is there is replaced.")],
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same table.")] = 7,
+) -> None:
+    """Write a small synthetic table in somebody else's shape: something to try a mapping on.
+
+    Example: loadgen sample card-payments payments.csv
+    """
+    from loadgen.samples import write_sample  # noqa: PLC0415 - `--help` need not wait for polars
+
+    _people.print(f"{write_sample(name, file, seed=seed):,} rows written to {file}")
+
+
+@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def mapping(context: typer.Context) -> None:
+    """Draft a mapping for somebody's Parquet or CSV file (loadgen mapping --help)."""
+    _elsewhere("mapping_command", "mapping", context.args)
 
 
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -174,12 +196,9 @@ def _moment(option: str, text: str) -> datetime:
     if text == "now":
         return datetime.now(UTC)
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise WrongSettings(f"{option} is 'now' or a time such as 2026-01-31T00:00:00Z, not {text!r}") from error
-    if moment.tzinfo is None:
-        raise WrongSettings(f"{option} {text} has no offset from UTC: write {text}Z if it is UTC")
-    return moment
+        return moment(text)
+    except WrongSettings as error:
+        raise WrongSettings(f"{option}: {error}") from error
 
 
 def main() -> None:

@@ -18,20 +18,13 @@ from rich.progress import Progress as Bar
 
 from loadgen.avro import InAvro
 from loadgen.mischief import Mischief
-from loadgen.stream import Progress, Sent, Stream, part_of, shifted_to
+from loadgen.stream import Progress, Sent, Stream, shifted_to
 from loadgen.target import Target
 from schemas.errors import WrongSettings
 from schemas.mapping import Rejected, read_past
+from schemas.tables import part_of
 
 INTERRUPTED = 130
-
-
-def mapping_named(named: Path | None) -> Path | None:
-    """The mapping as named, or one of loadgen/mappings, which need neither folder nor suffix."""
-    if named is None or named.suffix or named.exists():
-        return named
-    ours = Path(__file__).with_name("mappings") / f"{named}.toml"
-    return ours if ours.exists() else named
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -367,30 +367,6 @@ def _now() -> int:
     return time.time_ns() // 1_000
 
 
-def part_of(
-    transactions: pl.DataFrame,
-    labels: pl.DataFrame,
-    *,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    limit: int | None = None,
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The transactions from `since` until before `until`, at most `limit`, and what becomes known in that time.
-
-    Labels of earlier transactions that become known within it belong to it.
-    """
-    if since is not None:
-        transactions = transactions.filter(pl.col("occurred_at") >= since)
-        labels = labels.filter(pl.col("known_at") >= since)
-    if until is not None:
-        transactions = transactions.filter(pl.col("occurred_at") < until)
-        labels = labels.filter(pl.col("known_at") < until)
-    if limit is not None and limit < transactions.height:
-        transactions = transactions.head(limit)
-        labels = labels.filter(pl.col("known_at") <= transactions["occurred_at"].max()) if limit else labels.head(0)
-    return transactions, labels
-
-
 def shifted_to(
     now: datetime, transactions: pl.DataFrame, labels: pl.DataFrame
 ) -> tuple[pl.DataFrame, pl.DataFrame, timedelta]:
@@ -410,4 +386,4 @@ def shifted_to(
     )
 
 
-__all__ = ["DUPLICATE", "Prepared", "Progress", "Schedule", "Sent", "Stop", "Stream", "part_of", "shifted_to"]
+__all__ = ["DUPLICATE", "Prepared", "Progress", "Schedule", "Sent", "Stop", "Stream", "shifted_to"]

@@ -21,7 +21,9 @@ import polars as pl
 
 from schemas.currencies import MINOR_DIGITS
 from schemas.errors import WrongSettings
+from schemas.foreign import exactly, is_parquet, scan_table
 from schemas.label import LabelSource
+from schemas.spans import duration
 from schemas.tables import ATTRIBUTE, LABEL_COLUMNS, TRANSACTION_COLUMNS, UTC_TIME
 from schemas.wire import MAX_AMOUNT, MAX_ID_BYTES
 
@@ -139,12 +141,34 @@ class TableMapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Columns that must not go along, the ones that give the answer away first of all."""
     separator: Annotated[str, msgspec.Meta(min_length=1, max_length=1)] = ","
     """Of a CSV file."""
+    encoding: str = "utf-8"
+    """Of a CSV file: a name that Python knows, such as `latin-1` or `utf-16`."""
     origin: str = "mapping"
     """The file it was read from, for errors."""
 
+    def delay(self) -> timedelta:
+        """`label_delay`.  Raises WrongSettings."""
+        try:
+            return duration(self.label_delay)
+        except WrongSettings as error:
+            raise WrongSettings(f"{self.origin}: `label_delay` {error}") from error
 
-def load_mapping(path: Path) -> TableMapping:
-    """Raises WrongSettings, naming the file and the key."""
+
+SHIPPED: Final = Path(__file__).with_name("mappings")
+"""Mappings that go by their names: those of published tables, and the examples of docs/mapping.md."""
+
+
+def load_mapping(named: Path) -> TableMapping:
+    """The mapping in this file, or the shipped one of this name, which has neither folder nor suffix.
+
+    Raises WrongSettings, naming the file and the key, or the names that there are.
+    """
+    path = named
+    if not named.is_file() and named.name == str(named) and not named.suffix:
+        path = SHIPPED / f"{named}.toml"
+        if not path.is_file():
+            names = ", ".join(sorted(each.stem for each in SHIPPED.glob("*.toml")))
+            raise WrongSettings(f"there is no mapping {str(named)!r}: neither a file nor one of {names}")
     try:
         mapping = msgspec.toml.decode(path.read_bytes(), type=TableMapping)
     except OSError as error:
@@ -214,11 +238,10 @@ def _written(file: Path, columns: Mapping[str, pl.DataType | type[pl.DataType]])
     return frame
 
 
-_SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([dhms])")
-_SECONDS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _UNITS: Final = {"seconds": 1, "minutes": 60, "hours": 3_600, "days": 86_400}
 _EPOCHS: Final = {"epoch-s": 1_000_000, "epoch-ms": 1_000, "epoch-us": 1}
 _FIXED: Final = re.compile(r"([+-])(\d\d):?(\d\d)")
+_AROUND_A_NUMBER: Final = " \u00a0\u202f\t€$£¥₹"
 _OFFSET_IN_TEXT: Final = r"([+-])(\d\d):?(\d\d)$"
 _WHY, _NUMBER, _FRAUD, _KNOWN, _LABEL, _SOURCE = "\0why", "\0row", "\0fraud", "\0known", "\0label", "\0source"
 
@@ -229,7 +252,8 @@ class _Reading:
     def __init__(self, file: Path, mapping: TableMapping) -> None:
         self._file = file
         self._mapping = mapping
-        self._scan, self._schema = self._open()
+        self._scan = scan_table(file, separator=mapping.separator, encoding=mapping.encoding)
+        self._schema = self._scan.collect_schema()
         self._used: set[str] = set()
 
     def past(self, on_rejected: Callable[[Rejected], None]) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -248,20 +272,6 @@ class _Reading:
         transactions = kept.select([*TRANSACTION_COLUMNS, *attributes]).cast(pl.Schema(TRANSACTION_COLUMNS))
         return transactions, self._labels(kept)
 
-    def _open(self) -> tuple[pl.LazyFrame, pl.Schema]:
-        kind = self._file.suffix.lower()
-        try:
-            if kind in (".parquet", ".pq"):
-                scan = pl.scan_parquet(self._file)
-            elif kind in (".csv", ".tsv", ".txt", ".gz"):
-                # As text: a guess would take the zeros off 007, and stumble over the first id that is no number.
-                scan = pl.scan_csv(self._file, separator=self._mapping.separator, infer_schema=False)
-            else:
-                raise WrongSettings(f"{self._file} is neither .parquet nor .csv")
-            return scan, scan.collect_schema()
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise WrongSettings(f"{self._file} can't be read: {error}") from error
-
     def _wrong(self, key: str, what: str) -> WrongSettings:
         return WrongSettings(f"{self._mapping.origin}: `{key}` {what}")
 
@@ -278,7 +288,7 @@ class _Reading:
         """The field's column as it stands, and its type."""
         field = Field(column=come_from) if isinstance(come_from, str) else come_from
         if field.column is not None:
-            return pl.col(self._need(key, field.column)), self._schema[field.column]
+            return exactly(self._need(key, field.column)), self._schema[field.column]
         if field.constant is not None:
             literal = pl.lit(field.constant)
             return literal, pl.select(literal).to_series().dtype
@@ -288,7 +298,7 @@ class _Reading:
             if name == ROW:
                 parts.append(pl.col(_NUMBER).cast(pl.String))
             elif name is not None:
-                parts.append(_as_text(pl.col(self._need(key, name)), self._schema[name]))
+                parts.append(_as_text(exactly(self._need(key, name)), self._schema[name]))
         return pl.concat_str(parts), pl.String()
 
     def _text(self, key: str, come_from: From | None) -> pl.Expr:
@@ -303,7 +313,7 @@ class _Reading:
             return pl.lit(None, dtype=pl.Float64)
         expression, kind = self._value(key, come_from)
         if kind == pl.String:
-            expression = expression.str.strip_chars()
+            expression = expression.str.strip_chars(_AROUND_A_NUMBER)
             if self._mapping.amount.decimal == ",":
                 expression = expression.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
         elif not kind.is_numeric():
@@ -427,13 +437,10 @@ class _Reading:
             return _UNITS[times.format] * 1e6
         if times.step is None:
             raise self._wrong("time.step", 'is missing: how long is a step?  For example step = "1h"')
-        return self._span("time.step", times.step) / timedelta(microseconds=1)
-
-    def _span(self, key: str, text: str) -> timedelta:
-        found = _SPAN.fullmatch(text.strip())
-        if not found:
-            raise self._wrong(key, f"is {text!r}, not a number and d, h, m or s")
-        return timedelta(seconds=float(found[1]) * _SECONDS[found[2]])
+        try:
+            return duration(times.step) / timedelta(microseconds=1)
+        except WrongSettings as error:
+            raise self._wrong("time.step", str(error)) from error
 
     def _label_columns(self) -> dict[str, pl.Expr]:
         fields = self._mapping.label
@@ -458,7 +465,7 @@ class _Reading:
             # Most likely a slip in `fraud_values`; a quiet month has no frauds either, so it is no error.
             log.warning("%s: no row of %s has one of `fraud_values`", self._mapping.origin, self._file)
         wanted = pl.col(_FRAUD) if self._mapping.labels == "frauds" else pl.col(_FRAUD).is_not_null()
-        delay = self._span("label_delay", self._mapping.label_delay)
+        delay = self._mapping.delay()
         known = pl.col(_KNOWN) if _KNOWN in kept.columns else pl.col("occurred_at") + delay
         labels = kept.filter(wanted).with_columns(
             pl.col(_FRAUD).alias("is_fraud"),
@@ -487,14 +494,15 @@ class _Reading:
         else:
             names = [self._need("attributes", name) for name in wanted]
         kinds = self._guessed_kinds(names)
-        return {ATTRIBUTE + name: _attribute(pl.col(name), self._schema[name], kinds.get(name)) for name in names}
+        return {ATTRIBUTE + name: _attribute(exactly(name), self._schema[name], kinds.get(name)) for name in names}
 
     def _guessed_kinds(self, names: Sequence[str]) -> Mapping[str, pl.DataType]:
         """What CSV text looks like, judged by all of it."""
-        if not names or self._file.suffix.lower() in (".parquet", ".pq"):
+        if not names or is_parquet(self._file):
             return {}
-        guess = pl.scan_csv(self._file, separator=self._mapping.separator, infer_schema_length=None)
-        return guess.select(names).collect_schema()
+        mapping = self._mapping
+        guess = scan_table(self._file, separator=mapping.separator, encoding=mapping.encoding, guess_kinds=True)
+        return guess.select(map(exactly, names)).collect_schema()
 
     def _rejected(self, wrong: pl.DataFrame, rows: int) -> Rejected:
         reasons = wrong.group_by(_WHY, maintain_order=True).len()

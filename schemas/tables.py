@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import polars as pl
 
 UTC_TIME = pl.Datetime("us", "UTC")
@@ -37,3 +39,27 @@ LABEL_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 """Rows stand in the order of `known_at`."""
 ATTRIBUTE = "attributes."
+
+
+def part_of(
+    transactions: pl.DataFrame,
+    labels: pl.DataFrame,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int | None = None,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The transactions from `since` until before `until`, at most `limit`, and what becomes known in that time.
+
+    Labels of earlier transactions that become known within it belong to it.
+    """
+    if since is not None:
+        transactions = transactions.filter(pl.col("occurred_at") >= since)
+        labels = labels.filter(pl.col("known_at") >= since)
+    if until is not None:
+        transactions = transactions.filter(pl.col("occurred_at") < until)
+        labels = labels.filter(pl.col("known_at") < until)
+    if limit is not None and limit < transactions.height:
+        transactions = transactions.head(limit)
+        labels = labels.filter(pl.col("known_at") <= transactions["occurred_at"].max()) if limit else labels.head(0)
+    return transactions, labels

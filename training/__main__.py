@@ -12,7 +12,8 @@ from rich.console import Console
 
 from features.settings import Settings, load
 from schemas.errors import FraudScorerError
-from schemas.mapping import read_past
+from schemas.mapping import load_mapping, read_past
+from schemas.spans import duration, moment
 
 # Read when LightGBM loads its OpenMP: threads that spin while they wait take the cores from Kafka, Redis and workers
 # beside us, and then from each other (a fit of 60 s took 270).
@@ -21,7 +22,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 from training.errors import ParityBroken
 from training.job import TrainedBundle, report, train
 from training.narration import OnConsole
-from training.settings import TrainingSettings, columns, duration, moment
+from training.settings import TrainingSettings, columns
 
 DEFAULTS = TrainingSettings()
 
@@ -42,7 +43,11 @@ def run(
         typer.Argument(help="A folder that `loadgen simulate` wrote, or a Parquet or CSV file with a --mapping."),
     ],
     mapping: Annotated[
-        Path | None, typer.Option(envvar="FRAUD_TRAINING_MAPPING", help="Says which column of a foreign table is what.")
+        Path | None,
+        typer.Option(
+            envvar="FRAUD_TRAINING_MAPPING",
+            help="Which column is what: a mapping.toml, or the name of one in schemas/mappings.",
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(envvar="FRAUD_TRAINING_OUT", help="The folder of bundles.")] = DEFAULTS.out,
     train_until: Annotated[
@@ -53,12 +58,13 @@ def run(
         ),
     ] = None,
     label_delay: Annotated[
-        str,
+        str | None,
         typer.Option(
             envvar="FRAUD_TRAINING_LABEL_DELAY",
-            help="After this a label may be expected; younger transactions are unknown, not genuine.",
+            help="After this a label may be expected; younger transactions are unknown, not genuine. "
+            "Default: the mapping's, or 7d.",
         ),
-    ] = "7d",
+    ] = None,
     validation: Annotated[
         str | None,
         typer.Option(
@@ -126,10 +132,12 @@ def run(
 
     For example:  training run .local/demo/history --trees 300 --json
     """
+    meant = None if mapping is None else load_mapping(mapping)
+    usual = DEFAULTS.label_delay if meant is None else meant.delay()
     settings = TrainingSettings(
         out=out,
         train_until=None if train_until is None else moment(train_until),
-        label_delay=duration(label_delay),
+        label_delay=usual if label_delay is None else duration(label_delay),
         validation=None if validation is None else duration(validation),
         seed=seed,
         threads=threads,
@@ -152,7 +160,7 @@ def run(
     rates = load(Settings, os.environ).rules().rates
     with OnConsole(Console(stderr=True)) as narrator:
         narrator.stage("read", f"reading {past}")
-        transactions, labels = read_past(past, mapping)
+        transactions, labels = read_past(past, meant)
         trained = train(transactions, labels, settings=settings, rates=rates, narrator=narrator)
     if as_json:
         sys.stdout.write(report(trained, narrator.seconds).decode() + "\n")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
 
 from schemas.errors import WrongSettings
-
-_UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
 
 class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,37 +75,6 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
         _require(self.review_per_day is None or self.review_per_day > 0, "review_per_day", "must be above 0")
         _require(0 <= self.review_precision <= 1, "review_precision", "must be from 0 to 1")
         _require(0 <= self.decline_precision <= 1, "decline_precision", "must be from 0 to 1")
-
-
-def duration(text: str) -> timedelta:
-    """
-    >>> duration("7d")
-    datetime.timedelta(days=7)
-    >>> duration("36 h")
-    datetime.timedelta(days=1, seconds=43200)
-
-    Raises WrongSettings.
-    """
-    parts = re.fullmatch(r"\s*(\d{1,6}(?:\.\d+)?)\s*([dhms])\s*", text)
-    if parts is None:
-        raise WrongSettings(f"{text!r} is no duration; write a number and d, h, m or s, as in 7d or 36h")
-    return timedelta(**{_UNITS[parts[2]]: float(parts[1])})
-
-
-def moment(text: str) -> datetime:
-    """
-    >>> moment("2026-07-01T00:00:00Z").isoformat()
-    '2026-07-01T00:00:00+00:00'
-
-    Raises WrongSettings.
-    """
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
-        raise WrongSettings(f"{text!r} is no moment with its offset from UTC; write 2026-07-01T00:00:00Z")
-    return at
 
 
 def columns(text: str) -> tuple[str, ...] | None:

@@ -8,10 +8,11 @@ import lightgbm as lgb
 import pytest
 
 from schemas.errors import WrongSettings
+from schemas.spans import duration, moment
 from tests.unit.boosters import some_frauds, some_vectors
 from training.export import export
 from training.fit import card, fit, importance, margins
-from training.settings import TrainingSettings, duration, moment
+from training.settings import TrainingSettings
 
 VECTORS = some_vectors(0, rows=4_000)
 FRAUDS = some_frauds(VECTORS, 0).astype(bool)

@@ -12,8 +12,7 @@ import pytest
 import typer
 
 from loadgen import __main__ as commands
-from loadgen.replaying import mapping_named
-from schemas.mapping import load_mapping, read_past
+from schemas.mapping import TableMapping, read_past
 
 
 def loadgen(*arguments: str) -> subprocess.CompletedProcess[bytes]:
@@ -50,7 +49,11 @@ def test_simulate_writes_a_past_and_says_so_in_json(tmp_path: Path) -> None:
         (["replay", "nowhere"], "--rate"),
         (["replay", "nowhere", "--rate", "10", "--speed", "1"], "--rate"),
         (["replay", ".", "--rate", "10", "--mapping", "no.toml"], "no.toml"),
+        (["replay", ".", "--rate", "10", "--mapping", "handbok"], "creditcard, handbook, paysim"),
         (["replay", "--nonsense"], "--nonsense"),
+        (["mapping", "nowhere.csv"], "nowhere.csv does not exist"),
+        (["mapping", "."], "is a folder"),
+        (["sample", "nothing", "x.csv"], "card-payments"),
     ],
 )
 def test_wrong_use_is_status_2_and_a_sentence(tmp_path: Path, arguments: list[str], says: str) -> None:
@@ -62,7 +65,7 @@ def test_wrong_use_is_status_2_and_a_sentence(tmp_path: Path, arguments: list[st
     assert says in " ".join(done.stderr.decode().split())
 
 
-@pytest.mark.parametrize("command", ["simulate", "replay"])
+@pytest.mark.parametrize("command", ["simulate", "replay", "sample", "mapping"])
 def test_help_has_an_example(command: str) -> None:
     done = loadgen(command, "--help")
 
@@ -70,11 +73,42 @@ def test_help_has_an_example(command: str) -> None:
     assert f"Example: loadgen {command}" in " ".join(done.stdout.decode().split())
 
 
-def test_our_own_mappings_go_by_their_names() -> None:
-    for name in ("handbook", "paysim", "creditcard"):
-        assert load_mapping(mapping_named(Path(name))).label is not None  # type: ignore[arg-type]
-    assert mapping_named(Path("mine.toml")) == Path("mine.toml")
-    assert mapping_named(None) is None
+def test_a_drafted_mapping_goes_to_standard_output_and_what_is_to_be_checked_to_people(tmp_path: Path) -> None:
+    table = tmp_path / "payments.csv"
+    assert loadgen("sample", "card-payments", str(table)).returncode == 0
+
+    done = loadgen("mapping", str(table))
+
+    assert done.returncode == 0
+    drafted = msgspec.toml.decode(done.stdout, type=TableMapping)
+    assert drafted.transaction.account_id == "card"
+    assert b"to be checked:" in done.stderr
+    assert b"gives the answer away" not in done.stderr
+
+    filed = loadgen("mapping", str(table), "--output", str(tmp_path / "mapping.toml"), "--json")
+
+    report = msgspec.json.decode(filed.stdout)
+    assert (tmp_path / "mapping.toml").read_text(encoding="utf-8") == report["toml"] == done.stdout.decode()
+    assert report["complete"]
+    assert report["trial"]["transactions"] == report["rows"] == drafted_rows(table)
+    assert {"key": "transaction.account_id", "value": '"card"', "columns": ["card"], "sure": True}.items() <= next(
+        each for each in report["guesses"] if each["key"] == "transaction.account_id"
+    ).items()
+
+
+def drafted_rows(table: Path) -> int:
+    return len(table.read_text(encoding="utf-8").splitlines()) - 1
+
+
+def test_a_table_without_what_is_needed_is_status_1_and_names_it(tmp_path: Path) -> None:
+    table = tmp_path / "payments.csv"
+    table.write_text("id,who\n1,a\n2,b\n", encoding="utf-8")
+
+    done = loadgen("mapping", str(table))
+
+    assert done.returncode == 1
+    assert b"transaction.amount (NEEDED)" in done.stderr
+    assert b"# amount = " in done.stdout
 
 
 def test_a_command_that_lives_elsewhere_is_imported_only_when_it_is_asked_for(

@@ -15,10 +15,9 @@ from polars.testing import assert_frame_equal
 
 from loadgen.simulate import World, simulate, write_past
 from schemas.errors import WrongSettings
-from schemas.mapping import Rejected, TableMapping, load_mapping, read_past
+from schemas.mapping import SHIPPED, Rejected, TableMapping, load_mapping, read_past
 from schemas.tables import LABEL_COLUMNS, TRANSACTION_COLUMNS
 
-MAPPINGS = Path(__file__).parents[2] / "loadgen" / "mappings"
 NOON = datetime(2024, 3, 1, 12, 0, tzinfo=UTC)
 
 MINIMAL = """
@@ -65,7 +64,7 @@ def test_the_handbooks_table(tmp_path: Path) -> None:
         schema_overrides={"TX_DATETIME": pl.Datetime("ns")},
     ).write_parquet(file)
 
-    transactions, labels = read_past(file, MAPPINGS / "handbook.toml")
+    transactions, labels = read_past(file, Path("handbook"))
 
     assert transactions.schema == pl.Schema(TRANSACTION_COLUMNS)
     assert transactions["transaction_id"].to_list() == ["tx-0", "tx-1", "tx-2"]
@@ -97,7 +96,7 @@ def test_paysims_table_whose_times_are_steps_of_an_hour(tmp_path: Path) -> None:
         "1,TRANSFER,181.0,C130,181.0,0.0,C553,0.0,0.0,1,0\n",
     )
 
-    transactions, labels = read_past(file, MAPPINGS / "paysim.toml")
+    transactions, labels = read_past(file, Path("paysim"))
 
     assert transactions["occurred_at"].to_list() == [
         datetime(2024, 1, 1, 1, tzinfo=UTC),
@@ -113,7 +112,7 @@ def test_paysims_table_whose_times_are_steps_of_an_hour(tmp_path: Path) -> None:
 def test_the_credit_card_table_that_names_nobody(tmp_path: Path) -> None:
     file = a_csv(tmp_path, 'Time,V1,V2,Amount,"Class"\n0,-1.35,2.1,149.62,"0"\n1.0,1.19,-0.5,2.69,"1"\n')
 
-    transactions, labels = read_past(file, MAPPINGS / "creditcard.toml")
+    transactions, labels = read_past(file, Path("creditcard"))
 
     assert transactions["account_id"].to_list() == ["row-0", "row-1"]
     assert transactions["counterparty_id"].null_count() == 2
@@ -354,3 +353,42 @@ def test_files_that_are_no_past_are_named(tmp_path: Path) -> None:
         read_past(a_table(tmp_path))
     with pytest.raises(WrongSettings, match="loadgen simulate"):
         read_past(tmp_path)
+
+
+def test_a_shipped_mapping_goes_by_its_name_and_an_unknown_name_is_told_what_there_is() -> None:
+    for file in SHIPPED.glob("*.toml"):
+        assert load_mapping(Path(file.stem)).label is not None
+    with pytest.raises(WrongSettings, match=r"no mapping 'handbok': neither a file nor one of .*handbook, paysim"):
+        load_mapping(Path("handbok"))
+
+
+def test_a_csv_may_be_written_in_another_encoding(tmp_path: Path) -> None:
+    file = tmp_path / "table.csv"
+    file.write_bytes("id,who,paid,when\na,Bärbel,1,2024-03-01\n".encode("latin-1"))
+
+    transactions, _ = read_past(file, mapping_of('encoding = "latin-1"\n' + MINIMAL))
+    assert transactions["account_id"].to_list() == ["Bärbel"]
+
+    for encoding in ("utf-8", "ascii", "nonsense"):
+        with pytest.raises(WrongSettings):
+            read_past(file, mapping_of(f'encoding = "{encoding}"\n' + MINIMAL))
+
+
+def test_a_currency_sign_beside_an_amount_is_no_harm(tmp_path: Path) -> None:
+    file = a_csv(tmp_path, "id,who,paid,when\na,x,$12.50,2024-03-01\nb,x,3.10 €,2024-03-02\n")
+
+    transactions, _ = read_past(file, mapping_of(MINIMAL))
+
+    assert transactions["amount"].to_list() == [1250, 310]
+
+
+def test_a_column_is_the_one_of_that_name_whatever_it_is_called(tmp_path: Path) -> None:
+    file = a_csv(tmp_path, "*,^.*$,paid,when\na,x,1,2024-03-01\n")
+    mapping = 'attributes = ["*", "^.*$"]\n' + MINIMAL.replace('"id"', '{ pattern = "{*}{^.*$}" }').replace(
+        '"who"', '"*"'
+    )
+
+    transactions, _ = read_past(file, mapping_of(mapping))
+
+    assert transactions.select("transaction_id", "account_id").row(0) == ("ax", "a")
+    assert transactions["attributes.^.*$"].to_list() == ["x"]

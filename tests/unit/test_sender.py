@@ -14,12 +14,13 @@ from features.registry import Registry
 from loadgen.avro import InAvro
 from loadgen.mischief import DUPLICATE, Mischief
 from loadgen.simulate import Past, World, simulate
-from loadgen.stream import Progress, Sent, Stream, part_of, shifted_to
+from loadgen.stream import Progress, Sent, Stream, shifted_to
 from loadgen.target import Target
 from schemas.encoding import encode_labels, encode_transactions
 from schemas.errors import BadMessage, Fault, WrongSettings
 from schemas.label import decode_label
 from schemas.partitioning import partition_of
+from schemas.tables import part_of
 from schemas.transaction import Transaction, decode_transaction
 from tests.fleet.registry import FakeRegistry
 

@@ -1,0 +1,267 @@
+"""A foreign table as it is looked at: a sample of its rows, and of each column what its values are like."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from loadgen.drafting.times import NEARLY_ALL, TimeForm, clock_form, share, time_form
+from loadgen.drafting.words import words_of
+from schemas.errors import WrongSettings
+from schemas.foreign import exactly, is_parquet, scan_table, unpacked
+
+CELLS: Final = 5_000_000
+MOST_ROWS: Final = 100_000
+FEWEST_ROWS: Final = 2_000
+"""Of the sample: every n-th row of a larger table, fewer where it is wide."""
+_SEPARATORS: Final = ",;\t|"
+_AROUND: Final = " \u00a0\u202f\t€$£¥₹"
+_WITH_COMMA: Final = r"^-?(\d{1,3}(\.\d{3})+|\d+)(,\d+)?$"
+
+
+class Kind(StrEnum):
+    """What a column's values are like, however they are written."""
+
+    NOTHING = "nothing"
+    NUMBER = "numbers"
+    TIME = "times"
+    CLOCK = "times of day"
+    BOOLEAN = "booleans"
+    TEXT = "text"
+    OTHER = "other"
+    """Lists, structures, bytes: nothing that a message carries."""
+
+
+class Column:
+    """One column of the sample."""
+
+    def __init__(self, values: pl.Series) -> None:
+        self.name = values.name
+        self.type = values.dtype
+        self.words = words_of(values.name)
+        values = values.alias("values")  # what polars does with a series goes by its name, and ^…$ would be a pattern
+        if isinstance(values.dtype, pl.Categorical | pl.Enum):
+            values = values.cast(pl.String)
+        self.values = pl.select(pl.when(values != "").then(values)).to_series() if values.dtype == pl.String else values
+        """As they stand; what is empty is null."""
+
+    @cached_property
+    def present(self) -> pl.Series:
+        """Without nulls and NaN."""
+        return self.values.drop_nans().drop_nulls() if self.type.is_float() else self.values.drop_nulls()
+
+    @property
+    def empty(self) -> pl.Series:
+        """For each row whether it has no value."""
+        return (self.values.fill_nan(None) if self.type.is_float() else self.values).is_null()
+
+    @property
+    def missing(self) -> float:
+        """Share of the rows."""
+        return 1 - len(self.present) / len(self.values) if len(self.values) else 0.0
+
+    @cached_property
+    def distinct(self) -> int:
+        return len(self.present) if self.kind is Kind.OTHER else self.present.n_unique()
+
+    @cached_property
+    def text(self) -> pl.Series:
+        """The values that are present, as text."""
+        return self.present.cast(pl.String, strict=False)
+
+    @cached_property
+    def kind(self) -> Kind:  # noqa: PLR0911 - a table, read top to bottom
+        if self.type.is_nested() or self.type in (pl.Binary, pl.Object, pl.Duration):
+            return Kind.OTHER
+        if not len(self.present):
+            return Kind.NOTHING
+        if self.type == pl.Boolean:
+            return Kind.BOOLEAN
+        if self.type.is_numeric():
+            return Kind.NUMBER
+        if self.type == pl.Time:
+            return Kind.CLOCK
+        if self.type.is_temporal():
+            return Kind.TIME
+        if self.text.str.to_lowercase().is_in(["true", "false"]).all():
+            return Kind.BOOLEAN
+        if self.clock is not None:
+            return Kind.CLOCK
+        if self.time is not None:
+            return Kind.TIME
+        return Kind.NUMBER if self._mostly_numbers else Kind.TEXT
+
+    @cached_property
+    def _some_text(self) -> pl.Series:
+        return self.text.unique(maintain_order=True).head(20_000)
+
+    @cached_property
+    def decimal_comma(self) -> bool:
+        """Numbers as 1.234,50."""
+        if self.type != pl.String:
+            return False
+        some = self._some_text.str.strip_chars(_AROUND)
+        return share(some.str.contains(",")) > 0 and share(some.str.contains(_WITH_COMMA)) >= NEARLY_ALL
+
+    @cached_property
+    def numbers(self) -> pl.Series:
+        """As numbers, a null for each that is none; of the same rows."""
+        if self.type != pl.String:
+            return self.values.cast(pl.Float64, strict=False).fill_nan(None)
+        text = self.values.str.strip_chars(_AROUND)
+        if self.decimal_comma:
+            text = text.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
+        number = text.cast(pl.Float64, strict=False)
+        return pl.select(pl.when(number.is_finite()).then(number)).to_series()
+
+    @cached_property
+    def _mostly_numbers(self) -> bool:
+        return self.numbers.count() >= NEARLY_ALL * len(self.present)
+
+    @cached_property
+    def zero_padded(self) -> bool:
+        """Such as 007: an id, however much it looks like a number."""
+        return self.type == pl.String and bool(self._some_text.str.contains(r"^0\d").any())
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whole numbers only."""
+        present = self.numbers.drop_nulls()
+        return self.kind is Kind.NUMBER and bool((present == present.floor()).all())
+
+    @cached_property
+    def smallest(self) -> float:
+        return float(self.numbers.min() or 0)  # type: ignore[arg-type]
+
+    @cached_property
+    def largest(self) -> float:
+        return float(self.numbers.max() or 0)  # type: ignore[arg-type]
+
+    @cached_property
+    def time(self) -> TimeForm | None:
+        """How these times are written; None: they are none."""
+        if self.type.is_temporal():
+            dated = self.type not in (pl.Time, pl.Duration)
+            return TimeForm("timestamp", clock=self.type != pl.Date) if dated else None
+        return time_form(self._some_text) if self.type == pl.String and len(self.present) else None
+
+    @cached_property
+    def clock(self) -> str | None:
+        """How these times of day are written."""
+        if self.type == pl.Time:
+            return "%H:%M:%S%.f"
+        return clock_form(self._some_text) if self.type == pl.String and len(self.present) else None
+
+    @property
+    def named(self) -> str:
+        """For a message: quoted, on one line."""
+        return repr(self.name)
+
+    def described(self) -> str:
+        """In a few words."""
+        parts = [self.kind.value]
+        if self.kind is Kind.NUMBER and self.numbers.count():
+            parts.append(f"{self.smallest:,.10g} to {self.largest:,.10g}")
+        elif self.kind is Kind.TEXT:
+            parts.append(f"{self.distinct:,} different")
+        if self.missing:
+            parts.append(f"{self.missing:.1%} missing")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """What was looked at."""
+
+    file: Path
+    rows: int
+    sampled: int
+    columns: tuple[Column, ...]
+    separator: str
+    encoding: str
+
+    def all_different(self, column: str) -> bool:
+        """Whether each row of the whole table has a value of its own."""
+        values = self._whole(exactly(column).drop_nulls().n_unique())
+        return values == self.rows
+
+    def _whole(self, asked: pl.Expr) -> int:
+        scan = scan_table(self.file, separator=self.separator, encoding=self.encoding)
+        return int(scan.select(asked).collect().item())
+
+
+def look(file: Path) -> Table:
+    """Raises WrongSettings where it is no table."""
+    separator, encoding = (",", "utf-8") if is_parquet(file) else _written(file)
+    scan = scan_table(file, separator=separator, encoding=encoding)
+    try:
+        rows = int(scan.select(pl.len()).collect().item())
+        names = scan.collect_schema().names()
+        most = min(max(CELLS // max(len(names), 1), FEWEST_ROWS), MOST_ROWS)
+        every = -(-rows // most)
+        if every > 1:
+            number = "\0number"
+            scan = scan.with_row_index(number).filter(pl.col(number) % every == 0).drop(number)
+        sample = scan.collect(engine="streaming") if names else pl.DataFrame()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise WrongSettings(f"{file} can't be read: {error}") from error
+    return Table(
+        file=file,
+        rows=rows,
+        sampled=sample.height,
+        columns=tuple(Column(values) for values in sample.iter_columns()),
+        separator=separator,
+        encoding=encoding,
+    )
+
+
+def _written(file: Path) -> tuple[str, str]:
+    """Separator and encoding of a CSV file."""
+    with unpacked(file) as opened:
+        head = opened.read(1 << 18)
+        encoding = _encoding(head, opened)
+    return _separator(head.decode(encoding, errors="replace")), encoding
+
+
+def _encoding(head: bytes, opened: BufferedIOBase) -> str:
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    return next((encoding for encoding in ("utf-8", "cp1252") if _decodes(opened, encoding)), "latin-1")
+
+
+def _decodes(opened: BufferedIOBase, encoding: str) -> bool:
+    opened.seek(0)
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        while part := opened.read(1 << 22):
+            decoder.decode(part)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _separator(head: str) -> str:
+    """The one that cuts the lines into equally many parts, and most of them."""
+    lines = [line for line in head.splitlines()[:50] if line.strip()]
+    found: tuple[float, int, str] = (0.0, 1, ",")
+    for separator in _SEPARATORS:
+        try:
+            widths = [len(row) for row in csv.reader(lines[: max(len(lines) - 1, 1)], delimiter=separator)]
+        except csv.Error:
+            continue
+        if not widths or widths[0] < 2:
+            continue
+        alike = Counter(widths)[widths[0]] / len(widths)
+        if (round(alike, 1), widths[0]) > found[:2]:
+            found = (round(alike, 1), widths[0], separator)
+    return found[2]

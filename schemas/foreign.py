@@ -1,0 +1,80 @@
+"""The file that somebody else wrote, as a table: Parquet as it is, CSV as text."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedIOBase, BytesIO
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+from polars import selectors
+
+from schemas.errors import WrongSettings
+
+_PARQUET: Final = (".parquet", ".pq")
+_CSV: Final = (".csv", ".tsv", ".txt", ".gz")
+
+
+def is_parquet(file: Path) -> bool:
+    """By its name.  Raises WrongSettings where that is of neither kind, or nothing is there."""
+    if not file.is_file():
+        raise WrongSettings(f"{file} does not exist" if not file.exists() else f"{file} is a folder, not a table")
+    kind = file.suffix.lower()
+    if kind not in _PARQUET + _CSV:
+        raise WrongSettings(f"{file} is neither .parquet nor .csv (nor .tsv, .txt, .csv.gz)")
+    return kind in _PARQUET
+
+
+@contextmanager
+def unpacked(file: Path) -> Iterator[BufferedIOBase]:
+    """The bytes of a CSV file.  What goes wrong while they are read raises WrongSettings."""
+    try:
+        with gzip.open(file) if file.suffix.lower() == ".gz" else file.open("rb") as opened:
+            yield opened
+    except (OSError, EOFError, zlib.error) as error:
+        raise WrongSettings(f"{file} can't be read: {error}") from error
+
+
+def scan_table(file: Path, *, separator: str = ",", encoding: str = "utf-8", guess_kinds: bool = False) -> pl.LazyFrame:
+    """The table and nothing read yet but the names of its columns.  `guess_kinds`: of a CSV file, by all its rows.
+
+    Raises WrongSettings.
+    """
+    try:
+        if is_parquet(file):
+            scan = pl.scan_parquet(file, glob=False)
+        else:
+            # As text: a guess would take the zeros off 007, and stumble over the first id that is no number.
+            scan = pl.scan_csv(
+                _in_utf8(file, encoding),
+                separator=separator,
+                infer_schema=guess_kinds,
+                infer_schema_length=None,
+                glob=False,
+            )
+        scan.collect_schema()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise WrongSettings(f"{file} can't be read: {error}") from error
+    return scan
+
+
+def exactly(column: str) -> pl.Expr:
+    """The column of exactly this name: to `pl.col`, `*` is all of them, and what stands in `^…$` a pattern."""
+    return selectors.by_name(column).as_expr()
+
+
+def _in_utf8(file: Path, encoding: str) -> Path | BytesIO:
+    """Polars reads UTF-8 and nothing else."""
+    if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
+        return file
+    try:
+        with unpacked(file) as opened:
+            return BytesIO(opened.read().decode(encoding).encode())
+    except LookupError as error:
+        raise WrongSettings(f"`encoding` {encoding!r} is none that Python knows, such as latin-1 or utf-16") from error
+    except UnicodeError as error:
+        raise WrongSettings(f"{file} is not written in {encoding}: {error}") from error
