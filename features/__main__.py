@@ -157,9 +157,9 @@ def show(
 
 
 def _shown(profiles: Profiles) -> dict[str, Any]:
-    head = profiles.head[0]
-    events = profiles.events[0, : head["events"]]
-    labels = profiles.labels[0, : head["labels"]]
+    head = profiles.rows.head[0]
+    events = profiles.rows.events[0, : head["events"]]
+    labels = profiles.rows.labels[0, : head["labels"]]
     return {
         "transactions": int(head["total"]),
         "first": _at(head["first"]),

@@ -19,7 +19,7 @@ from schemas.topics import DEFAULT_PARTITIONS
 from schemas.transaction import Transaction, decode_transaction
 from schemas.wire import microseconds
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raise it with every change of the kernel's fold or of the packed profile."""
 MAX_PROFILE_AMOUNT = (1 << 47) - 1
 """Minor units; what an amount is cut to after conversion, so that it fits a profile's six bytes."""

@@ -6,25 +6,24 @@ therefore said by two numbers: the next label of its partition, and the last act
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from features import kernel
+from features import facts, kernel
 from features.accepting import Record, Rules
 from features.catalogue import FEATURES
-from features.hashing import hash32, hash64, partitions_of
+from features.facts import Facts
+from features.hashing import hash64, partitions_of
 from features.profile import ACCOUNT, COUNTERPARTY, Profiles, Shape
 from schemas.activity import CounterpartyActivity
 from schemas.errors import LEFT_OUT, BadMessage, Fault, RegistryUnavailable
-from schemas.label import Label
 from schemas.topics import ACTIVITY, LABELS, TRANSACTIONS
-from schemas.transaction import Transaction
 from schemas.verdict import Source
-from schemas.wire import encode, microseconds
+from schemas.wire import microseconds
 
 
 class Rejected(NamedTuple):
@@ -156,6 +155,15 @@ class Folded:
     counterparties: dict[str, bytes]
 
 
+class Walked(NamedTuple):
+    """Of each transaction of a batch."""
+
+    status: npt.NDArray[np.int8]
+    late: npt.NDArray[np.int8]
+    ratio: npt.NDArray[np.int32]
+    """To what was typical of its account, in thousandths."""
+
+
 class Describer:
     """Takes batches through the kernel, in memory that it keeps from one to the next."""
 
@@ -169,10 +177,12 @@ class Describer:
     ) -> Described:
         """Vectors and new profiles of `batch`, given the profiles recalled, in the order of `need`'s rows."""
         told = [i for i, taken in enumerate(batch.transactions) if taken.told]
-        columns = columns_of((taken.message for taken in batch.transactions), self.rules)
+        transactions = facts.of_transactions(
+            ((taken.message, taken.record.offset) for taken in batch.transactions), self.rules
+        )
         vectors = np.empty((len(told), len(FEATURES)), np.float32)
-        status, late = self._walk_accounts(batch, columns, need, accounts, told, vectors)
-        folded = self._walk_counterparties(batch, columns, need, counterparties, told, vectors)
+        status, late, ratio = self._walk_accounts(batch, transactions, need, accounts, told, vectors)
+        folded = self._walk_counterparties(batch, transactions, need, counterparties, told, vectors)
         kept = [k for k, i in enumerate(told) if status[i] == kernel.NEW]
         rows = [told[k] for k in kept]
         new = [batch.transactions[i] for i in rows]
@@ -180,12 +190,12 @@ class Describer:
         return Described(
             transactions=new,
             vectors=vectors if len(kept) == len(told) else vectors[kept],
-            occurred=columns.time[rows],
+            occurred=transactions["time"][rows],
             late=late[told][kept].astype(np.bool_),
             folded_activity=folded[kept],
             duplicates=len(told) - len(new) - len(reused),
             rejected=batch.rejected + [_id_reused(taken) for taken in reused],
-            activity=[*_payments(batch, columns, rows), *_labels(batch)],
+            activity=[*_payments(batch, transactions, ratio, rows), *_labels(batch)],
             accounts=self._new_accounts(need),
             counterparties=self._new_counterparties(batch, need),
         )
@@ -199,14 +209,16 @@ class Describer:
     ) -> Folded:
         """New profiles of `batch`, telling nothing of its transactions; `need` without what describing would need."""
         nothing = np.empty((0, len(FEATURES)), np.float32)
-        columns = columns_of((taken.message for taken in batch.transactions), self.rules)
-        status, _ = self._walk_accounts(batch, columns, need, accounts, [], nothing)
-        self._walk_counterparties(batch, columns, need, counterparties, [], nothing)
+        transactions = facts.of_transactions(
+            ((taken.message, taken.record.offset) for taken in batch.transactions), self.rules
+        )
+        status, _, ratio = self._walk_accounts(batch, transactions, need, accounts, [], nothing)
+        self._walk_counterparties(batch, transactions, need, counterparties, [], nothing)
         new = [i for i in np.flatnonzero(status == kernel.NEW).tolist() if batch.transactions[i].told]
         return Folded(
             duplicates=int((status == kernel.DUPLICATE).sum()),
             reused=int((status == kernel.ID_REUSED).sum()),
-            activity=[*_payments(batch, columns, new), *_labels(batch)],
+            activity=[*_payments(batch, transactions, ratio, new), *_labels(batch)],
             accounts=self._new_accounts(need),
             counterparties=self._new_counterparties(batch, need),
         )
@@ -223,53 +235,37 @@ class Describer:
     def _walk_accounts(
         self,
         batch: Batch,
-        columns: Columns,
+        transactions: Facts,
         need: Needed,
         blobs: Sequence[bytes | None],
         told: list[int],
         vectors: npt.NDArray[np.float32],
-    ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]]:
+    ) -> Walked:
         profiles = self._accounts = _room(self._accounts, len(blobs), ACCOUNT)
         profiles.unpack(blobs)
-        labels, transactions = batch.labels, batch.transactions
+        labels = facts.of_labels(taken.message for taken in batch.labels)
         n, m = len(labels), len(transactions)
         step = np.full(n + m, kernel.TRANSACTION, np.int8)
         step[:n] = kernel.LABEL
-        row = np.empty(n + m, np.int64)
-        time = np.empty(n + m, np.int64)
-        amount = np.zeros(n + m, np.int64)
-        ident = np.empty(n + m, np.uint64)
-        content = np.zeros(n + m, np.uint32)
-        known = np.zeros(n + m, np.int64)
-        fraud = np.zeros(n + m, np.int8)
-        offset = np.full(n + m, -1, np.int64)
         where = need.accounts
-        if n:
-            messages: list[Label] = [taken.message for taken in labels]
-            row[:n] = [where[label.account_id] for label in messages]
-            time[:n] = [microseconds(label.occurred_at) for label in messages]
-            ident[:n] = [hash64(label.transaction_id) for label in messages]
-            known[:n] = [microseconds(label.known_at) for label in messages]
-            fraud[:n] = [label.is_fraud for label in messages]
-        status = np.zeros(n + m, np.int8)
-        late = np.zeros(n + m, np.int8)
+        row = [where[taken.message.account_id] for taken in batch.labels]
+        row += [where[taken.message.account_id] for taken in batch.transactions]
+        which = np.concatenate([np.arange(n), np.arange(m)])
         towards = np.full(n + m, kernel.UNTOLD, np.int64)
-        if m:
-            row[n:] = [where[taken.message.account_id] for taken in transactions]
-            time[n:], amount[n:], ident[n:], content[n:] = columns.time, columns.amount, columns.ident, columns.content
-            offset[n:] = [taken.record.offset for taken in transactions]
-            towards[np.array(told, np.int64) + n] = np.arange(len(told))
-            kernel.describe_transactions(vectors, columns.amount[told], columns.hour[told], columns.weekday[told])
+        if told:
+            towards[np.array(told) + n] = np.arange(len(told))
+            kernel.describe_transactions(vectors, transactions[told])
+        walked = Walked(np.empty(m, np.int8), np.empty(m, np.int8), np.empty(m, np.int32))
         kernel.walk_accounts(
-            step, row, time, amount, ident, content, known, fraud, offset, towards, profiles.shape.horizon,
-            profiles.head, profiles.events, profiles.tiles, profiles.labels, profiles.fraud_days, vectors, status, late,
+            step, np.array(row, np.int64), which, towards, transactions, labels, profiles.limits, profiles.rows, vectors,
+            *walked,
         )  # fmt: skip
-        return status[n:], late[n:]
+        return walked
 
     def _walk_counterparties(
         self,
         batch: Batch,
-        columns: Columns,
+        transactions: Facts,
         need: Needed,
         blobs: Sequence[bytes | None],
         told: list[int],
@@ -277,54 +273,37 @@ class Describer:
     ) -> npt.NDArray[np.int64]:
         profiles = self._counterparties = _room(self._counterparties, len(blobs), COUNTERPARTY)
         profiles.unpack(blobs)
-        n, m = len(batch.activity), len(told)
-        step = np.full(n + m, kernel.QUESTION, np.int8)
-        row = np.full(n + m, -1, np.int64)
-        time = np.empty(n + m, np.int64)
-        amount = np.zeros(n + m, np.int64)
-        ident = np.zeros(n + m, np.uint64)
-        account = np.zeros(n + m, np.uint64)
-        known = np.zeros(n + m, np.int64)
-        fraud = np.zeros(n + m, np.int8)
-        offset = np.full(n + m, -1, np.int64)
-        towards = np.full(n + m, kernel.UNTOLD, np.int64)
+        heard = facts.of_activity((taken.message, taken.record.offset) for taken in batch.activity)
+        n, m = len(heard.step), len(told)
         where = need.counterparties
-        if n:
-            activity: list[CounterpartyActivity] = [taken.message for taken in batch.activity]
-            step[:n] = [kernel.PAYMENT if one.known_at is None else kernel.PAYMENT_LABEL for one in activity]
-            row[:n] = [where[one.counterparty_id] for one in activity]
-            time[:n] = [one.occurred_at for one in activity]
-            amount[:n] = [one.amount for one in activity]
-            ident[:n] = [one.transaction for one in activity]
-            account[:n] = [one.account for one in activity]
-            known[:n] = [one.known_at or 0 for one in activity]
-            fraud[:n] = [bool(one.is_fraud) for one in activity]
-            offset[:n] = [taken.record.offset for taken in batch.activity]
-        if m:
-            named = [batch.transactions[i].message.counterparty_id for i in told]
-            row[n:] = [-1 if name is None else where[name] for name in named]
-            time[n:] = columns.time[told]
-            towards[n:] = np.arange(m)
+        names = [batch.transactions[i].message.counterparty_id for i in told]
+        asked = np.array([-1 if name is None else where[name] for name in names], np.int64)
+        row = np.array([where[taken.message.counterparty_id] for taken in batch.activity], np.int64)
         kernel.walk_counterparties(
-            step, row, time, amount, ident, account, known, fraud, offset, towards, profiles.shape.horizon,
-            profiles.head, profiles.events, profiles.tiles, profiles.labels, profiles.fraud_days, vectors,
+            np.concatenate([heard.step, np.full(m, kernel.QUESTION, np.int8)]),
+            np.concatenate([row, asked]),
+            np.concatenate([heard.which, np.array(told, np.int64)]),
+            np.concatenate([np.full(n, kernel.UNTOLD), np.arange(m)]),
+            heard.payments, heard.labels, transactions, profiles.limits, profiles.rows, vectors,
         )  # fmt: skip
-        asked = row[n:]
-        return np.where(asked < 0, -1, profiles.head["offset"][asked]) if len(blobs) else np.full(m, -1, np.int64)
+        return np.where(asked < 0, -1, profiles.rows.head["offset"][asked]) if len(blobs) else np.full(m, -1, np.int64)
 
 
-def _payments(batch: Batch, columns: Columns, rows: list[int]) -> Iterator[CounterpartyActivity]:
-    times, amounts, idents = columns.time.tolist(), columns.amount.tolist(), columns.ident.tolist()
+def _payments(
+    batch: Batch, transactions: Facts, ratio: npt.NDArray[np.int32], rows: list[int]
+) -> Iterator[CounterpartyActivity]:
+    times, amounts, ratios = transactions["time"].tolist(), transactions["amount"].tolist(), ratio.tolist()
     for i in rows:
         record, message, _ = batch.transactions[i]
         if message.counterparty_id is not None:
             yield CounterpartyActivity(
                 counterparty_id=message.counterparty_id,
-                transaction=idents[i],
+                transaction=hash64(message.transaction_id),
                 account=hash64(message.account_id),
                 amount=amounts[i],
                 occurred_at=times[i],
                 source=Source(record.partition, record.offset),
+                ratio=ratios[i],
             )
 
 
@@ -341,43 +320,6 @@ def _labels(batch: Batch) -> Iterator[CounterpartyActivity]:
                 known_at=microseconds(message.known_at),
                 is_fraud=message.is_fraud,
             )
-
-
-class Columns(NamedTuple):
-    """Transactions as the kernel takes them, n of each."""
-
-    time: npt.NDArray[np.int64]
-    """Microseconds since 1970 UTC."""
-    amount: npt.NDArray[np.int64]
-    """Minor units of the profiles' currency."""
-    hour: npt.NDArray[np.int8]
-    weekday: npt.NDArray[np.int8]
-    ident: npt.NDArray[np.uint64]
-    content: npt.NDArray[np.uint32]
-
-
-def columns_of(transactions: Iterable[Transaction], rules: Rules) -> Columns:
-    """Put transactions side by side."""
-    rows = [
-        (
-            microseconds(one.occurred_at),
-            rules.amount(one.amount, one.currency),
-            one.occurred_at.hour,
-            one.occurred_at.weekday(),
-            hash64(one.transaction_id),
-            hash32(encode(one)),
-        )
-        for one in transactions
-    ]
-    time, amount, hour, weekday, ident, content = zip(*rows, strict=True) if rows else ((),) * 6
-    return Columns(
-        np.array(time, np.int64),
-        np.array(amount, np.int64),
-        np.array(hour, np.int8),
-        np.array(weekday, np.int8),
-        np.array(ident, np.uint64),
-        np.array(content, np.uint32),
-    )
 
 
 def _room(profiles: Profiles, count: int, shape: Shape) -> Profiles:

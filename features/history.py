@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features import kernel
+from features.facts import Facts
 from features.profile import ACCOUNT, COUNTERPARTY, Profiles
 
 Ints = npt.NDArray[np.int64]
@@ -28,36 +29,19 @@ class Steps(NamedTuple):
     """Whose: 0 and up; -1 for a question that names nobody."""
     at: Column
     """When the step was taken, in any unit that orders them."""
-    time: Column
-    amount: Column
-    ident: Column
-    extra: Column
-    """Of a transaction its content's hash, of a payment its account's."""
-    known: Column
-    fraud: Column
-    offset: Column
+    which: Column
+    """The row of the facts that it takes."""
     told: Column
     """The row of the vectors that a description goes to, or UNTOLD."""
 
     @classmethod
-    def of(cls, step: int, *, profile: Ints, at: Ints, time: Ints, ident: npt.NDArray[np.uint64] | None = None,
-           amount: Ints | None = None, extra: npt.NDArray[np.uint64] | None = None, known: Ints | None = None,
-           fraud: npt.NDArray[np.int8] | None = None, offset: Ints | None = None, told: Ints | None = None) -> Steps:  # fmt: skip
-        """Steps that are all of one kind; what is left out is zero (offset and told: none)."""
+    def of(
+        cls, step: int | npt.NDArray[np.int8], *, profile: Ints, at: Ints, which: Ints, told: Ints | None = None
+    ) -> Steps:
+        """Steps of one kind, or of kinds row by row; without `told` they tell nothing."""
         n = len(profile)
-        return cls(
-            np.full(n, step, np.int8),
-            profile,
-            at,
-            time,
-            np.zeros(n, np.int64) if amount is None else amount,
-            np.zeros(n, np.uint64) if ident is None else ident,
-            np.zeros(n, np.uint64) if extra is None else extra,
-            np.zeros(n, np.int64) if known is None else known,
-            np.zeros(n, np.int8) if fraud is None else fraud,
-            np.full(n, -1, np.int64) if offset is None else offset,
-            np.full(n, kernel.UNTOLD, np.int64) if told is None else told,
-        )
+        steps = np.full(n, step, np.int8) if isinstance(step, int) else step
+        return cls(steps, profile, at, which, np.full(n, kernel.UNTOLD, np.int64) if told is None else told)
 
     @classmethod
     def merged(cls, *parts: Steps) -> Steps:
@@ -76,38 +60,41 @@ class Steps(NamedTuple):
         return [(int(p), slice(int(s), e)) for p, s, e in zip(first, starts, ends, strict=True) if e > s]
 
 
-def walk_accounts(steps: Steps, vectors: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.bool_]]:
-    """Merged steps of accounts.  Fills their columns of `vectors` and returns, of each told row, status and lateness."""
+class Walked(NamedTuple):
+    """Of each transaction, by its row."""
+
+    status: npt.NDArray[np.int8]
+    """kernel.NEW, DUPLICATE or ID_REUSED."""
+    late: npt.NDArray[np.int8]
+    ratio: npt.NDArray[np.int32]
+    """To what was typical of its account, in thousandths; 0 where nothing was."""
+
+
+def walk_accounts(steps: Steps, transactions: Facts, labels: Facts, vectors: npt.NDArray[np.float32]) -> Walked:
+    """Merged steps of accounts, each transaction once.  Fills their columns of `vectors`."""
     profiles = Profiles.room_for(BLOCK, ACCOUNT)
-    status = np.zeros(len(steps.step), np.int8)
-    late = np.zeros(len(steps.step), np.int8)
+    n = len(transactions)
+    walked = Walked(np.empty(n, np.int8), np.empty(n, np.int8), np.empty(n, np.int32))
     for first, some in steps.blocks():
         profiles.clear(BLOCK)
-        part = Steps(*(column[some] for column in steps))
         kernel.walk_accounts(
-            part.step, part.profile - first, part.time, part.amount, part.ident, part.extra.astype(np.uint32), part.known,
-            part.fraud, part.offset, part.told, profiles.shape.horizon, profiles.head, profiles.events, profiles.tiles,
-            profiles.labels, profiles.fraud_days, vectors, status[some], late[some],
+            steps.step[some], steps.profile[some] - first, steps.which[some], steps.told[some], transactions, labels,
+            profiles.limits, profiles.rows, vectors, *walked,
         )  # fmt: skip
-    told = steps.told != kernel.UNTOLD
-    by_row = np.empty(len(vectors), np.int8)
-    late_by_row = np.empty(len(vectors), np.bool_)
-    by_row[steps.told[told]] = status[told]
-    late_by_row[steps.told[told]] = late[told].astype(np.bool_)
-    return by_row, late_by_row
+    return walked
 
 
-def walk_counterparties(steps: Steps, vectors: npt.NDArray[np.float32]) -> None:
+def walk_counterparties(
+    steps: Steps, payments: Facts, labels: Facts, transactions: Facts, vectors: npt.NDArray[np.float32]
+) -> None:
     """Merged steps of counterparties.  Fills their columns of `vectors`."""
     profiles = Profiles.room_for(BLOCK, COUNTERPARTY)
     nobody = int(np.searchsorted(steps.profile, 0))
     walks = [(0, slice(0, nobody))] if nobody else []
     for first, some in walks + steps.blocks():
         profiles.clear(BLOCK)
-        part = Steps(*(column[some] for column in steps))
-        row = np.where(part.profile < 0, -1, part.profile - first)
+        whose = steps.profile[some]
         kernel.walk_counterparties(
-            part.step, row, part.time, part.amount, part.ident, part.extra, part.known, part.fraud, part.offset, part.told,
-            profiles.shape.horizon, profiles.head, profiles.events, profiles.tiles, profiles.labels, profiles.fraud_days,
-            vectors,
+            steps.step[some], np.where(whose < 0, -1, whose - first), steps.which[some], steps.told[some], payments, labels,
+            transactions, profiles.limits, profiles.rows, vectors,
         )  # fmt: skip

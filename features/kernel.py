@@ -6,29 +6,46 @@ topics:
 * `walk_accounts` takes a batch's labels and transactions, in order, through the accounts' profiles;
 * `walk_counterparties` takes payments, labels and questions ("what is known of you at this moment?") through theirs.
 
-Every sum over a window is one pass over the ring (newest first, it stops where the longest window ends) and over the
-tiles.  Nothing is kept running between transactions, so there is nothing that could drift, and an event that comes late
-is counted by the same lines as any other.
+Every window is a difference of two sums over cells of age, filled in one pass over the ring (newest first, it stops where
+the longest window ends) and over the tiles.  Nothing is kept running between transactions, so there is nothing that could
+drift, and an event that comes late is counted by the same lines as any other.
 
-A tile's events count as of the time of its newest: what fell off the ring is at most an eighth of its age too young.
+There is no call of the machine's own mathematics but the square root: sine and the like differ from one to the next.
 """
 
 from __future__ import annotations
 
+from math import factorial, log
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from features.catalogue import ACCOUNT_WINDOWS, COUNTERPARTY_WINDOWS, DAY, DIGEST, MATURITY, SECOND, SETTLING, column
+from features.catalogue import (
+    BURST,
+    DAY,
+    FAR_WINDOWS,
+    FEATURES,
+    MATURED_WINDOWS,
+    MATURITY,
+    NIGHT_ENDS,
+    PAYER_BUCKETS,
+    SECOND,
+    SETTLING,
+    WINDOWS,
+    column,
+)
 from features.compiling import compiled_apart
+from features.facts import LABEL_STEP, NO_PLACE, PAYMENT_STEP, UNNAMED
+from features.folding import MOST, fold_label, fold_payment, fold_transaction
+from features.profile import BELOW_ROUND, FAR_ABOVE, KINDS, NIGHT, NOWHERE
 
-compiled_apart(DIGEST)  # numba freezes the catalogue's numbers into the code, and looks only at this file's age
+compiled_apart()
 
 TRANSACTION, LABEL = 0, 1
 """Steps of `walk_accounts`."""
-PAYMENT, PAYMENT_LABEL, QUESTION = 0, 1, 2
+PAYMENT, PAYMENT_LABEL, QUESTION = PAYMENT_STEP, LABEL_STEP, 2
 """Steps of `walk_counterparties`."""
 
 NEW, DUPLICATE, ID_REUSED = 0, 1, 2
@@ -36,472 +53,478 @@ NEW, DUPLICATE, ID_REUSED = 0, 1, 2
 UNTOLD = -1
 """Instead of a row: fold this step, describe nothing."""
 
+EDGES = tuple(
+    sorted(
+        {BURST}
+        | {span for _, span, _ in WINDOWS + FAR_WINDOWS}
+        | {MATURITY}
+        | {MATURITY + span for _, span, _ in MATURED_WINDOWS}
+    )
+)
+"""Cell c holds ages in [EDGES[c - 1], EDGES[c]), the first from 0 on."""
+_CELLS = len(EDGES)
+
+
+def _cells(span: int) -> int:
+    """How many cells a window of this width is made of."""
+    return EDGES.index(span) + 1
+
+
+_SPANS = tuple(_cells(span) for _, span, _ in WINDOWS)
+_MATURITY = _cells(MATURITY)
+_MATURED = tuple(_cells(MATURITY + span) for _, span, _ in MATURED_WINDOWS)
+_FAR_SPANS = tuple(_cells(span) for _, span, _ in FAR_WINDOWS)
+_BURST, _WEEK, _MONTH = _cells(BURST), _cells(7 * DAY), _cells(30 * DAY)
+
 _AMOUNT, _HOUR, _WEEKDAY, _NIGHT = column("amount"), column("hour"), column("weekday"), column("night")
-_ACCOUNT = column("account_count_1h")
-_SINCE_LAST = column("account_since_last")
-_TO_MEAN = column("amount_to_account_mean_30d")
-_DEVIATION = column("amount_deviation_30d")
-_KNOWN_FRAUDS = column("account_known_frauds")
-_COUNTERPARTY = column("counterparty_count_1d")
-_MATURED = column("counterparty_matured_count_1d")
-_COUNTERPARTY_END = _MATURED + 3 * len(COUNTERPARTY_WINDOWS)
+_BELOW_ROUND = column("amount_below_round")
+_ACCOUNT_SUMS, _COUNTERPARTY_SUMS = column("account_count_1h"), column("counterparty_count_1h")
+_ACCOUNT_FRAUDS, _COUNTERPARTY_FRAUDS = column("account_matured_count_1d"), column("counterparty_matured_count_1d")
+_BURST_COUNT, _BURST_SUM = column("account_count_10m"), column("account_sum_10m")
+_SINCE_LAST, _SINCE_FIRST = column("account_since_last"), column("account_since_first")
+_TO_MEAN, _DEVIATION = column("amount_to_account_mean_30d"), column("amount_deviation_30d")
+_TYPICAL, _TO_TYPICAL = column("account_typical"), column("amount_to_account_typical")
+_FAR_ABOVE = column("account_far_above_7d")
+_BELOW_ROUND_WEEK, _NIGHT_SHARE = column("account_below_round_7d"), column("account_night_share_30d")
+_HOUR_USUAL, _WEEKDAY_USUAL = column("hour_usual"), column("weekday_usual")
+_IS_NEW = {kind: column(f"{kind}_is_new") for kind in ("counterparty", "country", "device", "category")}
+_COUNTERPARTY_NEW, _COUNTRY_NEW = _IS_NEW["counterparty"], _IS_NEW["country"]
+_DEVICE_NEW, _CATEGORY_NEW = _IS_NEW["device"], _IS_NEW["category"]
+_SINCE_COUNTERPARTY, _SPEED = column("account_since_counterparty"), column("account_speed")
+_AT_SINCE_LAST, _AT_SINCE_FIRST = column("counterparty_since_last"), column("counterparty_since_first")
+_TO_COUNTERPARTY_MEAN = column("amount_to_counterparty_mean_30d")
+_PAYERS = column("counterparty_accounts_24h")
 
-_ACCOUNT_SPANS = tuple(span for _, span, _ in ACCOUNT_WINDOWS)
-_COUNTERPARTY_SPANS = tuple(span for _, span, _ in COUNTERPARTY_WINDOWS)
-_FINEST = 26
-"""Tiles are powers of two of microseconds wide, the finest 2**26 (67 s), and at most an eighth of their age."""
-_MOST = np.int64(1) << np.int64(61)
+_DISTINCT = tuple(
+    (KINDS.index(kind), span // SECOND, column(f"account_{many}_{window}"))
+    for kind, many in zip(KINDS, ("counterparties", "countries", "devices", "channels"), strict=False)
+    for window, span, _ in WINDOWS
+    if f"account_{many}_{window}" in FEATURES
+)  # fmt: skip
+"""Kind, width in seconds and column of what counts different ones."""
+_DIFFERENT = np.array(
+    [round(PAYER_BUCKETS * log(PAYER_BUCKETS / max(PAYER_BUCKETS - k, 0.5)), 3) for k in range(PAYER_BUCKETS + 1)]
+)
+"""Accounts that fill so many buckets, on average (linear counting); rounded, so that it is the same everywhere."""
 
-Records = npt.NDArray[Any]
+_EARTH = 6371.0088
+"""Kilometres: its mean radius."""
+_SINE = np.array([(-1.0) ** k / factorial(2 * k + 1) for k in range(14)])
+_ARC = (
+    1.5707963050,
+    -0.2145988016,
+    0.0889789874,
+    -0.0501743046,
+    0.0308918810,
+    -0.0170881256,
+    0.0066700901,
+    -0.0012624911,
+)
+"""arccos(x) = sqrt(1 - x) * polynomial, to 2e-8 (Abramowitz and Stegun, 4.4.46)."""
+_RADIANS = 3.141592653589793 / 180e6
+
+Vectors = npt.NDArray[np.float32]
+Facts = npt.NDArray[np.void]
 Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.int8]
 
 
 @njit(cache=True, nogil=True)
-def _into_tiles(row: int, time: int, amount: int, horizon: int, head: Records, tiles: Records) -> None:
-    """Let an event that fell off the ring into the tile of its time."""
-    h = head[row]
-    tile = tiles[row]
-    n = h.tiles
-    k = n
-    while k > 0 and tile[k - 1].newest > time:
-        k -= 1
-    # The neighbours on either side of `time` may hold it, if it lies in the cell that they cover.
-    for near in (k - 1, k):
-        if 0 <= near < n and (tile[near].newest >> _FINEST) == (time >> _FINEST):
-            t = tile[near]
-            t.newest = max(t.newest, time)
-            t.count += 1
-            t.sum = min(t.sum + amount, _MOST)
-            t.max = max(t.max, amount)
-            t.squares += float(amount) * float(amount)
-            return
-    if n == tile.shape[0]:
-        # Never met by ages within the horizon (8 tiles an octave); the oldest two give way so that it can't break.
-        _merge(tile, 0, 1)
-        for j in range(1, n - 1):
-            tile[j] = tile[j + 1]
-        n -= 1
-        k = max(k - 1, 0)
-    for j in range(n, k, -1):
-        tile[j] = tile[j - 1]
-    t = tile[k]
-    t.newest = time
-    t.count = 1
-    t.sum = amount
-    t.max = amount
-    t.squares = float(amount) * float(amount)
-    h.tiles = _coarsen(tile, n + 1, h.newest, horizon)
+def _sine(x: float) -> Any:  # a float
+    """Of an angle in [-pi, pi]."""
+    square = x * x
+    total = 0.0
+    for k in range(len(_SINE) - 1, -1, -1):
+        total = total * square + _SINE[k]
+    return total * x
 
 
 @njit(cache=True, nogil=True)
-def _merge(tile: Records, into: int, other: int) -> None:
-    a, b = tile[into], tile[other]
-    a.newest = max(a.newest, b.newest)
-    a.count += b.count
-    a.sum = min(a.sum + b.sum, _MOST)
-    a.max = max(a.max, b.max)
-    a.squares += b.squares
+def kilometres(latitude: int, longitude: int, other_latitude: int, other_longitude: int) -> Any:  # a float
+    """Between two places, in millionths of a degree, along the surface: to a metre or a millionth."""
+    half_pi = 1.5707963267948966
+    up = _sine((other_latitude - latitude) * _RADIANS / 2.0)
+    along = _sine((other_longitude - longitude) * _RADIANS / 2.0)
+    shrunk = _sine(half_pi - latitude * _RADIANS) * _sine(half_pi - other_latitude * _RADIANS)
+    x = np.sqrt(min(1.0, up * up + shrunk * along * along))
+    if x < 0.1:  # the polynomial below is good to a metre, which is much for neighbours
+        square = x * x
+        return (
+            2.0 * _EARTH * x * (1.0 + square * (1 / 6 + square * (3 / 40 + square * (15 / 336 + square * 105 / 3456))))
+        )
+    arc = 0.0
+    for k in range(len(_ARC) - 1, -1, -1):
+        arc = arc * x + _ARC[k]
+    return 2.0 * _EARTH * (half_pi - np.sqrt(1.0 - x) * arc)
 
 
 @njit(cache=True, nogil=True)
-def _coarsen(tile: Records, n: int, newest: int, horizon: int) -> int:
-    """Drop tiles beyond the horizon and merge neighbours that, at their age, fit into one cell.  How many are left."""
-    kept = 0
-    for j in range(n):
-        if newest - tile[j].newest >= horizon:
-            continue
-        if kept > 0:
-            age = newest - tile[j].newest
-            level = _FINEST
-            while (np.int64(1) << np.int64(level + 1)) <= age // 8:
-                level += 1
-            if (tile[kept - 1].newest >> level) == (tile[j].newest >> level):
-                _merge(tile, kept - 1, j)
-                continue
-        if kept != j:
-            tile[kept] = tile[j]
-        kept += 1
-    return kept
+def _write_sums(at: int, count: Ints, total: Ints, most: Ints, squares: Any, vector: Any) -> None:
+    """Of cumulated cells: count, sum, mean, maximum and spread by window."""
+    for w in range(len(_SPANS)):
+        c = _SPANS[w] - 1
+        n, s = count[c], total[c]
+        here = at + 5 * w
+        vector[here] = n
+        vector[here + 1] = s
+        vector[here + 2] = s / n if n > 0 else np.nan
+        vector[here + 3] = most[c] if n > 0 else np.nan
+        vector[here + 4] = _spread(n, s, squares[c])
 
 
 @njit(cache=True, nogil=True)
-def _fold_event(
-    row: int,
-    time: int,
-    amount: int,
-    ident: int,
-    content: int,
-    horizon: int,
-    head: Records,
-    events: Records,
-    tiles: Records,
-) -> None:
-    """Add an event to the ring, in the order of time; what no longer fits goes to the tiles, what is too old is dropped."""
-    h = head[row]
-    ring = events[row]
-    n = h.events
-    if h.total == 0:
-        h.first = time
-        h.newest = time
-    h.total += 1
-    h.first = min(h.first, time)
-    h.newest = max(h.newest, time)
-    newest = h.newest
-    if h.tiles > 0 and newest - tiles[row, 0].newest >= horizon:
-        h.tiles = _coarsen(tiles[row], h.tiles, newest, horizon)
-    old = 0
-    while old < n and newest - ring[old].time >= horizon:
-        old += 1
-    if old > 0:
-        for j in range(old, n):
-            ring[j - old] = ring[j]
-        n -= old
-    if newest - time < horizon:
-        if n == ring.shape[0]:
-            if time < ring[0].time:
-                h.events = n
-                _into_tiles(row, time, amount, horizon, head, tiles)
-                return
-            _into_tiles(row, ring[0].time, ring[0].amount, horizon, head, tiles)
-            for j in range(1, n):
-                ring[j - 1] = ring[j]
-            n -= 1
-        k = n
-        while k > 0 and ring[k - 1].time > time:
-            ring[k] = ring[k - 1]
-            k -= 1
-        e = ring[k]
-        e.time = time
-        e.amount = amount
-        e.id = ident
-        e.content = content
-        n += 1
-    h.events = n
+def _spread(n: int, s: int, squares: float) -> Any:  # a float
+    """The standard deviation of n numbers; 0 where it is what rounding leaves of equal ones."""
+    if n == 0:
+        return np.nan
+    mean = s / n
+    variance = squares / n - mean * mean
+    return np.sqrt(variance) if variance > 1e-9 * mean * mean else 0.0
 
 
 @njit(cache=True, nogil=True)
-def _fold_label(
-    row: int, ident: int, occurred: int, known: int, fraud: int, head: Records, labels: Records, fraud_days: Records
-) -> None:
-    """One state a transaction; the newest `known` wins.  What falls off the ring stays as a fraud of its day."""
-    h = head[row]
-    ring = labels[row]
-    n = h.labels
-    for j in range(n):
-        if ring[j].id == ident:
-            if known < ring[j].known:
-                return
-            for i in range(j, n - 1):
-                ring[i] = ring[i + 1]
-            n -= 1
-            break
-    if n == ring.shape[0]:
-        if known < ring[0].known:
-            h.labels = n
-            if fraud:
-                _fold_fraud_day(row, occurred, head, fraud_days)
-            return
-        if ring[0].fraud:
-            _fold_fraud_day(row, ring[0].occurred, head, fraud_days)
-        for j in range(1, n):
-            ring[j - 1] = ring[j]
-        n -= 1
-    k = n
-    while k > 0 and ring[k - 1].known > known:
-        ring[k] = ring[k - 1]
-        k -= 1
-    lab = ring[k]
-    lab.id = ident
-    lab.occurred = occurred
-    lab.known = known
-    lab.fraud = fraud
-    h.labels = n + 1
+def _cumulate(count: Ints, total: Ints, most: Ints, squares: Any) -> None:
+    for c in range(1, _CELLS):
+        count[c] += count[c - 1]
+        total[c] = min(total[c] + total[c - 1], MOST)
+        most[c] = max(most[c], most[c - 1])
+        squares[c] += squares[c - 1]
 
 
 @njit(cache=True, nogil=True)
-def _fold_fraud_day(row: int, occurred: int, head: Records, fraud_days: Records) -> None:
-    h = head[row]
-    days = fraud_days[row]
-    n = h.fraud_days
-    day = occurred // DAY
-    k = n
-    while k > 0 and days[k - 1].day > day:
-        k -= 1
-    if k > 0 and days[k - 1].day == day:
-        days[k - 1].frauds += np.uint32(1)
-        return
-    if n == days.shape[0]:  # the oldest two become one
-        days[1].frauds += days[0].frauds
-        for j in range(1, n):
-            days[j - 1] = days[j]
-        n -= 1
-        k = max(k - 1, 0)
-    for j in range(n, k, -1):
-        days[j] = days[j - 1]
-    days[k].day = day
-    days[k].frauds = np.uint32(1)
-    h.fraud_days = n + 1
+def _cell(age: Any) -> int:
+    c = 0
+    while c < _CELLS and age >= EDGES[c]:
+        c += 1
+    return c
 
 
 @njit(cache=True, nogil=True)
-def _describe_account(
-    row: int,
-    time: int,
-    amount: int,
-    head: Records,
-    events: Records,
-    tiles: Records,
-    labels: Records,
-    fraud_days: Records,
-    vector: npt.NDArray[np.float32],
-) -> None:
-    windows = len(_ACCOUNT_SPANS)
-    count = np.zeros(windows, np.int64)
-    total = np.zeros(windows, np.int64)
-    most = np.zeros(windows, np.int64)
-    longest = _ACCOUNT_SPANS[windows - 1]
-    squares = 0.0
+def _write_frauds(at: int, row: int, time: int, count: Ints, p: Any, vector: Any) -> None:
+    """Matured counts, frauds and rates by window, of `count` in cumulated cells; known frauds and the time since the last."""
+    h = p.head[row]
+    frauds = np.zeros(_CELLS + 1, np.int64)
+    known = np.int64(0)
+    last: Any = np.int64(-1)
+    for j in range(h.labels):
+        label = p.labels[row, j]
+        if label.fraud and label.known <= time:
+            known += 1
+            age = max(time - label.occurred, 0)
+            last = age if last < 0 else min(last, age)
+            frauds[_cell(age)] += 1
+    for j in range(h.fraud_days):
+        day = p.fraud_days[row, j]
+        known += day.frauds
+        age = max(time - (np.int64(day.day) + 1) * DAY, 0)
+        last = age if last < 0 else min(last, age)
+        frauds[_cell(age)] += day.frauds
+    for c in range(1, _CELLS):
+        frauds[c] += frauds[c - 1]
+    for w in range(len(_MATURED)):
+        n = count[_MATURED[w] - 1] - count[_MATURITY - 1]
+        f = frauds[_MATURED[w] - 1] - frauds[_MATURITY - 1]
+        here = at + 3 * w
+        vector[here] = n
+        vector[here + 1] = f
+        vector[here + 2] = f / n if n > 0 else np.nan
+    here = at + 3 * len(_MATURED)
+    vector[here] = known
+    vector[here + 1] = last / SECOND if last >= 0 else np.nan
+
+
+@njit(cache=True, nogil=True)
+def _describe_account(row: int, t: Any, p: Any, vector: Any) -> None:
+    h = p.head[row]
+    time, amount = t.time, t.amount
+    count = np.zeros(_CELLS, np.int64)
+    total = np.zeros(_CELLS, np.int64)
+    most = np.zeros(_CELLS, np.int64)
+    squares = np.zeros(_CELLS)
+    far_above = np.zeros(_CELLS, np.int64)
+    night = np.int64(0)
+    below_round = np.int64(0)
     last = np.int64(-1)
-    h = head[row]
-    first_window = 0  # the narrowest that the events looked at now are in; they come by growing age
+    c = 0  # the cell of the events looked at now; they come by growing age
     for j in range(h.events - 1, -1, -1):
-        age = time - events[row, j].time
+        e = p.events[row, j]
+        age = time - e.time
         if age < 0:
             continue
         if last < 0:
             last = age
-        if age >= longest:
+        while c < _CELLS and age >= EDGES[c]:
+            c += 1
+        if c == _CELLS:
             break
-        while age >= _ACCOUNT_SPANS[first_window]:
-            first_window += 1
-        value = events[row, j].amount
-        count[first_window] += 1
-        total[first_window] += value
-        most[first_window] = max(most[first_window], value)
-        squares += float(value) * float(value)
+        value = e.amount
+        count[c] += 1
+        total[c] = min(total[c] + value, MOST)
+        most[c] = max(most[c], value)
+        squares[c] += float(value) * float(value)
+        far_above[c] += (e.traits & FAR_ABOVE) != 0
+        night += c < _MONTH and (e.traits & NIGHT) != 0
+        below_round += c < _WEEK and (e.traits & BELOW_ROUND) != 0
     for j in range(h.tiles - 1, -1, -1):
-        tile = tiles[row, j]
+        tile = p.tiles[row, j]
         age = time - tile.newest
         if age < 0:
             continue
         if last < 0 or age < last:
             last = age
-        for w in range(windows):
-            if age < _ACCOUNT_SPANS[w]:
-                count[w] += tile.count
-                total[w] = min(total[w] + tile.sum, _MOST)
-                most[w] = max(most[w], tile.max)
-                squares += tile.squares
-                break
-    n = np.int64(0)
-    s = np.int64(0)
-    m = np.int64(0)
-    for w in range(windows):
-        n += count[w]
-        s = min(s + total[w], _MOST)
-        m = max(m, most[w])
-        at = _ACCOUNT + 4 * w
-        vector[at] = n
-        vector[at + 1] = s
-        vector[at + 2] = s / n if n > 0 else np.nan
-        vector[at + 3] = m if n > 0 else np.nan
+        c = _cell(age)
+        if c < _CELLS:
+            count[c] += tile.count
+            total[c] = min(total[c] + tile.sum, MOST)
+            most[c] = max(most[c], tile.max)
+            squares[c] += tile.squares
+            far_above[c] += tile.far_above
+            night += tile.night if c < _MONTH else 0
+            below_round += tile.below_round if c < _WEEK else 0
+    _cumulate(count, total, most, squares)
+    _write_sums(_ACCOUNT_SUMS, count, total, most, squares, vector)
+    vector[_BURST_COUNT] = count[_BURST - 1]
+    vector[_BURST_SUM] = total[_BURST - 1]
     vector[_SINCE_LAST] = last / SECOND if last >= 0 else np.nan
+    vector[_SINCE_FIRST] = max(time - h.first, 0) / SECOND if h.total > 0 else np.nan
+    n, s = count[_MONTH - 1], total[_MONTH - 1]
     vector[_TO_MEAN] = np.nan
     vector[_DEVIATION] = np.nan
     if n > 0 and s > 0:
         mean = s / n
         vector[_TO_MEAN] = amount / mean
-        variance = squares / n - mean * mean
-        if variance > 1e-9 * mean * mean:  # below, it is what rounding leaves of equal amounts
-            vector[_DEVIATION] = (amount - mean) / np.sqrt(variance)
-    frauds = np.int64(0)
-    for j in range(h.labels):
-        if labels[row, j].fraud and labels[row, j].known <= time:
-            frauds += 1
-    for j in range(h.fraud_days):
-        frauds += fraud_days[row, j].frauds
-    vector[_KNOWN_FRAUDS] = frauds
+        spread = _spread(n, s, squares[_MONTH - 1])
+        if spread > 0.0:
+            vector[_DEVIATION] = (amount - mean) / spread
+    vector[_TYPICAL] = h.typical if h.total > 0 else np.nan
+    vector[_TO_TYPICAL] = amount / h.typical if h.typical > 0.0 else np.nan
+    far = np.int64(0)
+    c = 0
+    for w in range(len(_FAR_SPANS)):
+        while c < _FAR_SPANS[w]:
+            far += far_above[c]
+            c += 1
+        vector[_FAR_ABOVE + w] = far
+    vector[_BELOW_ROUND_WEEK] = below_round
+    vector[_NIGHT_SHARE] = night / n if n > 0 else np.nan
+    _write_habits(row, t.hour, t.weekday, p, vector)
+    _write_seen(row, t, p, vector)
+    vector[_SPEED] = np.nan
+    if t.latitude != NO_PLACE and h.place_time != NOWHERE:
+        hours = max(abs(time - h.place_time) / SECOND, 60.0) / 3600.0
+        vector[_SPEED] = kilometres(h.latitude, h.longitude, t.latitude, t.longitude) / hours
+    _write_frauds(_ACCOUNT_FRAUDS, row, time, count, p, vector)
+
+
+@njit(cache=True, nogil=True)
+def _write_habits(row: int, hour: int, weekday: int, p: Any, vector: Any) -> None:
+    hours = np.int64(0)
+    for k in range(24):
+        hours += p.habits[row, k]
+    near = (
+        np.int64(p.habits[row, (hour + 23) % 24])
+        + np.int64(p.habits[row, hour])
+        + np.int64(p.habits[row, (hour + 1) % 24])
+    )
+    vector[_HOUR_USUAL] = near / hours if hours > 0 else np.nan
+    days = np.int64(0)
+    for k in range(24, 31):
+        days += p.habits[row, k]
+    vector[_WEEKDAY_USUAL] = np.int64(p.habits[row, 24 + weekday]) / days if days > 0 else np.nan
+
+
+@njit(cache=True, nogil=True)
+def _write_seen(row: int, t: Any, p: Any, vector: Any) -> None:
+    """How many different ones were seen, and whether these were before."""
+    second = t.time // SECOND
+    different = np.zeros(len(_DISTINCT), np.int64)
+    vector[_COUNTERPARTY_NEW] = np.nan if t.counterparty == UNNAMED else 1.0
+    vector[_COUNTRY_NEW] = np.nan if t.country == UNNAMED else 1.0
+    vector[_DEVICE_NEW] = np.nan if t.device == UNNAMED else 1.0
+    vector[_CATEGORY_NEW] = np.nan if t.category == UNNAMED else 1.0
+    vector[_SINCE_COUNTERPARTY] = np.nan
+    for j in range(p.head[row].seen):
+        s = p.seen[row, j]
+        kind, name = s.key >> 24, s.key & 0xFFFFFF
+        age = max(second - s.last, 0)
+        for d in range(len(_DISTINCT)):
+            if _DISTINCT[d][0] == kind and age < _DISTINCT[d][1]:
+                different[d] += 1
+        if kind == 0:
+            if name == t.counterparty:
+                vector[_COUNTERPARTY_NEW] = 0.0
+                vector[_SINCE_COUNTERPARTY] = age
+        elif kind == 1:
+            if name == t.country:
+                vector[_COUNTRY_NEW] = 0.0
+        elif kind == 2:
+            if name == t.device:
+                vector[_DEVICE_NEW] = 0.0
+        elif kind == 4 and name == t.category:
+            vector[_CATEGORY_NEW] = 0.0
+    for d in range(len(_DISTINCT)):
+        vector[_DISTINCT[d][2]] = different[d]
 
 
 @njit(cache=True, nogil=True)
 def walk_accounts(
-    step: npt.NDArray[np.int8],
-    row: npt.NDArray[np.int64],
-    time: Ints,
-    amount: Ints,
-    ident: npt.NDArray[np.uint64],
-    content: npt.NDArray[np.uint32],
-    known: Ints,
-    fraud: npt.NDArray[np.int8],
-    offset: Ints,
+    step: Flags,
+    row: Ints,
+    which: Ints,
     told: Ints,
-    horizon: int,
-    head: Records,
-    events: Records,
-    tiles: Records,
-    labels: Records,
-    fraud_days: Records,
-    vectors: npt.NDArray[np.float32],
-    status: npt.NDArray[np.int8],
-    late: npt.NDArray[np.int8],
+    transactions: Facts,
+    labels: Facts,
+    limits: Any,
+    p: Any,
+    vectors: Vectors,
+    status: Flags,
+    late: Flags,
+    ratio: npt.NDArray[np.int32],
 ) -> None:
     """Take labels and transactions through their accounts' profiles, in order.
 
-    Columns of n steps: `row` the profile; `time` when the transaction occurred (of a label: its transaction); `amount` in
-    minor units of the profiles' currency; `known` and `fraud` for labels; `told` the row of `vectors` [m, features] that
-    a transaction's description goes to, or UNTOLD.  Fills the account's columns, `status` [n] and `late` [n].
+    Of n steps: `row` the profile; `which` the row of `transactions` or `labels` (features.facts); `told` the row of
+    `vectors` [m, features] that a transaction's description goes to, or UNTOLD.  Fills the account's columns, and of each
+    transaction, by its row, `status`, `late` and its `ratio` to what was typical of the account.
     """
     for i in range(len(step)):
         r = row[i]
-        h = head[r]
+        w = which[i]
         if step[i] == LABEL:
-            _fold_label(r, ident[i], time[i], known[i], fraud[i], head, labels, fraud_days)
+            lab = labels[w]
+            fold_label(r, lab.id, lab.occurred, lab.known, lab.fraud, p)
             continue
-        h.offset = offset[i]
-        status[i] = NEW
+        t = transactions[w]
+        h = p.head[r]
+        h.offset = t.offset
+        status[w] = NEW
+        late[w] = 0
+        ratio[w] = 0
         for j in range(h.events):
-            if events[r, j].id == ident[i]:
-                status[i] = DUPLICATE if events[r, j].content == content[i] else ID_REUSED
+            if p.events[r, j].id == t.id:
+                status[w] = DUPLICATE if p.events[r, j].content == t.content else ID_REUSED
                 break
-        if status[i] != NEW:
+        if status[w] != NEW:
             continue
-        late[i] = h.events > 0 and time[i] < events[r, 0].time
+        late[w] = h.events > 0 and t.time < p.events[r, 0].time
         if told[i] != UNTOLD:
-            _describe_account(r, time[i], amount[i], head, events, tiles, labels, fraud_days, vectors[told[i]])
-        _fold_event(r, time[i], amount[i], ident[i], content[i], horizon, head, events, tiles)
+            _describe_account(r, t, p, vectors[told[i]])
+        ratio[w] = fold_transaction(r, t, limits, p)
 
 
 @njit(cache=True, nogil=True)
-def _describe_counterparty(
-    row: int,
-    time: int,
-    head: Records,
-    events: Records,
-    tiles: Records,
-    labels: Records,
-    fraud_days: Records,
-    vector: npt.NDArray[np.float32],
-) -> None:
-    windows = len(_COUNTERPARTY_SPANS)
-    count = np.zeros(windows, np.int64)
-    total = np.zeros(windows, np.int64)
-    matured = np.zeros(windows, np.int64)
-    frauds = np.zeros(windows, np.int64)
-    longest = _COUNTERPARTY_SPANS[windows - 1]
-    h = head[row]
+def _describe_counterparty(row: int, t: Any, p: Any, vector: Any) -> None:
+    h = p.head[row]
+    time = t.time
+    count = np.zeros(_CELLS, np.int64)
+    total = np.zeros(_CELLS, np.int64)
+    most = np.zeros(_CELLS, np.int64)
+    squares = np.zeros(_CELLS)
+    ratios = np.zeros(_CELLS, np.int64)
+    ratio_sum = np.zeros(_CELLS, np.int64)
+    nearest = np.full(PAYER_BUCKETS, _CELLS)  # the cell of the last payment of each bucket of accounts
+    last = np.int64(-1)
+    c = 0
     for j in range(h.events - 1, -1, -1):
-        age = time - events[row, j].time
+        e = p.events[row, j]
+        age = time - e.time
         if age < SETTLING:
             continue
-        if age >= MATURITY + longest:
+        if last < 0:
+            last = age
+        while c < _CELLS and age >= EDGES[c]:
+            c += 1
+        if c == _CELLS:
             break
-        if age < longest:
-            for w in range(windows):
-                if age < _COUNTERPARTY_SPANS[w]:
-                    count[w] += 1
-                    total[w] += events[row, j].amount
-                    break
-        if age >= MATURITY:
-            for w in range(windows):
-                if age - MATURITY < _COUNTERPARTY_SPANS[w]:
-                    matured[w] += 1
-                    break
-    for j in range(h.tiles):
-        tile = tiles[row, j]
+        value = e.amount
+        count[c] += 1
+        total[c] = min(total[c] + value, MOST)
+        most[c] = max(most[c], value)
+        squares[c] += float(value) * float(value)
+        ratios[c] += e.ratio > 0
+        ratio_sum[c] += e.ratio
+        nearest[e.payer & 127] = min(nearest[e.payer & 127], c)
+    for j in range(h.tiles - 1, -1, -1):
+        tile = p.tiles[row, j]
         age = time - tile.newest
         if age < SETTLING:
             continue
-        for w in range(windows):
-            if age < _COUNTERPARTY_SPANS[w]:
-                count[w] += tile.count
-                total[w] = min(total[w] + tile.sum, _MOST)
-                break
-        if age >= MATURITY:
-            for w in range(windows):
-                if age - MATURITY < _COUNTERPARTY_SPANS[w]:
-                    matured[w] += tile.count
-                    break
-    for j in range(h.labels):
-        label = labels[row, j]
-        age = time - label.occurred
-        if label.fraud and label.known <= time and age >= MATURITY:
-            for w in range(windows):
-                if age - MATURITY < _COUNTERPARTY_SPANS[w]:
-                    frauds[w] += 1
-                    break
-    for j in range(h.fraud_days):
-        age = time - (np.int64(fraud_days[row, j].day) + 1) * DAY
-        if age >= MATURITY:
-            for w in range(windows):
-                if age - MATURITY < _COUNTERPARTY_SPANS[w]:
-                    frauds[w] += fraud_days[row, j].frauds
-                    break
-    n = np.int64(0)
-    s = np.int64(0)
-    c = np.int64(0)
-    f = np.int64(0)
-    for w in range(windows):
-        n += count[w]
-        s = min(s + total[w], _MOST)
-        c += matured[w]
-        f += frauds[w]
-        at = _COUNTERPARTY + 2 * w
-        vector[at] = n
-        vector[at + 1] = s / n if n > 0 else np.nan
-        at = _MATURED + 3 * w
-        vector[at] = c
-        vector[at + 1] = f
-        vector[at + 2] = f / c if c > 0 else np.nan
+        if last < 0 or age < last:
+            last = age
+        c = _cell(age)
+        if c < _CELLS:
+            count[c] += tile.count
+            total[c] = min(total[c] + tile.sum, MOST)
+            most[c] = max(most[c], tile.max)
+            squares[c] += tile.squares
+            ratios[c] += tile.ratios
+            ratio_sum[c] += tile.ratio_sum
+            for b in range(PAYER_BUCKETS):
+                bits = tile.payers_low if b < 64 else tile.payers_high
+                if (bits >> np.uint64(b & 63)) & np.uint64(1):
+                    nearest[b] = min(nearest[b], c)
+    _cumulate(count, total, most, squares)
+    _write_sums(_COUNTERPARTY_SUMS, count, total, most, squares, vector)
+    vector[_AT_SINCE_LAST] = last / SECOND if last >= 0 else np.nan
+    vector[_AT_SINCE_FIRST] = (time - h.first) / SECOND if h.total > 0 and time - h.first >= SETTLING else np.nan
+    n, s = count[_MONTH - 1], total[_MONTH - 1]
+    vector[_TO_COUNTERPARTY_MEAN] = t.amount / (s / n) if s > 0 else np.nan
+    with_ratio = np.int64(0)
+    of_ratios = np.int64(0)
+    c = 0
+    for w in range(len(_SPANS) - 1):
+        while c < _SPANS[w + 1]:
+            with_ratio += ratios[c]
+            of_ratios += ratio_sum[c]
+            c += 1
+        buckets = 0
+        for b in range(PAYER_BUCKETS):
+            buckets += nearest[b] < _SPANS[w + 1]
+        vector[_PAYERS + 2 * w] = _DIFFERENT[buckets]
+        vector[_PAYERS + 2 * w + 1] = of_ratios / (1000.0 * with_ratio) if with_ratio > 0 else np.nan
+    _write_frauds(_COUNTERPARTY_FRAUDS, row, time, count, p, vector)
 
 
 @njit(cache=True, nogil=True)
 def walk_counterparties(
-    step: npt.NDArray[np.int8],
-    row: npt.NDArray[np.int64],
-    time: Ints,
-    amount: Ints,
-    ident: npt.NDArray[np.uint64],
-    account: npt.NDArray[np.uint64],
-    known: Ints,
-    fraud: npt.NDArray[np.int8],
-    offset: Ints,
+    step: Flags,
+    row: Ints,
+    which: Ints,
     told: Ints,
-    horizon: int,
-    head: Records,
-    events: Records,
-    tiles: Records,
-    labels: Records,
-    fraud_days: Records,
-    vectors: npt.NDArray[np.float32],
+    payments: Facts,
+    labels: Facts,
+    transactions: Facts,
+    limits: Any,
+    p: Any,
+    vectors: Vectors,
 ) -> None:
     """Take payments, labels and questions through the counterparties' profiles, in order.
 
-    A QUESTION fills the counterparty's columns of `vectors[told]`, as known at `time`, and changes nothing; with row -1
-    (a transaction that names no counterparty) they are missing.
+    Of n steps: `which` is the row of `payments`, `labels` or, of a QUESTION, of `transactions` (features.facts).  A question
+    fills the counterparty's columns of `vectors[told]`, as known at the transaction's time, and changes nothing; with
+    row -1 (a transaction that names no counterparty) they are missing.
     """
     for i in range(len(step)):
         r = row[i]
+        w = which[i]
         if step[i] == QUESTION:
             if r < 0:
-                vectors[told[i], _COUNTERPARTY:_COUNTERPARTY_END] = np.nan
+                vectors[told[i], _COUNTERPARTY_SUMS:] = np.nan
             else:
-                _describe_counterparty(r, time[i], head, events, tiles, labels, fraud_days, vectors[told[i]])
-            continue
-        head[r].offset = offset[i]
-        if step[i] == PAYMENT_LABEL:
-            _fold_label(r, ident[i], time[i], known[i], fraud[i], head, labels, fraud_days)
+                _describe_counterparty(r, transactions[w], p, vectors[told[i]])
+        elif step[i] == PAYMENT_LABEL:
+            lab = labels[w]
+            p.head[r].offset = lab.offset
+            fold_label(r, lab.id, lab.occurred, lab.known, lab.fraud, p)
         else:
-            _fold_event(r, time[i], amount[i], account[i], 0, horizon, head, events, tiles)
+            p.head[r].offset = payments[w].offset
+            fold_payment(r, payments[w], limits, p)
 
 
-def describe_transactions(
-    vectors: npt.NDArray[np.float32],
-    amount: Ints,
-    hour: npt.NDArray[np.int8],
-    weekday: npt.NDArray[np.int8],
-) -> None:
-    """Fill the columns that need no profile: of n transactions, `amount` in the profiles' currency, local `hour`, `weekday`."""
-    vectors[:, _AMOUNT] = amount
-    vectors[:, _HOUR] = hour
-    vectors[:, _WEEKDAY] = weekday
-    vectors[:, _NIGHT] = hour <= 6
+def describe_transactions(vectors: Vectors, transactions: Facts) -> None:
+    """Fill the columns that need no profile."""
+    vectors[:, _AMOUNT] = transactions["amount"]
+    vectors[:, _BELOW_ROUND] = transactions["below_round"]
+    vectors[:, _HOUR] = transactions["hour"]
+    vectors[:, _WEEKDAY] = transactions["weekday"]
+    vectors[:, _NIGHT] = transactions["hour"] <= NIGHT_ENDS

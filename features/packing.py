@@ -1,10 +1,17 @@
-"""A profile as bytes: little-endian, times as ages before the newest event, nothing that isn't used.
+"""A profile as bytes: little-endian, times as ages, whole numbers as short as they are, nothing that isn't used.
 
-head       total u64 | first i64 | newest i64 | offset i64 | events u16 | tiles u16 | labels u16 | fraud days u16
-event      age u48 | amount u48 | id u64 | content u32                     24 bytes
-tile       age u48 | count u32 | sum u64 | max u48 | squares f64           32 bytes
-label      id u64 | occurred i64 | known i64 | fraud u8                    25 bytes
-fraud day  day i32 | frauds u32                                             8 bytes
+A varint is an unsigned LEB128: seven bits a byte, the lowest first, no more bytes than it needs.
+
+head       total, age of the first: varints | newest i64 | offset + 1, events, tiles, labels, fraud days, seen: varints
+  account  typical f64 | 0, or 1 + age of the place varint, latitude i32, longitude i32 | habits 31 u8
+event      the newest first: age, less that of the one before, varint | amount varint | traits u8
+  account  id u48 | content u24                                  18 bytes or so
+  counterparty  ratio varint | payer u8                          12 bytes or so
+tile       age varint | count, sum, max varints | squares f64 | far above, night, below round, ratios, ratio sum: varints
+  counterparty  payers 128 bits
+label      id u64 | occurred i64 | known i64 | fraud u8          25 bytes
+fraud day  day i32 | frauds u32                                   8 bytes
+seen       key u32 | age in seconds varint                        7 bytes or so
 """
 
 from __future__ import annotations
@@ -15,11 +22,18 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-HEAD_BYTES, EVENT_BYTES, TILE_BYTES, LABEL_BYTES, FRAUD_DAY_BYTES = 40, 24, 32, 25, 8
+from features.catalogue import SECOND
+from features.compiling import compiled_apart
+
+compiled_apart()
+
+LABEL_BYTES, FRAUD_DAY_BYTES = 25, 8
+_HEAD_MOST, _EVENT_MOST, _TILE_MOST, _SEEN_MOST = 128, 42, 124, 14
+"""No more bytes than this, whatever the numbers."""
+_NOWHERE = -(1 << 62)
 
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
-Records = npt.NDArray[Any]
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -32,166 +46,280 @@ def _get(data: Bytes, at: int, width: int) -> Any:  # an uint64
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _put(data: Bytes, at: int, width: int, value: int) -> None:
+def _put(data: Bytes, at: int, width: int, value: int) -> int:
     rest = np.uint64(value)
     first = np.uint64(at)
     for k in range(width):
         data[first + np.uint64(k)] = np.uint8((rest >> np.uint64(8 * k)) & np.uint64(0xFF))
+    return at + width
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _put_varint(data: Bytes, at: int, value: int) -> Any:  # an int64
+    rest = np.uint64(value)
+    here = np.uint64(at)
+    while rest >= np.uint64(0x80):
+        data[here] = np.uint8((rest & np.uint64(0x7F)) | np.uint64(0x80))
+        rest >>= np.uint64(7)
+        here += np.uint64(1)
+    data[here] = np.uint8(rest)
+    return np.int64(here) + 1
 
 
 @njit(cache=True, nogil=True)
-def sizes(head: Records, rows: Ints) -> Ints:
-    """Bytes of each row's blob."""
-    size = np.empty(len(rows), np.int64)
+def _get_varint(data: Bytes, at: int, end: int) -> Any:  # two int64
+    """The number, and where it ends; -1 where there is none, or one written longer than it needs."""
+    value = np.uint64(0)
+    shift = np.uint64(0)
+    while 0 <= at < end:
+        byte = np.uint64(data[np.uint64(at)])
+        at += 1
+        value |= (byte & np.uint64(0x7F)) << shift
+        if byte < np.uint64(0x80):
+            if (shift > np.uint64(0) and byte == np.uint64(0)) or (shift == np.uint64(63) and byte > np.uint64(1)):
+                return np.int64(0), np.int64(-1)
+            return np.int64(value), np.int64(at)
+        shift += np.uint64(7)
+        if shift > np.uint64(63):
+            break
+    return np.int64(0), np.int64(-1)
+
+
+@njit(cache=True, nogil=True)
+def room(rows: Ints, p: Any) -> int:
+    """Bytes that the blobs of these rows need at most."""
+    size = 0
     for i in range(len(rows)):
-        h = head[rows[i]]
-        size[i] = (
-            HEAD_BYTES
-            + h.events * EVENT_BYTES
-            + h.tiles * TILE_BYTES
+        h = p.head[rows[i]]
+        size += (
+            _HEAD_MOST
+            + p.habits.shape[1]
+            + h.events * _EVENT_MOST
+            + h.tiles * _TILE_MOST
             + h.labels * LABEL_BYTES
             + h.fraud_days * FRAUD_DAY_BYTES
+            + h.seen * _SEEN_MOST
         )
     return size
 
 
 @njit(cache=True, nogil=True)
-def pack(
-    data: Bytes,
-    ends: Ints,
-    rows: Ints,
-    head: Records,
-    events: Records,
-    tiles: Records,
-    labels: Records,
-    fraud_days: Records,
-) -> None:
-    """Write each row's blob so that it ends where `ends` says."""
+def pack(data: Bytes, rows: Ints, p: Any) -> Ints:  # noqa: PLR0912 - one way through bytes
+    """Write the blobs of these rows one after the other; where each ends."""
     scratch = np.empty(1, np.float64)
     bits = scratch.view(np.uint64)
+    ends = np.empty(len(rows), np.int64)
+    of_account = p.habits.shape[1] > 0
     at = 0
     for i in range(len(rows)):
         r = rows[i]
-        h = head[r]
+        h = p.head[r]
         newest = h.newest
-        _put(data, at, 8, h.total)
-        _put(data, at + 8, 8, h.first)
-        _put(data, at + 16, 8, newest)
-        _put(data, at + 24, 8, h.offset)
-        _put(data, at + 32, 2, h.events)
-        _put(data, at + 34, 2, h.tiles)
-        _put(data, at + 36, 2, h.labels)
-        _put(data, at + 38, 2, h.fraud_days)
-        at += HEAD_BYTES
-        for j in range(h.events):
-            e = events[r, j]
-            _put(data, at, 6, newest - e.time)
-            _put(data, at + 6, 6, e.amount)
-            _put(data, at + 12, 8, e.id)
-            _put(data, at + 20, 4, e.content)
-            at += EVENT_BYTES
+        at = _put_varint(data, at, h.total)
+        at = _put_varint(data, at, newest - h.first)
+        at = _put(data, at, 8, newest)
+        at = _put_varint(data, at, h.offset + 1)
+        at = _put_varint(data, at, h.events)
+        at = _put_varint(data, at, h.tiles)
+        at = _put_varint(data, at, h.labels)
+        at = _put_varint(data, at, h.fraud_days)
+        at = _put_varint(data, at, h.seen)
+        if of_account:
+            scratch[0] = h.typical
+            at = _put(data, at, 8, bits[0])
+            if h.place_time == _NOWHERE:
+                at = _put_varint(data, at, 0)
+            else:
+                at = _put_varint(data, at, newest - h.place_time + 1)
+                at = _put(data, at, 4, h.latitude)
+                at = _put(data, at, 4, h.longitude)
+            for k in range(p.habits.shape[1]):
+                data[at + k] = p.habits[r, k]
+            at += p.habits.shape[1]
+        before = newest
+        for j in range(h.events - 1, -1, -1):
+            e = p.events[r, j]
+            at = _put_varint(data, at, before - e.time)
+            before = e.time
+            at = _put_varint(data, at, e.amount)
+            data[at] = e.traits
+            at += 1
+            if of_account:
+                at = _put(data, at, 6, e.id)
+                at = _put(data, at, 3, e.content)
+            else:
+                at = _put_varint(data, at, e.ratio)
+                data[at] = e.payer
+                at += 1
         for j in range(h.tiles):
-            t = tiles[r, j]
-            _put(data, at, 6, newest - t.newest)
-            _put(data, at + 6, 4, t.count)
-            _put(data, at + 10, 8, t.sum)
-            _put(data, at + 18, 6, t.max)
+            t = p.tiles[r, j]
+            at = _put_varint(data, at, newest - t.newest)
+            at = _put_varint(data, at, t.count)
+            at = _put_varint(data, at, t.sum)
+            at = _put_varint(data, at, t.max)
             scratch[0] = t.squares
-            _put(data, at + 24, 8, bits[0])
-            at += TILE_BYTES
+            at = _put(data, at, 8, bits[0])
+            at = _put_varint(data, at, t.far_above)
+            at = _put_varint(data, at, t.night)
+            at = _put_varint(data, at, t.below_round)
+            at = _put_varint(data, at, t.ratios)
+            at = _put_varint(data, at, t.ratio_sum)
+            if not of_account:
+                at = _put(data, at, 8, t.payers_low)
+                at = _put(data, at, 8, t.payers_high)
         for j in range(h.labels):
-            lab = labels[r, j]
-            _put(data, at, 8, lab.id)
-            _put(data, at + 8, 8, lab.occurred)
-            _put(data, at + 16, 8, lab.known)
-            _put(data, at + 24, 1, lab.fraud)
-            at += LABEL_BYTES
+            lab = p.labels[r, j]
+            at = _put(data, at, 8, lab.id)
+            at = _put(data, at, 8, lab.occurred)
+            at = _put(data, at, 8, lab.known)
+            at = _put(data, at, 1, lab.fraud)
         for j in range(h.fraud_days):
-            d = fraud_days[r, j]
-            _put(data, at, 4, d.day)
-            _put(data, at + 4, 4, d.frauds)
-            at += FRAUD_DAY_BYTES
-        assert at == ends[i]
+            d = p.fraud_days[r, j]
+            at = _put(data, at, 4, d.day)
+            at = _put(data, at, 4, d.frauds)
+        second = newest // SECOND
+        for j in range(h.seen):
+            s = p.seen[r, j]
+            at = _put(data, at, 4, s.key)
+            at = _put_varint(data, at, second - s.last)
+        ends[i] = at
+    return ends
 
 
 @njit(cache=True, nogil=True)
-def unpack(
-    data: Bytes,
-    starts: Ints,
-    ends: Ints,
-    head: Records,
-    events: Records,
-    tiles: Records,
-    labels: Records,
-    fraud_days: Records,
-) -> int:
+def unpack(data: Bytes, starts: Ints, ends: Ints, p: Any) -> int:
     """Fill the first rows; an empty blob leaves its row alone.  -1, or which blob is no profile."""
+    for r in range(len(starts)):
+        if ends[r] > starts[r] and _unpack(data, starts[r], ends[r], r, p) != ends[r]:
+            return r
+    return -1
+
+
+@njit(cache=True, nogil=True)
+def _unpack(data: Bytes, at: int, end: int, r: int, p: Any) -> int:  # noqa: PLR0911, PLR0912 - one way through bytes
+    """Where the profile ends; -1 where there is none."""
     scratch = np.empty(1, np.float64)
     bits = scratch.view(np.uint64)
-    for r in range(len(starts)):
-        at = starts[r]
-        size = ends[r] - at
-        if size == 0:
-            continue
-        if size < HEAD_BYTES:
-            return r
-        h = head[r]
-        newest = np.int64(_get(data, at + 16, 8))
-        n_events = np.int64(_get(data, at + 32, 2))
-        n_tiles = np.int64(_get(data, at + 34, 2))
-        n_labels = np.int64(_get(data, at + 36, 2))
-        n_days = np.int64(_get(data, at + 38, 2))
-        if (
-            n_events > events.shape[1]
-            or n_tiles > tiles.shape[1]
-            or n_labels > labels.shape[1]
-            or n_days > fraud_days.shape[1]
-        ):
-            return r
-        if (
-            size
-            != HEAD_BYTES
-            + n_events * EVENT_BYTES
-            + n_tiles * TILE_BYTES
-            + n_labels * LABEL_BYTES
-            + n_days * FRAUD_DAY_BYTES
-        ):
-            return r
-        h.total = np.int64(_get(data, at, 8))
-        h.first = np.int64(_get(data, at + 8, 8))
-        h.newest = newest
-        h.offset = np.int64(_get(data, at + 24, 8))
-        h.events = n_events
-        h.tiles = n_tiles
-        h.labels = n_labels
-        h.fraud_days = n_days
-        at += HEAD_BYTES
-        for j in range(n_events):
-            e = events[r, j]
-            e.time = newest - np.int64(_get(data, at, 6))
-            e.amount = np.int64(_get(data, at + 6, 6))
-            e.id = _get(data, at + 12, 8)
-            e.content = np.uint32(_get(data, at + 20, 4))
-            at += EVENT_BYTES
-        for j in range(n_tiles):
-            t = tiles[r, j]
-            t.newest = newest - np.int64(_get(data, at, 6))
-            t.count = np.int64(_get(data, at + 6, 4))
-            t.sum = np.int64(_get(data, at + 10, 8))
-            t.max = np.int64(_get(data, at + 18, 6))
-            bits[0] = _get(data, at + 24, 8)
-            t.squares = scratch[0]
-            at += TILE_BYTES
-        for j in range(n_labels):
-            lab = labels[r, j]
-            lab.id = _get(data, at, 8)
-            lab.occurred = np.int64(_get(data, at + 8, 8))
-            lab.known = np.int64(_get(data, at + 16, 8))
-            lab.fraud = np.int64(_get(data, at + 24, 1))
-            at += LABEL_BYTES
-        for j in range(n_days):
-            d = fraud_days[r, j]
-            d.day = np.int32(np.int64(_get(data, at, 4)))
-            d.frauds = np.uint32(_get(data, at + 4, 4))
-            at += FRAUD_DAY_BYTES
-    return -1
+    of_account = p.habits.shape[1] > 0
+    h = p.head[r]
+    h.total, at = _get_varint(data, at, end)
+    age, at = _get_varint(data, at, end)
+    if at < 0 or at + 8 > end:
+        return -1
+    newest = np.int64(_get(data, at, 8))
+    h.newest = newest
+    h.first = newest - age
+    offset, at = _get_varint(data, at + 8, end)
+    h.offset = offset - 1
+    n_events, at = _get_varint(data, at, end)
+    n_tiles, at = _get_varint(data, at, end)
+    n_labels, at = _get_varint(data, at, end)
+    n_days, at = _get_varint(data, at, end)
+    n_seen, at = _get_varint(data, at, end)
+    if (
+        at < 0
+        or not 0 <= n_events <= p.events.shape[1]
+        or not 0 <= n_tiles <= p.tiles.shape[1]
+        or not 0 <= n_labels <= p.labels.shape[1]
+        or not 0 <= n_days <= p.fraud_days.shape[1]
+        or not 0 <= n_seen <= p.seen.shape[1]
+    ):
+        return -1
+    if of_account:
+        if at + 8 > end:
+            return -1
+        bits[0] = _get(data, at, 8)
+        h.typical = scratch[0]
+        age, at = _get_varint(data, at + 8, end)
+        if at < 0:
+            return -1
+        if age != 0:
+            if at + 8 > end:
+                return -1
+            h.place_time = newest - (age - 1)
+            h.latitude = np.int32(np.int64(_get(data, at, 4)))
+            h.longitude = np.int32(np.int64(_get(data, at + 4, 4)))
+            at += 8
+        if at + p.habits.shape[1] > end:
+            return -1
+        for k in range(p.habits.shape[1]):
+            p.habits[r, k] = data[at + k]
+        at += p.habits.shape[1]
+    before = newest
+    for j in range(n_events - 1, -1, -1):
+        e = p.events[r, j]
+        age, at = _get_varint(data, at, end)
+        before -= age
+        e.time = before
+        e.amount, at = _get_varint(data, at, end)
+        if at < 0 or at + (10 if of_account else 1) > end:
+            return -1
+        e.traits = data[at]
+        at += 1
+        if of_account:
+            e.id = _get(data, at, 6)
+            e.content = np.uint32(_get(data, at + 6, 3))
+            e.ratio = 0
+            e.payer = 0
+            at += 9
+        else:
+            e.id = 0
+            e.content = 0
+            ratio, at = _get_varint(data, at, end)
+            if not 0 <= ratio < 1 << 31 or at < 0 or at >= end:
+                return -1
+            e.ratio = ratio
+            e.payer = data[at]
+            at += 1
+    for j in range(n_tiles):
+        t = p.tiles[r, j]
+        age, at = _get_varint(data, at, end)
+        t.newest = newest - age
+        t.count, at = _get_varint(data, at, end)
+        t.sum, at = _get_varint(data, at, end)
+        t.max, at = _get_varint(data, at, end)
+        if at < 0 or at + 8 > end:
+            return -1
+        bits[0] = _get(data, at, 8)
+        t.squares = scratch[0]
+        t.far_above, at = _get_varint(data, at + 8, end)
+        t.night, at = _get_varint(data, at, end)
+        t.below_round, at = _get_varint(data, at, end)
+        t.ratios, at = _get_varint(data, at, end)
+        t.ratio_sum, at = _get_varint(data, at, end)
+        t.payers_low = 0
+        t.payers_high = 0
+        if not of_account:
+            if at < 0 or at + 16 > end:
+                return -1
+            t.payers_low = _get(data, at, 8)
+            t.payers_high = _get(data, at + 8, 8)
+            at += 16
+    if at < 0 or at + n_labels * LABEL_BYTES + n_days * FRAUD_DAY_BYTES > end:
+        return -1
+    for j in range(n_labels):
+        lab = p.labels[r, j]
+        lab.id = _get(data, at, 8)
+        lab.occurred = np.int64(_get(data, at + 8, 8))
+        lab.known = np.int64(_get(data, at + 16, 8))
+        lab.fraud = np.int64(_get(data, at + 24, 1))
+        at += LABEL_BYTES
+    for j in range(n_days):
+        d = p.fraud_days[r, j]
+        d.day = np.int32(np.int64(_get(data, at, 4)))
+        d.frauds = np.uint32(_get(data, at + 4, 4))
+        at += FRAUD_DAY_BYTES
+    second = newest // SECOND
+    for j in range(n_seen):
+        s = p.seen[r, j]
+        if at < 0 or at + 4 > end:
+            return -1
+        s.key = np.uint32(_get(data, at, 4))
+        age, at = _get_varint(data, at + 4, end)
+        s.last = second - age
+    h.events = n_events
+    h.tiles = n_tiles
+    h.labels = n_labels
+    h.fraud_days = n_days
+    h.seen = n_seen
+    return at

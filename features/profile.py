@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from features import packing
-from features.catalogue import DAY, MATURITY
+from features.catalogue import DAY, MATURED_WINDOWS, MATURITY, SEEN_BY_ACCOUNT, WINDOWS
 
 HEAD = np.dtype(
     [
@@ -22,24 +23,55 @@ HEAD = np.dtype(
         ("first", "<i8"),  # time of the earliest
         ("newest", "<i8"),  # time of the latest
         ("offset", "<i8"),  # last offset folded of the topic its events come from; -1: none
+        ("typical", "<f8"),  # of an account: see catalogue
+        ("place_time", "<i8"),  # of the newest event that has a place; NOWHERE: none has
+        ("latitude", "<i4"),  # in millionths of a degree
+        ("longitude", "<i4"),
         ("events", "<i4"),
         ("tiles", "<i4"),
         ("labels", "<i4"),
         ("fraud_days", "<i4"),
-    ]
+        ("seen", "<i4"),
+    ],
+    align=True,
 )
+NOWHERE = -(1 << 62)
 EVENT = np.dtype(
     [
         ("time", "<i8"),
         ("amount", "<i8"),
-        ("id", "<u8"),  # hash of the transaction_id; in a counterparty's profile, of the account_id
-        ("content", "<u4"),  # hash of the whole transaction
+        ("id", "<u8"),  # hash of the transaction_id, 48 bits of it
+        ("content", "<u4"),  # hash of the whole transaction, 24 bits of it
+        ("ratio", "<i4"),  # of a payment at a counterparty: thousandths of what is typical of its payer; 0: not known
+        ("traits", "<u1"),  # bits: FAR_ABOVE, NIGHT, BELOW_ROUND
+        ("payer", "<u1"),  # of a payment at a counterparty: the bucket of its account
     ],
     align=True,
 )
-TILE = np.dtype([("newest", "<i8"), ("count", "<i8"), ("sum", "<i8"), ("max", "<i8"), ("squares", "<f8")])
+FAR_ABOVE, NIGHT, BELOW_ROUND = 1, 2, 4
+TILE = np.dtype(
+    [
+        ("newest", "<i8"),
+        ("count", "<i8"),
+        ("sum", "<i8"),
+        ("max", "<i8"),
+        ("squares", "<f8"),
+        ("far_above", "<i8"),  # how many had each trait
+        ("night", "<i8"),
+        ("below_round", "<i8"),
+        ("ratios", "<i8"),  # how many had a ratio, and their sum
+        ("ratio_sum", "<i8"),
+        ("payers_low", "<u8"),  # buckets of accounts, a bit each: 0 to 63, 64 to 127
+        ("payers_high", "<u8"),
+    ]
+)
 LABEL = np.dtype([("id", "<u8"), ("occurred", "<i8"), ("known", "<i8"), ("fraud", "<i8")])
 FRAUD_DAY = np.dtype([("day", "<i4"), ("frauds", "<u4")])
+SEEN = np.dtype([("last", "<i8"), ("key", "<u4")], align=True)
+"""Something seen with an account, and the second it was last seen: the key is a kind and 24 bits of a hash."""
+KINDS = tuple(kind for kind, _ in SEEN_BY_ACCOUNT)
+HABITS = 24 + 7
+"""Payments of an account by local hour, then by weekday; all of them are halved when one would pass 255."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,18 +79,58 @@ class Shape:
     """How much of a kind is kept.  Part of the profile format: another shape is another epoch."""
 
     events: int
-    """The ring: this many events exactly."""
+    """The ring: at most this many events exactly."""
     labels: int
+    seen: tuple[int, ...]
+    """Of each kind so many, the last seen."""
+    exact: int
+    """Events this much older than the newest go to the tiles (microseconds)."""
     horizon: int
     """Events this much older than the newest are in no window any more, and are dropped (microseconds)."""
+    habits: int = 0
     tiles: int = 128
     fraud_days: int = 64
+
+    @property
+    def all_seen(self) -> int:
+        """Of all kinds together."""
+        return sum(self.seen)
 
 
 LATENESS = DAY
 """Kept beyond the longest window, so that a transaction up to this late still has exact windows."""
-ACCOUNT = Shape(events=192, labels=32, horizon=30 * DAY + LATENESS)
-COUNTERPARTY = Shape(events=512, labels=128, horizon=MATURITY + 30 * DAY + LATENESS)
+_HORIZON = MATURITY + MATURED_WINDOWS[-1][1] + LATENESS
+ACCOUNT = Shape(
+    events=192,
+    labels=32,
+    seen=tuple(most for _, most in SEEN_BY_ACCOUNT),
+    exact=WINDOWS[-1][1] + LATENESS,
+    horizon=_HORIZON,
+    habits=HABITS,
+)
+COUNTERPARTY = Shape(events=512, labels=128, seen=(), exact=_HORIZON, horizon=_HORIZON)
+
+
+class Limits(NamedTuple):
+    """How much of a kind is kept, as the kernel takes it; what is not here it sees from the arrays."""
+
+    exact: int
+    horizon: int
+    seen: npt.NDArray[np.int64]
+
+
+class Rows(NamedTuple):
+    """Profiles of one kind, one row each, as the kernel takes them."""
+
+    head: npt.NDArray[np.void]
+    events: npt.NDArray[np.void]
+    tiles: npt.NDArray[np.void]
+    labels: npt.NDArray[np.void]
+    fraud_days: npt.NDArray[np.void]
+    seen: npt.NDArray[np.void]
+    """By growing key."""
+    habits: npt.NDArray[np.uint8]
+    """[n, HABITS], or [n, 0] where none are kept."""
 
 
 @dataclass(frozen=True)
@@ -66,33 +138,38 @@ class Profiles:
     """Profiles of one kind, one row each."""
 
     shape: Shape
-    head: npt.NDArray[np.void]
-    events: npt.NDArray[np.void]
-    tiles: npt.NDArray[np.void]
-    labels: npt.NDArray[np.void]
-    fraud_days: npt.NDArray[np.void]
+    rows: Rows
 
     def __len__(self) -> int:
-        return len(self.head)
+        return len(self.rows.head)
+
+    @property
+    def limits(self) -> Limits:
+        """What the kernel must know of the shape."""
+        return Limits(self.shape.exact, self.shape.horizon, np.array(self.shape.seen, np.int64))
 
     @classmethod
     def room_for(cls, count: int, shape: Shape) -> Profiles:
         """`count` empty profiles.  Only the heads are written: the rest is memory nobody has touched yet."""
-        head = np.zeros(count, HEAD)
-        head["offset"] = -1
-        return cls(
-            shape,
-            head,
+        rows = Rows(
+            np.zeros(count, HEAD),
             np.empty((count, shape.events), EVENT),
             np.empty((count, shape.tiles), TILE),
             np.empty((count, shape.labels), LABEL),
             np.empty((count, shape.fraud_days), FRAUD_DAY),
+            np.empty((count, shape.all_seen), SEEN),
+            np.empty((count, shape.habits), np.uint8),
         )
+        profiles = cls(shape, rows)
+        profiles.clear(count)
+        return profiles
 
     def clear(self, count: int) -> None:
         """Make the first `count` empty again."""
-        self.head[:count] = 0
-        self.head["offset"][:count] = -1
+        self.rows.head[:count] = 0
+        self.rows.head["offset"][:count] = -1
+        self.rows.head["place_time"][:count] = NOWHERE
+        self.rows.habits[:count] = 0
 
     def unpack(self, blobs: Sequence[bytes | None]) -> None:
         """Let the first rows hold what `blobs` say; None is a profile never seen.
@@ -103,17 +180,13 @@ class Profiles:
         lengths = np.fromiter((len(blob) if blob else 0 for blob in blobs), np.int64, len(blobs))
         ends = np.cumsum(lengths)
         data = np.frombuffer(b"".join([blob for blob in blobs if blob]), np.uint8)
-        bad = packing.unpack(
-            data, ends - lengths, ends, self.head, self.events, self.tiles, self.labels, self.fraud_days
-        )
+        bad = packing.unpack(data, ends - lengths, ends, self.rows)
         if bad >= 0:
             raise ValueError(f"blob {bad} of {lengths[bad]} bytes is no profile of {self.shape}")
 
     def pack(self, rows: npt.NDArray[np.int64]) -> list[bytes]:
         """The blobs of these rows; equal profiles have equal blobs."""
-        ends = np.cumsum(packing.sizes(self.head, rows))
-        data = np.empty(ends[-1] if len(ends) else 0, np.uint8)
-        packing.pack(data, ends, rows, self.head, self.events, self.tiles, self.labels, self.fraud_days)
-        whole = data.tobytes()
-        starts = [0, *ends[:-1].tolist()] if len(ends) else []
-        return [whole[start:end] for start, end in zip(starts, ends.tolist(), strict=True)]
+        data = np.empty(packing.room(rows, self.rows), np.uint8)
+        ends = packing.pack(data, rows, self.rows).tolist()
+        starts = [0, *ends[:-1]]
+        return [data[start:end].tobytes() for start, end in zip(starts, ends, strict=False)]

@@ -24,8 +24,9 @@ from xxhash import xxh3_64_hexdigest
 
 from features import kernel
 from features.attributes import Encoder
-from features.catalogue import FEATURES, SETTLING
+from features.catalogue import OF_THE_COUNTERPARTY, SETTLING
 from features.collecting import spare_the_collector
+from features.facts import TRANSACTION, Facts
 from features.log import Log
 from features.position import Keys, Offsets, Position
 from features.rebuild import connect
@@ -50,7 +51,6 @@ from schemas.verdict import Folded, Outcome, Source
 BUNDLES = Path(".local/bundles")
 EXAMPLES = 20
 """Of what was found wrong, at most this many are named."""
-_COUNTERPARTY_COLUMNS = [i for i, name in enumerate(FEATURES) if name.startswith("counterparty_")]
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -118,7 +118,7 @@ class _Judged:
     digest: list[str]
     name: list[str]
     counterparty: list[str | None]
-    time: npt.NDArray[np.int64]
+    transactions: Facts
     seen: npt.NDArray[np.int64]
     to_tell: set[tuple[int, int, bool]]
     """Sources that counterparties must have heard of."""
@@ -260,7 +260,7 @@ def _check_partition(settings: Settings, number: int, bundles: Path, with_profil
         digest=[verdicts[int(found.offset[row])].vector_digest for row in rows],
         name=[_named(number, found, row) for row in rows],
         counterparty=[found.counterparty_id[row] for row in rows],
-        time=found.columns.time[rows],
+        transactions=found.transactions[rows],
         seen=np.array([_or_none(verdicts[int(found.offset[row])].folded.activity) for row in rows], np.int64),
         to_tell=to_tell,
         committed=committed,
@@ -414,7 +414,7 @@ class _Asked:
     verdict: list[tuple[int, int]]
     """Partition and row among its judged."""
     counterparty: list[str]
-    time: npt.NDArray[np.int64]
+    transactions: Facts
     seen: npt.NDArray[np.int64]
 
 
@@ -432,7 +432,7 @@ def _asked(judged: list[_Judged], partitions: int) -> list[_Asked]:
         _Asked(
             verdict=[(number, row) for number, row, _ in asked],
             counterparty=[name for _, _, name in asked],
-            time=np.array([judged[number].time[row] for number, row, _ in asked], np.int64),
+            transactions=np.array([judged[number].transactions[row] for number, row, _ in asked], TRANSACTION),
             seen=np.array([judged[number].seen[row] for number, row, _ in asked], np.int64),
         )
         for asked in by_home
@@ -451,14 +451,14 @@ def _check_counterparties(settings: Settings, number: int, asked: _Asked, with_p
     _check_letters(number, found.rejected, told, Marks(), committed, _Findings(report))
     names = found.names
     code = np.array([names.setdefault(name, len(names)) for name in asked.counterparty], np.int64)
-    questions = Questions(counterparty=code, time=asked.time, seen=asked.seen)
+    questions = Questions(counterparty=code, transactions=asked.transactions, seen=asked.seen)
     columns = describe_counterparties(found, questions)
     instant = describe_counterparties(found, questions, instantly=True)
     if position is not None:
         _compare_profiles(found.blobs, stored, f"partition {number}, counterparty", report)
     return _Answered(
-        columns=columns[:, _COUNTERPARTY_COLUMNS],
-        instant=instant[:, _COUNTERPARTY_COLUMNS],
+        columns=columns[:, OF_THE_COUNTERPARTY],
+        instant=instant[:, OF_THE_COUNTERPARTY],
         late=_late(found, questions),
         sources=Counter(found.sources),
         report=report,
@@ -467,14 +467,15 @@ def _check_counterparties(settings: Settings, number: int, asked: _Asked, with_p
 
 def _late(found: Counterparties, asked: Questions) -> npt.NDArray[np.bool_]:
     """Of each question: had activity that was settled by its time not been folded yet?"""
-    late = np.zeros(len(asked.time), np.bool_)
+    time = asked.transactions["time"]
+    late = np.zeros(len(time), np.bool_)
     order = np.lexsort((found.offset, found.counterparty))
     owner, offset = found.counterparty[order], found.offset[order]
-    happened = np.where(found.is_label, found.known, found.time + SETTLING)[order]
+    happened = (found.heard.known_at() + np.where(found.heard.step == kernel.PAYMENT, SETTLING, 0))[order]
     first, last = np.searchsorted(owner, asked.counterparty), np.searchsorted(owner, asked.counterparty, side="right")
     for i, (begin, end) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
         unseen = begin + int(np.searchsorted(offset[begin:end], asked.seen[i], side="right"))
-        late[i] = bool((happened[unseen:end] <= asked.time[i]).any())
+        late[i] = bool((happened[unseen:end] <= time[i]).any())
     return late
 
 
@@ -484,11 +485,11 @@ def _sum_up(judged: list[_Judged], answered: list[_Answered], asked: list[_Asked
     for part in judged:
         nobody = [row for row, name in enumerate(part.counterparty) if name is None]
         for vectors in (part.vectors, part.instant):
-            vectors[np.ix_(nobody, _COUNTERPARTY_COLUMNS)] = np.nan
+            vectors[nobody, OF_THE_COUNTERPARTY] = np.nan
     for answer, question in zip(answered, asked, strict=True):
         for i, (number, row) in enumerate(question.verdict):
-            judged[number].vectors[row, _COUNTERPARTY_COLUMNS] = answer.columns[i]
-            judged[number].instant[row, _COUNTERPARTY_COLUMNS] = answer.instant[i]
+            judged[number].vectors[row, OF_THE_COUNTERPARTY] = answer.columns[i]
+            judged[number].instant[row, OF_THE_COUNTERPARTY] = answer.instant[i]
         report.activity_late += int(answer.late.sum())
     for part in judged:
         _compare_vectors(part, findings)

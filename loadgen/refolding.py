@@ -12,19 +12,18 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from features import kernel
+from features import facts, kernel
 from features.accepting import Rules
 from features.attributes import Encoder
 from features.catalogue import FEATURES
-from features.describing import Batch, Columns, Describer, Taken, columns_of, needed, read
-from features.hashing import hash64
+from features.describing import Batch, Describer, Taken, needed, read
+from features.facts import Facts, Heard
 from features.history import Steps, walk_accounts, walk_counterparties
 from features.log import Log
 from features.position import Offsets
 from features.settings import Settings
 from schemas.errors import Fault
 from schemas.topics import ACTIVITY, LABELS, TRANSACTIONS
-from schemas.wire import microseconds
 
 Ints = npt.NDArray[np.int64]
 Told = Callable[[int], None]
@@ -43,15 +42,12 @@ class Accounts:
     transaction_id: list[str]
     account_id: list[str]
     counterparty_id: list[str | None]
-    columns: Columns
+    transactions: Facts
     account: Ints
     """A number for each account."""
+    labels: Facts
     label_offset: Ints
     label_account: Ints
-    label_time: Ints
-    label_known: Ints
-    label_ident: npt.NDArray[np.uint64]
-    label_fraud: npt.NDArray[np.int8]
     labels_told: dict[int, bool]
     """Offsets of accepted labels, and whether they name a counterparty."""
     rejected: dict[tuple[str, int], Fault]
@@ -70,13 +66,7 @@ class Counterparties:
     counterparty: Ints
     names: dict[str, int]
     """A number for each counterparty."""
-    is_label: npt.NDArray[np.bool_]
-    time: Ints
-    amount: Ints
-    ident: npt.NDArray[np.uint64]
-    account: npt.NDArray[np.uint64]
-    known: Ints
-    fraud: npt.NDArray[np.int8]
+    heard: Heard
     sources: list[tuple[int, int, bool]]
     """Partition, offset and whether it was a label, of what each activity tells of."""
     rejected: dict[tuple[str, int], Fault]
@@ -132,13 +122,15 @@ def refold_accounts(
     serial = _Serial(rules)
     codes: dict[str, int] = {}
     rejected: dict[tuple[str, int], Fault] = {}
-    labels: list[tuple[int, int, int, int, int, bool]] = []
+    labels: list[Facts] = [facts.of_labels(())]
+    label_offset: list[int] = []
+    label_account: list[int] = []
     labels_told: dict[int, bool] = {}
     offsets: list[int] = []
     transaction_id: list[str] = []
     account_id: list[str] = []
     counterparty_id: list[str | None] = []
-    columns: list[Columns] = []
+    transactions: list[Facts] = [facts.of_transactions((), rules)]
     encoded: dict[int, bytes] = {}
     with Log(settings) as log:
         skipped = log.left_out(number)
@@ -147,9 +139,9 @@ def refold_accounts(
             rejected.update({(one.topic, one.record.offset): one.fault for one in batch.rejected})
             for record, one, _ in batch.labels:
                 labels_told[record.offset] = one.counterparty_id is not None
-                known, occurred = microseconds(one.known_at), microseconds(one.occurred_at)
-                account = codes.setdefault(one.account_id, len(codes))
-                labels.append((record.offset, account, occurred, known, hash64(one.transaction_id), one.is_fraud))
+                label_offset.append(record.offset)
+                label_account.append(codes.setdefault(one.account_id, len(codes)))
+            labels.append(facts.of_labels(one.message for one in batch.labels))
             if position is not None:
                 serial.fold(Batch(labels=_until(batch.labels, position.labels)))
             told(len(records))
@@ -160,28 +152,26 @@ def refold_accounts(
             transaction_id += [one.message.transaction_id for one in batch.transactions]
             account_id += [one.message.account_id for one in batch.transactions]
             counterparty_id += [one.message.counterparty_id for one in batch.transactions]
-            columns.append(columns_of((one.message for one in batch.transactions), rules))
+            transactions.append(
+                facts.of_transactions(((one.message, one.record.offset) for one in batch.transactions), rules)
+            )
             encoded.update(_encoded(batch.transactions, encoders))
             if position is not None:
                 serial.fold(Batch(transactions=_until(batch.transactions, position.transactions)))
             told(len(records))
     names = (TRANSACTIONS.name, LABELS.name)
     rejected.update({(names[topic], offset): fault for (topic, offset), fault in skipped.items() if topic < 2})
-    label = list(zip(*labels, strict=True)) if labels else [()] * 6
     return Accounts(
         offset=np.array(offsets, np.int64),
         status=np.empty(0, np.int8),
         transaction_id=transaction_id,
         account_id=account_id,
         counterparty_id=counterparty_id,
-        columns=Columns(*(np.concatenate(parts) for parts in zip(*(columns or [columns_of((), rules)]), strict=True))),
+        transactions=np.concatenate(transactions),
         account=np.array([codes.setdefault(name, len(codes)) for name in account_id], np.int64),
-        label_offset=np.array(label[0], np.int64),
-        label_account=np.array(label[1], np.int64),
-        label_time=np.array(label[2], np.int64),
-        label_known=np.array(label[3], np.int64),
-        label_ident=np.array(label[4], np.uint64),
-        label_fraud=np.array(label[5], np.int8),
+        labels=np.concatenate(labels),
+        label_offset=np.array(label_offset, np.int64),
+        label_account=np.array(label_account, np.int64),
         labels_told=labels_told,
         rejected=rejected,
         encoded=encoded,
@@ -196,7 +186,9 @@ def refold_counterparties(
     rules = settings.rules()
     serial = _Serial(rules)
     names: dict[str, int] = {}
-    rows: list[tuple[int, int, bool, int, int, int, int, int, bool]] = []
+    offsets: list[int] = []
+    whose: list[int] = []
+    heard: list[Heard] = []
     sources: list[tuple[int, int, bool]] = []
     rejected: dict[tuple[str, int], Fault] = {}
     with Log(settings) as log:
@@ -204,29 +196,19 @@ def refold_counterparties(
         for records in log.read(ACTIVITY, number, 0, end, chunk=CHUNK):
             batch = read(rules, activity=[(record, True) for record in records if (2, record.offset) not in skipped])
             rejected.update({(one.topic, one.record.offset): one.fault for one in batch.rejected})
+            heard.append(facts.of_activity((one.message, one.record.offset) for one in batch.activity))
             for record, one, _ in batch.activity:
-                is_label = one.known_at is not None
-                code = names.setdefault(one.counterparty_id, len(names))
-                rows.append(
-                    (record.offset, code, is_label, one.occurred_at, one.amount, one.transaction, one.account,
-                     one.known_at or 0, bool(one.is_fraud))
-                )  # fmt: skip
-                sources.append((one.source.partition, one.source.offset, is_label))
+                offsets.append(record.offset)
+                whose.append(names.setdefault(one.counterparty_id, len(names)))
+                sources.append((one.source.partition, one.source.offset, one.known_at is not None))
             if position is not None:
                 serial.fold(Batch(activity=_until(batch.activity, position.activity)))
             told(len(records))
-    columns = list(zip(*rows, strict=True)) if rows else [()] * 9
     return Counterparties(
-        offset=np.array(columns[0], np.int64),
-        counterparty=np.array(columns[1], np.int64),
+        offset=np.array(offsets, np.int64),
+        counterparty=np.array(whose, np.int64),
         names=names,
-        is_label=np.array(columns[2], np.bool_),
-        time=np.array(columns[3], np.int64),
-        amount=np.array(columns[4], np.int64),
-        ident=np.array(columns[5], np.uint64),
-        account=np.array(columns[6], np.uint64),
-        known=np.array(columns[7], np.int64),
-        fraud=np.array(columns[8], np.int8),
+        heard=Heard.joined(heard),
         sources=sources,
         rejected=rejected
         | {(ACTIVITY.name, offset): fault for (topic, offset), fault in skipped.items() if topic == 2},
@@ -244,28 +226,24 @@ def describe_accounts(
     """
     n = len(found.offset)
     vectors = np.empty((n, len(FEATURES)), np.float32)
-    kernel.describe_transactions(vectors, found.columns.amount, found.columns.hour, found.columns.weekday)
+    kernel.describe_transactions(vectors, found.transactions)
     rows = np.arange(n, dtype=np.int64)
     if instantly:
-        at, label_at = _arrivals(found.columns.time), _arrivals(found.label_known)
+        at, label_at = _arrivals(found.transactions["time"]), _arrivals(found.labels["known"])
     else:
         # A label with offset l was folded before a transaction whose verdict says that l + 1 or more was next.
         seen = np.array([labels_seen.get(offset, NEVER_JUDGED) for offset in found.offset.tolist()], np.int64)
         at, label_at = np.maximum.accumulate(2 * seen - 1) if n else seen, 2 * found.label_offset
-    status, _ = walk_accounts(
+    walked = walk_accounts(
         Steps.merged(
-            Steps.of(
-                kernel.LABEL, profile=found.label_account, at=label_at, time=found.label_time, ident=found.label_ident,
-                known=found.label_known, fraud=found.label_fraud,
-            ),
-            Steps.of(
-                kernel.TRANSACTION, profile=found.account, at=at, time=found.columns.time, amount=found.columns.amount,
-                ident=found.columns.ident, extra=found.columns.content.astype(np.uint64), offset=found.offset, told=rows,
-            ),
+            Steps.of(kernel.LABEL, profile=found.label_account, at=label_at, which=np.arange(len(label_at))),
+            Steps.of(kernel.TRANSACTION, profile=found.account, at=at, which=rows, told=rows),
         ),
+        found.transactions,
+        found.labels,
         vectors,
-    )  # fmt: skip
-    found.status = status
+    )
+    found.status = walked.status
     return vectors
 
 
@@ -275,7 +253,7 @@ class Questions:
 
     counterparty: Ints
     """As Counterparties.names numbers them."""
-    time: Ints
+    transactions: Facts
     seen: Ints
     """The last activity offset that the verdict says was folded; -1: none."""
 
@@ -284,22 +262,24 @@ def describe_counterparties(
     found: Counterparties, asked: Questions, *, instantly: bool = False
 ) -> npt.NDArray[np.float32]:
     """The counterparties' part of the vector of each question, in order (the rest of the row is not filled)."""
-    n = len(asked.time)
+    n = len(asked.transactions)
     vectors = np.zeros((n, len(FEATURES)), np.float32)
+    heard, time = found.heard, asked.transactions["time"]
     if instantly:
-        at = np.where(found.is_label, found.known, found.time)
-        question_at = asked.time
+        at, question_at = heard.known_at(), time
     else:
         at, question_at = 2 * found.offset, 2 * asked.seen + 1
-    step = Steps.of(
-        kernel.PAYMENT, profile=found.counterparty, at=at, time=found.time, amount=found.amount, ident=found.ident,
-        extra=found.account, known=found.known, fraud=found.fraud, offset=found.offset,
-    )  # fmt: skip
-    step = step._replace(step=np.where(found.is_label, kernel.PAYMENT_LABEL, kernel.PAYMENT).astype(np.int8))
-    questions = Steps.of(
-        kernel.QUESTION, profile=asked.counterparty, at=question_at, time=asked.time, told=np.arange(n, dtype=np.int64)
+    rows = np.arange(n, dtype=np.int64)
+    walk_counterparties(
+        Steps.merged(
+            Steps.of(heard.step, profile=found.counterparty, at=at, which=heard.which),
+            Steps.of(kernel.QUESTION, profile=asked.counterparty, at=question_at, which=rows, told=rows),
+        ),
+        heard.payments,
+        heard.labels,
+        asked.transactions,
+        vectors,
     )
-    walk_counterparties(Steps.merged(step, questions), vectors)
     return vectors
 
 

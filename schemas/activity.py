@@ -31,6 +31,8 @@ class CounterpartyActivity(msgspec.Struct, frozen=True, kw_only=True, omit_defau
     """Of the transaction."""
     source: Source
     """The message on `transactions` or, for a label, on `labels`."""
+    ratio: Annotated[int, msgspec.Meta(ge=0, le=(1 << 31) - 1)] = 0
+    """Of the amount to what was typical of the account, in thousandths; 0 where nothing was, and for a label."""
     known_at: Micros | None = None
     """Present in a label's part only."""
     is_fraud: bool | None = None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +13,20 @@ import polars as pl
 from features import kernel
 from features.accepting import MAX_PROFILE_AMOUNT
 from features.catalogue import FEATURES
+from features.facts import (
+    CONTENT_BITS,
+    ID_BITS,
+    LABEL,
+    NO_PLACE,
+    PAYMENT,
+    TRANSACTION,
+    Facts,
+    are_below_round,
+    name24,
+)
 from features.hashing import hash64
 from features.history import Steps, walk_accounts, walk_counterparties
-from schemas.currencies import DEFAULT_RATES, Rates
+from schemas.currencies import DEFAULT_RATES, MINOR_DIGITS, Rates
 
 Ints = npt.NDArray[np.int64]
 
@@ -36,72 +49,93 @@ def vectors(transactions: pl.DataFrame, labels: pl.DataFrame, rates: Rates = DEF
     a rate.
     """
     n = len(transactions)
-    time = transactions["occurred_at"].dt.epoch("us").to_numpy().astype(np.int64)
+    rows = _facts(transactions, rates)
+    time = rows["time"]
     arrival = np.maximum.accumulate(time) if n else time
-    amount = _amounts(transactions, rates)
-    ident = _hashes(transactions["transaction_id"])
-    offset = np.arange(n, dtype=np.int64)
+    here = np.arange(n, dtype=np.int64)
     out = np.empty((n, len(FEATURES)), np.float32)
-    local = transactions.select(
-        pl.col("occurred_at") + pl.duration(minutes=pl.col("utc_offset").cast(pl.Int64))
-    ).to_series()
-    kernel.describe_transactions(
-        out, amount, local.dt.hour().to_numpy().astype(np.int8), (local.dt.weekday() - 1).to_numpy().astype(np.int8)
-    )
+    kernel.describe_transactions(out, rows)
 
-    label_time = labels["occurred_at"].dt.epoch("us").to_numpy().astype(np.int64)
-    known = labels["known_at"].dt.epoch("us").to_numpy().astype(np.int64)
+    told = _labels(labels)
+    known = told["known"]
     heard = np.maximum.accumulate(known) if len(known) else known
-    label_ident = _hashes(labels["transaction_id"])
-    fraud = labels["is_fraud"].to_numpy().astype(np.int8)
+    which = np.arange(len(told), dtype=np.int64)
 
     account, label_account = _codes(transactions["account_id"], labels["account_id"])
-    content = transactions.hash_rows(seed=0).to_numpy()
-    status, _ = walk_accounts(
+    walked = walk_accounts(
         Steps.merged(
-            Steps.of(
-                kernel.LABEL,
-                profile=label_account,
-                at=heard,
-                time=label_time,
-                ident=label_ident,
-                known=known,
-                fraud=fraud,
-            ),
-            Steps.of(
-                kernel.TRANSACTION,
-                profile=account,
-                at=arrival,
-                time=time,
-                amount=amount,
-                ident=ident,
-                extra=content,
-                offset=offset,
-                told=offset,
-            ),
+            Steps.of(kernel.LABEL, profile=label_account, at=heard, which=which),
+            Steps.of(kernel.TRANSACTION, profile=account, at=arrival, which=here, told=here),
         ),
+        rows,
+        told,
         out,
     )
-    accepted = status == kernel.NEW
+    accepted = walked.status == kernel.NEW
 
     counterparty, label_counterparty = _codes(transactions["counterparty_id"], labels["counterparty_id"])
     paid = accepted & (counterparty >= 0)
     named = label_counterparty >= 0
+    payments = np.zeros(n, PAYMENT)
+    payments["time"], payments["amount"], payments["ratio"] = time, rows["amount"], walked.ratio
+    payments["account"] = _hashes(transactions["account_id"])
     walk_counterparties(
         Steps.merged(
-            Steps.of(
-                kernel.PAYMENT_LABEL, profile=label_counterparty[named], at=heard[named], time=label_time[named],
-                ident=label_ident[named], known=known[named], fraud=fraud[named],
-            ),
-            Steps.of(kernel.QUESTION, profile=counterparty, at=arrival, time=time, told=offset),
-            Steps.of(
-                kernel.PAYMENT, profile=counterparty[paid], at=arrival[paid], time=time[paid], amount=amount[paid],
-                ident=ident[paid],
-            ),
+            Steps.of(kernel.PAYMENT_LABEL, profile=label_counterparty[named], at=heard[named], which=which[named]),
+            Steps.of(kernel.QUESTION, profile=counterparty, at=arrival, which=here, told=here),
+            Steps.of(kernel.PAYMENT, profile=counterparty[paid], at=arrival[paid], which=here[paid]),
         ),
+        payments,
+        told,
+        rows,
         out,
-    )  # fmt: skip
+    )
     return Replayed(out, accepted)
+
+
+def _facts(transactions: pl.DataFrame, rates: Rates) -> Facts:
+    rows = np.empty(len(transactions), TRANSACTION)
+    rows["time"] = transactions["occurred_at"].dt.epoch("us").to_numpy()
+    rows["amount"] = _amounts(transactions, rates)
+    rows["offset"] = np.arange(len(transactions))
+    rows["id"] = _hashes(transactions["transaction_id"]) & np.uint64(ID_BITS)
+    rows["content"] = transactions.hash_rows(seed=0).to_numpy() & np.uint64(CONTENT_BITS)
+    for field, column in (
+        ("counterparty", "counterparty_id"),
+        ("country", "country"),
+        ("device", "device_id"),
+        ("channel", "channel"),
+        ("category", "category"),
+    ):
+        rows[field] = _each(transactions[column], name24, np.uint32)
+    placed = (transactions["latitude"].is_not_null() & transactions["longitude"].is_not_null()).to_numpy()
+    for field in ("latitude", "longitude"):
+        degrees = transactions[field].fill_null(0.0).to_numpy()
+        rows[field] = np.where(placed, np.rint(degrees * 1e6), NO_PLACE)
+    local = transactions.select(
+        pl.col("occurred_at") + pl.duration(minutes=pl.col("utc_offset").cast(pl.Int64))
+    ).to_series()
+    rows["hour"] = local.dt.hour().to_numpy()
+    rows["weekday"] = local.dt.weekday().to_numpy() - 1
+    digits = _each(transactions["currency"], lambda currency: MINOR_DIGITS.get(str(currency), 2), np.int8)
+    are_below_round(transactions["amount"].to_numpy(), digits, rows["below_round"])
+    return rows
+
+
+def _labels(labels: pl.DataFrame) -> Facts:
+    rows = np.zeros(len(labels), LABEL)
+    rows["id"] = _hashes(labels["transaction_id"])
+    rows["occurred"] = labels["occurred_at"].dt.epoch("us").to_numpy()
+    rows["known"] = labels["known_at"].dt.epoch("us").to_numpy()
+    rows["fraud"] = labels["is_fraud"].to_numpy()
+    return rows
+
+
+def _each(names: pl.Series, value: Callable[[str | None], int], dtype: type[np.generic]) -> npt.NDArray[Any]:
+    """A number for each name, asked once for each different one."""
+    different = names.unique(maintain_order=True)
+    numbers = pl.Series([value(name) for name in different], dtype=pl.Int64)
+    return names.replace_strict(different, numbers, return_dtype=pl.Int64).to_numpy().astype(dtype)
 
 
 def _hashes(ids: pl.Series) -> npt.NDArray[np.uint64]:

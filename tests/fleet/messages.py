@@ -96,6 +96,7 @@ class Life:
         name: str = "tx",
     ) -> None:
         self._random = np.random.default_rng(seed)
+        self._details = np.random.default_rng([seed, 1])
         self._accounts, self._counterparties = accounts, counterparties
         self._at = since or now() - timedelta(days=6)
         self._every = every
@@ -127,6 +128,8 @@ class Life:
         self._at += self._every
         amount = int(random.lognormal(8, 1)) if random.random() < 0.95 else int(random.uniform(LARGE, 3 * LARGE))
         shop = int(random.zipf(1.5)) % self._counterparties
+        if self._details.random() < 0.05:
+            amount = 9_900
         return Transaction(
             transaction_id=f"{self._name}-{self._count:06}",
             account_id=f"account-{int(random.integers(self._accounts)):04}",
@@ -134,7 +137,23 @@ class Life:
             amount=amount,
             currency="EUR" if random.random() < 0.9 else "USD",
             occurred_at=self._at,
+            **self._what_else(),
         )
+
+    def _what_else(self) -> dict[str, Any]:
+        """Where and with what it was paid; now and then nothing is known of it."""
+        random = self._details
+        if random.random() < 0.1:
+            return {}
+        known = {
+            "country": str(random.choice(["DE", "FR", "PL", "US"], p=[0.7, 0.1, 0.1, 0.1])),
+            "device_id": f"device-{int(random.integers(5))}",
+            "channel": str(random.choice(["chip", "online", "phone"])),
+            "category": str(random.choice(["food", "fuel", "travel", "games"])),
+            "latitude": round(float(random.uniform(40, 55)), 5),
+            "longitude": round(float(random.uniform(-5, 20)), 5),
+        }
+        return {name: value for name, value in known.items() if random.random() < 0.9}
 
 
 def transactions_in(messages: Sequence[Outgoing]) -> int:

@@ -31,8 +31,8 @@ from tests.fleet.messages import Life, a_label_of, message, now
 from training import replay
 
 WAVES, IN_A_WAVE = 12, 25
-APART = timedelta(hours=19)
-"""Between two waves: twelve of them reach into every window, and past the age at which labels are expected."""
+BEGINS = [timedelta(hours=38 * (wave // 2), minutes=30 * (wave % 2)) for wave in range(WAVES)]
+"""Of each wave: twelve of them reach into every window, and past the age at which labels are expected."""
 
 
 class Told:
@@ -44,19 +44,19 @@ class Told:
         self.labels: list[Label] = []
 
     def live(self) -> None:
-        start = now() - WAVES * APART
+        start = now() - BEGINS[-1] - timedelta(hours=1)
         for wave in range(WAVES):
             # Within a wave less than the settling time passes: what is paid there, no counterparty is asked about.
             life = Life(
                 seed=wave,
                 accounts=9,
                 counterparties=4,
-                since=start + wave * APART,
+                since=start + BEGINS[wave],
                 every=timedelta(milliseconds=50),
                 name=f"wave-{wave}",
             )
             paid = life.transactions(IN_A_WAVE)
-            known = [a_label_of(one, known_at=start + wave * APART) for one in self.transactions[-IN_A_WAVE::9]]
+            known = [a_label_of(one, known_at=start + BEGINS[wave]) for one in self.transactions[-IN_A_WAVE::9]]
             self.fleet.send(message(label) for label in known)
             self.fleet.wait_until_settled()
             self.fleet.send(message(one) for one in paid)
@@ -117,8 +117,10 @@ def test_a_difference_in_what_the_checker_computes_shows(told: Told) -> None:
     """One bit of one feature of one transaction."""
     walk = history.walk_accounts
 
-    def off(steps: history.Steps, vectors: np.ndarray[Any, np.dtype[np.float32]]) -> Any:
-        found = walk(steps, vectors)
+    def off(
+        steps: history.Steps, transactions: Any, labels: Any, vectors: np.ndarray[Any, np.dtype[np.float32]]
+    ) -> Any:
+        found = walk(steps, transactions, labels, vectors)
         if len(vectors):
             vectors[0, 4] = np.nextafter(vectors[0, 4], np.float32(1e9))
         return found

@@ -10,16 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from features import kernel
+from features import facts, kernel
 from features.accepting import Record
 from features.catalogue import FEATURES
-from features.describing import columns_of
-from features.hashing import hash64
 from features.history import Steps, walk_accounts, walk_counterparties
 from schemas.activity import decode_activity
 from schemas.label import decode_label
 from schemas.transaction import decode_transaction
-from schemas.wire import microseconds
 from tests.builders import RULES, Shelf
 from tests.logs import Log, a_log
 
@@ -64,10 +61,10 @@ def recomputed(log: Log, verdicts: list[Verdict]) -> npt.NDArray[np.float32]:
     transactions = [decode_transaction(record.value) for record in log.transactions]
     labels = [decode_label(record.value) for record in log.labels]
     activity = [decode_activity(record.value) for record in log.activity]
-    columns = columns_of(transactions, RULES)
-    kernel.describe_transactions(vectors, columns.amount, columns.hour, columns.weekday)
+    rows = facts.of_transactions(zip(transactions, range(n), strict=True), RULES)
+    kernel.describe_transactions(vectors, rows)
 
-    rows = np.arange(n, dtype=np.int64)
+    here = np.arange(n, dtype=np.int64)
     seen = np.zeros(n, np.int64)
     seen[[verdict.offset for verdict in verdicts]] = [verdict.next_label for verdict in verdicts]
     accounts: dict[str, int] = {}
@@ -77,50 +74,44 @@ def recomputed(log: Log, verdicts: list[Verdict]) -> npt.NDArray[np.float32]:
                 kernel.LABEL,
                 profile=ints([accounts.setdefault(one.account_id, len(accounts)) for one in labels]),
                 at=2 * np.arange(len(labels), dtype=np.int64) + 1,
-                time=ints([microseconds(one.occurred_at) for one in labels]),
-                ident=np.array([hash64(one.transaction_id) for one in labels], np.uint64),
-                known=ints([microseconds(one.known_at) for one in labels]),
-                fraud=np.array([one.is_fraud for one in labels], np.int8),
+                which=np.arange(len(labels), dtype=np.int64),
             ),
             Steps.of(
                 kernel.TRANSACTION,
                 profile=ints([accounts.setdefault(one.account_id, len(accounts)) for one in transactions]),
                 at=2 * np.maximum.accumulate(seen),
-                time=columns.time,
-                amount=columns.amount,
-                ident=columns.ident,
-                extra=columns.content.astype(np.uint64),
-                told=rows,
+                which=here,
+                told=here,
             ),
         ),
+        rows,
+        facts.of_labels(labels),
         vectors,
     )
 
     shops: dict[str | None, int] = {None: -1}
     asked = [transactions[verdict.offset] for verdict in verdicts]
-    folded = Steps.of(
-        kernel.PAYMENT,
-        profile=ints([shops.setdefault(one.counterparty_id, len(shops)) for one in activity]),
-        at=2 * np.arange(len(activity), dtype=np.int64),
-        time=ints([one.occurred_at for one in activity]),
-        amount=ints([one.amount for one in activity]),
-        ident=np.array([one.transaction for one in activity], np.uint64),
-        extra=np.array([one.account for one in activity], np.uint64),
-        known=ints([one.known_at or 0 for one in activity]),
-        fraud=np.array([bool(one.is_fraud) for one in activity], np.int8),
-    )
-    is_label = [one.known_at is not None for one in activity]
+    heard = facts.of_activity((one, 0) for one in activity)
+    asking = ints([verdict.offset for verdict in verdicts])
     walk_counterparties(
         Steps.merged(
-            folded._replace(step=np.where(is_label, kernel.PAYMENT_LABEL, kernel.PAYMENT).astype(np.int8)),
+            Steps.of(
+                heard.step,
+                profile=ints([shops.setdefault(one.counterparty_id, len(shops)) for one in activity]),
+                at=2 * np.arange(len(activity), dtype=np.int64),
+                which=heard.which,
+            ),
             Steps.of(
                 kernel.QUESTION,
                 profile=ints([shops.setdefault(one.counterparty_id, len(shops)) for one in asked]),
                 at=ints([2 * verdict.last_activity + 1 for verdict in verdicts]),
-                time=ints([microseconds(one.occurred_at) for one in asked]),
-                told=ints([verdict.offset for verdict in verdicts]),
+                which=asking,
+                told=asking,
             ),
         ),
+        heard.payments,
+        heard.labels,
+        rows,
         vectors,
     )
     return vectors[[verdict.offset for verdict in verdicts]]

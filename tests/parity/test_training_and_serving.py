@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from features.accepting import Rules
-from features.catalogue import FEATURES
+from features.catalogue import FEATURES, OF_THE_COUNTERPARTY
 from loadgen.simulate import World, simulate
 from schemas.activity import CounterpartyActivity
 from schemas.currencies import UNITS_PER_EURO, Rates
@@ -217,4 +217,4 @@ def test_activity_that_comes_later_than_a_replay_has_it_is_found_where_it_matter
     found = training.differs_from(Described.by_serving(a_past(), slow=5))
 
     assert found
-    assert all(name.startswith("counterparty_") for names in found.values() for name in names)
+    assert {name for names in found.values() for name in names} <= set(FEATURES[OF_THE_COUNTERPARTY])

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.accepting import Rules
-from features.describing import columns_of
+from features.facts import of_transactions
 from schemas.avro_schema import texts
 from schemas.avro_wire import FOLDER, Unusable, WriterSchema, our_schema
 from schemas.errors import BadMessage, Fault
@@ -115,10 +115,9 @@ def test_the_content_that_tells_a_duplicate_from_an_id_used_again_is_the_same_in
     )
     both = [decode_transaction(encode(one)), decode_transaction(in_avro(one), KNOWN)]
 
-    columns = columns_of(both, Rules())
+    facts = of_transactions(((transaction, 0) for transaction in both), Rules())
 
-    assert columns.content[0] == columns.content[1]
-    assert columns.ident[0] == columns.ident[1]
+    assert facts[0] == facts[1]
 
 
 def test_the_offset_of_a_time_is_kept_for_the_local_hour() -> None:

@@ -84,7 +84,7 @@ def test_activity_comes_before_the_transactions_of_its_batch() -> None:
 
     described = Shelf().describe(records([BAKERY]), activity=records([activity], 41))
 
-    assert described.vectors[0][column("counterparty_count_1d")] == 1
+    assert described.vectors[0][column("counterparty_count_24h")] == 1
     assert described.folded_activity.tolist() == [41]
 
 
