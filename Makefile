@@ -49,9 +49,10 @@ faults: ## Twenty minutes: kills, stops and wiped stores under load, and what mu
 	@$(set_up) dev
 	@$(run) pytest tests/faults -m slow $(ARGS)
 
-bench: ## Minutes: how fast workers drain a full topic, and how long a verdict takes at 2,000 a second
+bench: ## Minutes: how fast workers drain a full topic, what alerts cost, and how long a verdict takes at 2,000 a second
 	@$(set_up) demo
 	@$(run) benchmarks.drain $(ARGS)
+	@$(run) benchmarks.reasons $(ARGS)
 	@$(run) benchmarks.open_loop $(ARGS)
 
 handbook: ## Minutes: published transactions through the worker; DATA=the folder of its transactions.parquet

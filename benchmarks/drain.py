@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -32,13 +33,13 @@ def main(
     rows: list[dict[str, Any]] = []
     for number in range(runs):
         with fresh_stack("drain") as (stack, settings):
-            _fill(Target(url=stack.kafka_url), past.transactions, past.labels)
+            fill(Target(url=stack.kafka_url), past.transactions, past.labels)
             children = [launch_worker(stack, settings, FOLDER, bundle, slot=slot)[0] for slot in range(workers)]
             cpu = Cpu(
                 {"kafka": stack.kafka_pid, "redis": stack.redis_pid}
                 | {f"worker {i}": c.pid for i, c in enumerate(children)}
             )
-            first, last, seen = _watch(settings, transactions)
+            first, last, seen = watch(settings, transactions)
             used = cpu.used()
             wait_until_settled(settings)
             found = check(settings, bundles=bundle.parent) if number == 0 else None
@@ -60,7 +61,7 @@ def main(
         raise typer.Exit(1)
 
 
-def _fill(target: Target, transactions: Any, labels: Any) -> None:
+def fill(target: Target, transactions: Any, labels: Any) -> None:
     sender = Sender(target, linger__ms=20)
     for topic, encoded in ((LABELS, encode_labels(labels)), (TRANSACTIONS, encode_transactions(transactions))):
         name = target.name(topic)
@@ -72,8 +73,13 @@ def _fill(target: Target, transactions: Any, labels: Any) -> None:
         raise Failed(f"{left} messages were not sent, {dict(sender.failed)}")
 
 
-def _watch(settings: Settings, count: int) -> tuple[tuple[float, int], float, int]:
-    """When the first verdicts were readable and how many they were, when the last was, and how many there are."""
+def watch(
+    settings: Settings, count: int, *, begun: Callable[[], None] = lambda: None
+) -> tuple[tuple[float, int], float, int]:
+    """When the first verdicts were readable and how many they were, when the last was, and how many there are.
+
+    `begun` hears of the first at once.
+    """
     consumer = Consumer(settings.client(group_id="drain-watch", isolation_level="read_committed", fetch_wait_max_ms=20))
     consumer.assign([TopicPartition(settings.topic(VERDICTS), n, 0) for n in range(settings.partitions)])
     first: tuple[float, int] | None = None
@@ -84,7 +90,9 @@ def _watch(settings: Settings, count: int) -> tuple[tuple[float, int], float, in
         arrived = sum(one.error() is None for one in messages)
         if arrived:
             seen += arrived
-            first = first or (time.monotonic(), arrived)
+            if first is None:
+                begun()
+                first = time.monotonic(), arrived
         assert time.monotonic() < deadline, f"only {seen:,} of {count:,} verdicts came"
     consumer.close()
     assert first is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -16,9 +16,10 @@ from features.settings import Settings
 from schemas.dead_letter import DeadLetter
 from schemas.errors import LEFT_OUT, BadMessage, Fault, FraudScorerError, WrongSettings
 from schemas.marks import Marks
-from schemas.topics import DEAD_LETTERS, INPUTS, LABELS, TRANSACTIONS, VERDICTS, Topic
+from schemas.topics import ALERTS, DEAD_LETTERS, INPUTS, LABELS, TRANSACTIONS, VERDICTS, Topic
 from schemas.verdict import decode_verdict
 
+Read = TypeVar("Read")
 NOTHING_COMMITTED = -1001
 _NO_LEADER_YET = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -136,6 +137,42 @@ class Log:
         here = [TopicPartition(self.settings.topic(topic), number) for topic in INPUTS]
         found = self._consumer.committed(here, timeout=PATIENCE)
         return Offsets(*(tp.offset for tp in found)), found[0].metadata or ""
+
+    def explained(self, number: int) -> int:
+        """The next alert of this number that the explainer has not come to; NOTHING_COMMITTED where it never ran.
+
+        Raises LogUnavailable: also while a transaction of an explainer that was killed is still open.
+        """
+        reader = Consumer(
+            self.settings.client(
+                group_id=self.settings.explainers, isolation_level="read_committed", enable_auto_commit=False
+            )
+        )
+        try:
+            (found,) = reader.committed([TopicPartition(self.settings.topic(ALERTS), number)], timeout=PATIENCE)
+        except KafkaException as error:
+            raise LogUnavailable(
+                f"Kafka does not say what group {self.settings.explainers} has committed: {error.args[0].str()}"
+            ) from error
+        finally:
+            reader.close()
+        return found.offset
+
+    def last(self, topic: Topic, number: int, read: Callable[[bytes | None], Read]) -> Read | None:
+        """What `read` makes of the last committed message that is one; None: there is none.  Raises LogUnavailable."""
+        low, end = self.bounds(topic, number)
+        span = 1
+        while end > low:
+            begin = max(low, end - span)
+            found = None
+            for records in self.read(topic, number, begin, end):
+                for record in records:
+                    with suppress(BadMessage):  # somebody else wrote there
+                        found = read(record.value)
+            if found is not None or begin == low:
+                return found
+            span *= 16
+        return None
 
     def commit(self, number: int, offsets: Offsets, metadata: str) -> None:
         """Commit for the group, which must be empty."""

@@ -115,6 +115,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Its name in this installation."""
         return self.topic_prefix + topic.name
 
+    @property
+    def explainers(self) -> str:
+        """The consumer group of what completes alerts."""
+        return f"{self.group}-explainer"
+
     def client(self, **own: str | int | float | bool) -> dict[str, Any]:
         """librdkafka's settings for a client: the address, what this client needs, and over it what is passed through."""
         # librdkafka would write to standard error at every attempt to connect; what matters reaches us as an error as well.

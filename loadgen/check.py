@@ -45,7 +45,7 @@ from schemas.dead_letter import DeadLetter
 from schemas.errors import Fault, StoreUnavailable, UnusableModel
 from schemas.marks import Marks
 from schemas.partitioning import partition_of
-from schemas.topics import ACTIVITY, ALERTS, INPUTS, LABELS, TRANSACTIONS, VERDICTS, Topic
+from schemas.topics import ACTIVITY, ALERTS, EXPLANATIONS, INPUTS, LABELS, TRANSACTIONS, VERDICTS, Topic
 from schemas.verdict import Folded, Outcome, Source
 
 BUNDLES = Path(".local/bundles")
@@ -62,16 +62,20 @@ class Report(msgspec.Struct, kw_only=True):
     """Messages that no worker has come to yet."""
     verdicts: int = 0
     alerts: int = 0
+    explanations: int = 0
+    """Of alerts that were told without their reasons."""
+    awaited: int = 0
+    """Alerts without reasons that no explainer has come to yet."""
     outcomes: dict[str, int] = {}
     dead_lettered: dict[str, int] = {}
     """By error; labels among them."""
     duplicates: int = 0
     """Transactions that came again, and got no second verdict."""
     lost: int = 0
-    """Messages without the verdict, alert, dead letter or activity that they should have."""
+    """Messages without the verdict, alert, explanation, dead letter or activity that they should have."""
     doubled: int = 0
     contradicting: int = 0
-    """Verdicts, alerts and dead letters that say something else than the log."""
+    """Verdicts, alerts, explanations and dead letters that say something else than the log."""
     vectors_compared: int = 0
     vectors_compared_in_full: int = 0
     """Of the others, whose bundle is not at hand, the catalogue's part was compared, and not the attributes behind it."""
@@ -103,6 +107,16 @@ class _Verdict(msgspec.Struct):
 
 class _Alert(msgspec.Struct):
     verdict: _Verdict
+    reasons: msgspec.Raw
+
+    @property
+    def pending(self) -> bool:
+        return bytes(self.reasons) == b'"pending"'
+
+
+class _Explanation(msgspec.Struct):
+    source: Source
+    alert: int
 
 
 @dataclass
@@ -222,7 +236,9 @@ def _check_partition(settings: Settings, number: int, bundles: Path, with_profil
         position, stored = _snapshot(settings, number, "a") if with_profiles else (None, {})
         # Read after what was committed: workers may have said more meanwhile, which is not looked at.
         verdicts = _verdicts(log, number, committed.transactions, findings)
-        alerts = _alerts(log, number, committed.transactions, verdicts, findings)
+        reached = log.explained(number)
+        alerts, pending = _alerts(log, number, committed.transactions, verdicts, findings)
+        _explanations(log, number, committed.transactions, pending, reached, findings)
         letters = _letters(settings, log, number, committed, findings)
     at_hand = _at_hand(bundles, {verdict.bundle for verdict in verdicts.values()})
     encoders = {offset: at_hand[verdict.bundle] for offset, verdict in verdicts.items() if verdict.bundle in at_hand}
@@ -303,23 +319,76 @@ def _verdicts(log: Log, number: int, end: int, findings: _Findings) -> dict[int,
     return found
 
 
-def _alerts(log: Log, number: int, end: int, verdicts: dict[int, _Verdict], findings: _Findings) -> set[int]:
+def _alerts(
+    log: Log, number: int, end: int, verdicts: dict[int, _Verdict], findings: _Findings
+) -> tuple[set[int], dict[int, int]]:
+    """Which transactions have one, and of those without reasons where the alert lies."""
     decode = msgspec.json.Decoder(_Alert).decode
     found: set[int] = set()
-    for _, value in _values(log, ALERTS, number):
-        verdict = decode(value or b"").verdict
+    pending: dict[int, int] = {}
+    for place, value in _values(log, ALERTS, number):
+        alert = decode(value or b"")
+        verdict = alert.verdict
         offset = verdict.source.offset
         if offset >= end:
             continue
+        if alert.pending:
+            pending.setdefault(offset, place)
         if offset in found:
             findings.doubled(f"transactions [{number}] at {offset} has two alerts")
-        elif verdicts.get(offset) != verdict or verdict.outcome is Outcome.APPROVE:
+        elif not _same(verdicts.get(offset), verdict) or verdict.outcome is Outcome.APPROVE:
             findings.contradicts(f"transactions [{number}] at {offset} has an alert that is not its verdict's")
         found.add(offset)
     for offset, verdict in verdicts.items():
         if verdict.outcome is not Outcome.APPROVE and offset not in found:
             findings.lost(f"transactions [{number}] at {offset} is flagged, and has no alert")
-    return found
+    return found, pending
+
+
+def _same(verdict: _Verdict | None, alerted: _Verdict) -> bool:
+    """An alert without reasons has its vector also where verdicts go without; both name it by its digest."""
+    plain = msgspec.structs.replace
+    return verdict is not None and plain(verdict, vector=None) == plain(alerted, vector=None)
+
+
+def _explanations(log: Log, number: int, end: int, pending: dict[int, int], reached: int, findings: _Findings) -> None:
+    decode = msgspec.json.Decoder(_Explanation).decode
+    found: set[int] = set()
+    for _, value in _values(log, EXPLANATIONS, number):
+        explanation = decode(value or b"")
+        offset = explanation.source.offset
+        if explanation.source.partition != number:
+            findings.contradicts(f"an explanation in partition {number} of {explanation.source}: another number's")
+        elif offset >= end:
+            continue
+        elif offset in found:
+            findings.doubled(f"transactions [{number}] at {offset} has two explanations")
+        elif pending.get(offset) != explanation.alert:
+            findings.contradicts(
+                f"transactions [{number}] at {offset} has an explanation that its alert did not leave open"
+            )
+        else:
+            found.add(offset)
+    findings.report.explanations = len(found)
+    for offset, place in pending.items():
+        if offset not in found and place < reached:
+            findings.lost(f"transactions [{number}] at {offset} has an alert without reasons, and no explanation")
+        elif offset not in found:
+            findings.report.awaited += 1
+
+
+def awaited(settings: Settings) -> int:
+    """Alerts without reasons that no explainer has come to yet.  Raises LogUnavailable."""
+    decode = msgspec.json.Decoder(_Alert).decode
+    count = 0
+    with Log(settings) as log:
+        for number in range(settings.partitions):
+            low, end = log.bounds(ALERTS, number)
+            for records in log.read(ALERTS, number, max(low, log.explained(number)), end):
+                for record in records:
+                    with suppress(msgspec.DecodeError):  # somebody else wrote there
+                        count += decode(record.value or b"").pending
+    return count
 
 
 def _letters(

@@ -85,6 +85,7 @@ def table_of(report: Report) -> Table:
         ("pending", f"{report.pending:,}"),
         ("verdicts", f"{report.verdicts:,}  ({_counts(report.outcomes)})"),
         ("alerts", f"{report.alerts:,}"),
+        ("  explained afterwards", f"{report.explanations:,}, awaited {report.awaited:,}"),
         ("dead letters", f"{sum(report.dead_lettered.values()):,}  ({_counts(report.dead_lettered)})"),
         ("duplicates, told once", f"{report.duplicates:,}"),
         ("lost", f"{report.lost:,}"),

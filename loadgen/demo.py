@@ -26,6 +26,7 @@ from loadgen.rehearsal import (
     Steps,
     bytes_per_account,
     environment_of,
+    launch_explainer,
     out,
     run_command,
     run_live,
@@ -33,6 +34,7 @@ from loadgen.rehearsal import (
     start_worker,
     versions,
     wait_for,
+    wait_until_explained,
     wait_until_settled,
 )
 from loadgen.simulate import Past, World, simulate, world_ending
@@ -57,6 +59,10 @@ class DemoReport(msgspec.Struct, kw_only=True):
     """Transactions that were due one verdict each."""
     verdicts: int
     alerts: int
+    explained_afterwards: int
+    """Alerts that went out before their reasons."""
+    without_reasons: int
+    """Alerts that never got any."""
     dead_lettered: dict[str, int]
     dead_letters_planned: dict[str, int]
     duplicates_sent: int
@@ -92,7 +98,7 @@ class DemoReport(msgspec.Struct, kw_only=True):
         """What the demo promises."""
         return not (
             self.lost or self.doubled or self.contradicting or self.profiles_different
-            or self.verdicts != self.sent or self.dead_lettered != self.dead_letters_planned
+            or self.without_reasons or self.verdicts != self.sent or self.dead_lettered != self.dead_letters_planned
         )  # fmt: skip
 
 
@@ -153,12 +159,14 @@ def _demo(count: int, rate: float, seed: int, accounts: int, as_json: bool) -> i
             _train_and_load(stack, settings)
         with steps.step("starting a worker"):
             worker = start_worker(stack, settings, FOLDER, BUNDLES / "current")
+            explainer = launch_explainer(stack, settings, FOLDER, BUNDLES / "current")
         stream = Stream(live.transactions, live.labels, rate=rate, mischief=MISCHIEF)
         frauds = frozenset(live.truth.filter("is_fraud")["transaction_id"].to_list())
         with steps.step(f"sending {count:,} transactions at {rate:,.0f} a second"):
             sent, answers = run_live(stream, frauds, Target(url=stack.kafka_url), worker)
         with steps.step("checking every verdict against the log"):
             wait_until_settled(settings)
+            wait_until_explained(settings, explainer)
             found = check(settings, bundles=BUNDLES)
         report = _report(stream, sent, answers, found, len(frauds), settings, steps)
     finally:
@@ -236,6 +244,8 @@ def _report(
         sent=sent.transactions,
         verdicts=found.verdicts,
         alerts=found.alerts,
+        explained_afterwards=found.explanations,
+        without_reasons=found.awaited,
         dead_lettered=dict(sorted(found.dead_lettered.items())),
         dead_letters_planned=dict(sorted(planned.items())),
         duplicates_sent=duplicates,
@@ -284,6 +294,7 @@ def _summary(report: DemoReport, found: Report) -> None:
         ("dead letters", f"{sum(report.dead_lettered.values()):,}, {planned}"),
         ("duplicates", f"{report.duplicates_sent:,} sent, one verdict each"),
         ("alerts", f"{report.alerts:,}; precision {report.precision:.1%}, recall {report.recall:.1%} (simulated truth)"),
+        ("reasons", f"{report.explained_afterwards:,} followed their alert, {report.without_reasons:,} are missing"),
         ("due to verdict", ", ".join(f"{name} {ms:.1f}" for name, ms in named.items()) + " ms"),
         ("vectors computed again", f"{report.vectors_compared_in_full:,}, {found.vectors_different:,} different"),
         ("profiles folded again", f"{report.profiles_compared:,}, {report.profiles_different} different"),

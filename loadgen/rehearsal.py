@@ -6,7 +6,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -28,6 +28,7 @@ from features.log import Log
 from features.position import Keys, Position
 from features.settings import Settings
 from loadgen.beside import Beside, read_answers, send_stream
+from loadgen.check import awaited
 from loadgen.reader import Answers
 from loadgen.stream import Progress, Sent, Stream
 from loadgen.target import Target
@@ -63,9 +64,9 @@ class Steps:
         say(f"  {name}: {self.seconds[name]:.0f} s")
 
 
-def run_command(stack: LocalStack, folder: Path, *arguments: str, **environment: str) -> Child:
+def run_command(stack: LocalStack, folder: Path, *arguments: str, name: str | None = None, **environment: str) -> Child:
     """One of the project's own commands, as a user would give it."""
-    name = arguments[0] + environment.get("FRAUD_SLOT", "")
+    name = name or arguments[0] + environment.get("FRAUD_SLOT", "")
     log = folder / f"{name}.log"
     log.unlink(missing_ok=True)
     return stack.children.start(
@@ -93,11 +94,11 @@ def environment_of(settings: Settings) -> dict[str, str]:
 
 
 def launch_worker(
-    stack: LocalStack, settings: Settings, folder: Path, bundle: Path, *, slot: int = 0
+    stack: LocalStack, settings: Settings, folder: Path, bundle: Path, *, slot: int = 0, other: Mapping[str, str] = {}
 ) -> tuple[Child, int]:
-    """A worker on its way, and the port of its metrics."""
+    """A worker on its way, with `other` variables of its own, and the port of its metrics."""
     (port,) = free_ports(1)
-    own = {"FRAUD_BUNDLE": str(bundle), "FRAUD_SLOT": str(slot), "FRAUD_WEB_PORT": str(port)}
+    own = {"FRAUD_BUNDLE": str(bundle), "FRAUD_SLOT": str(slot), "FRAUD_WEB_PORT": str(port)} | dict(other)
     return run_command(stack, folder, "streaming", "worker", **environment_of(settings), **own), port
 
 
@@ -113,6 +114,21 @@ def start_worker(stack: LocalStack, settings: Settings, folder: Path, bundle: Pa
         time.sleep(0.1)
     say(f"  ready; metrics at http://127.0.0.1:{port}/metrics")
     return worker
+
+
+def launch_explainer(stack: LocalStack, settings: Settings, folder: Path, bundle: Path) -> Child:
+    """On its way: what it has to do can wait."""
+    own = {"FRAUD_BUNDLE": str(bundle), "FRAUD_EXPLAINER_PORT": str(free_ports(1)[0])}
+    return run_command(stack, folder, "streaming", "explain", name="explainer", **environment_of(settings), **own)
+
+
+def wait_until_explained(settings: Settings, explainer: Child) -> None:
+    """Until no alert awaits its reasons.  Raises Failed where the explainer ends."""
+    deadline = time.monotonic() + SETTLE_WITHIN
+    while awaited(settings) and time.monotonic() < deadline:
+        if not explainer.running:
+            raise Failed(f"the explainer ended with status {explainer.status}:\n{tail(explainer.log)}")
+        time.sleep(0.5)
 
 
 def _is_ready(port: int) -> bool:

@@ -119,6 +119,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """On the validation rows, which lie after the training rows."""
     base: float = 0.0
     """The margin of nobody in particular: what the contributions are added to."""
+    usual: dict[str, float | None] = {}
+    """By feature: the median of the legitimate training rows that have it; None: most have not.  Absent in older bundles."""
 
 
 def digest_of(folder: Path) -> str:

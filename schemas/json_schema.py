@@ -29,7 +29,7 @@ import msgspec
 from schemas.dead_letter import ERROR, MOST_DETAIL, DeadLetter
 from schemas.label import Label
 from schemas.transaction import Transaction
-from schemas.verdict import Alert, Verdict
+from schemas.verdict import Alert, Explanation, Verdict
 
 FOLDER = Path(__file__).resolve().parent / "json"
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -46,6 +46,7 @@ def schemas() -> dict[str, Schema]:
         "label": Label,
         "verdict": Verdict,
         "alert": Alert,
+        "explanation": Explanation,
     }
     return {name: _of_message(name, kind) for name, kind in messages.items()} | {
         "dead-letter-headers": _of_dead_letters()

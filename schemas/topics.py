@@ -37,6 +37,7 @@ LABELS = Topic(
 ACTIVITY = Topic(name="counterparty-activity", key="counterparty_id", carries="CounterpartyActivity", config=_FOREVER)
 VERDICTS = Topic(name="verdicts", key="account_id", carries="Verdict", config=_FOREVER)
 ALERTS = Topic(name="alerts", key="account_id", carries="Alert", config=_FOREVER | {"max.message.bytes": str(2 * MIB)})
+EXPLANATIONS = Topic(name="explanations", key="account_id", carries="Explanation", config=_FOREVER)
 DEAD_LETTERS = Topic(
     name="dead-letters",
     key="the message's own key",
@@ -47,5 +48,5 @@ DEAD_LETTERS = Topic(
 INPUTS = (TRANSACTIONS, LABELS, ACTIVITY)
 """What a worker reads, in the order of a position's offsets."""
 OUTPUTS = (VERDICTS, ALERTS, ACTIVITY, DEAD_LETTERS)
-ALL = (TRANSACTIONS, LABELS, ACTIVITY, VERDICTS, ALERTS, DEAD_LETTERS)
+ALL = (TRANSACTIONS, LABELS, ACTIVITY, VERDICTS, ALERTS, DEAD_LETTERS, EXPLANATIONS)
 DEFAULT_PARTITIONS = 4

@@ -1,4 +1,4 @@
-"""What a worker says of a transaction: a verdict of each, an alert of the flagged ones."""
+"""What is said of a transaction: a verdict of each, an alert of the flagged ones, an explanation of what alerts left open."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     flags: tuple[Flag, ...] = ()
 
 
-class Reason(msgspec.Struct, frozen=True, kw_only=True):
+class Reason(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why the margin is what it is: one feature's part in it."""
 
     feature: str
@@ -73,6 +73,8 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
     value: float | None
     contribution: float
     """Of the margin; positive speaks for fraud."""
+    text: str = ""
+    """The same for people: what, how much, and how much is usual."""
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,11 +83,26 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict
     transaction: Transaction
     reasons: tuple[Reason, ...] | Literal["pending"]
-    """At most five, the strongest first; `pending` where they follow later."""
+    """At most five, the strongest first; `pending` where an explanation follows. Then the verdict here has its vector."""
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """Exactly one for every alert whose reasons are `pending`, in the alert's partition."""
+
+    transaction_id: str
+    account_id: str
+    bundle: str
+    source: Source
+    """The verdict's: where the transaction lies."""
+    alert: int
+    """Where the alert lies: its offset, in this explanation's partition."""
+    reasons: tuple[Reason, ...]
+    """As the alert would have had them: at most five, the strongest first."""
 
 
 _verdict_decoder = msgspec.json.Decoder(Verdict)
 _alert_decoder = msgspec.json.Decoder(Alert)
+_explanation_decoder = msgspec.json.Decoder(Explanation)
 
 
 def decode_verdict(value: bytes | None) -> Verdict:
@@ -96,3 +113,8 @@ def decode_verdict(value: bytes | None) -> Verdict:
 def decode_alert(value: bytes | None) -> Alert:
     """Raises BadMessage."""
     return decode(_alert_decoder, value)
+
+
+def decode_explanation(value: bytes | None) -> Explanation:
+    """Raises BadMessage."""
+    return decode(_explanation_decoder, value)

@@ -1,4 +1,4 @@
-"""`python -m streaming`: the worker, and its settings."""
+"""`python -m streaming`: the worker, the explainer, and their settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from features.settings import explain, load
+from features.settings import explain as lines_of
+from features.settings import load
 from schemas.errors import WrongSettings
 from streaming.settings import WorkerSettings
 
@@ -37,12 +38,26 @@ def worker(json_log: Annotated[bool, typer.Option("--json", help="A log line is 
 
 
 @app.command()
+def explain(json_log: Annotated[bool, typer.Option("--json", help="A log line is a JSON object.")] = False) -> None:
+    """Run an explainer until SIGTERM or Ctrl-C: it completes the alerts whose reasons are pending, each once.
+
+    It has the workers' settings, and finds the bundles that alerts name beside FRAUD_BUNDLE.
+
+    Example: FRAUD_KAFKA_URL=kafka:9092 python -m streaming explain
+    """
+    settings = load(WorkerSettings, os.environ)
+    from streaming.explaining import run  # noqa: PLC0415 - what it needs takes half a second, which --help can spare
+
+    run(settings, json_log=json_log)
+
+
+@app.command()
 def settings(as_json: JsonOption = False) -> None:
     """Every setting: its value, where it comes from, its default and what it means.
 
     Example: FRAUD_SLOT=1 python -m streaming settings
     """
-    lines = explain(WorkerSettings, os.environ)
+    lines = lines_of(WorkerSettings, os.environ)
     if as_json:
         print(json.dumps([line._asdict() for line in lines], indent=1))
         return

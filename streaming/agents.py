@@ -287,6 +287,7 @@ class Desk:
             m.seen_to_told.observe(np.maximum(now - seen, 0))
             m.occurred_to_told.observe(np.maximum(now - described.occurred / 1e6, 0))
             m.late.inc(int(described.late.sum()))
+        m.pending.inc(sum(alert.reasons == "pending" for alert in decisions.alerts))
         m.duplicates.inc(described.duplicates)
         m.labels.inc(len(batch.labels))
         m.folded.inc(sum(not told for _, _, told in items))

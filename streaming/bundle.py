@@ -88,6 +88,20 @@ class LoadedBundle:
         bundle._require_golden_margins()
         return bundle
 
+    @classmethod
+    def load_any(cls, folder: Path) -> LoadedBundle:
+        """The same for vectors of its own catalogue, whatever the catalogue is here.  Raises UnusableModel."""
+        folder = resolve(folder)
+        _require_digest(folder)
+        manifest = _manifest(folder)
+        described = _described(manifest, Encoder.load(folder))
+        return cls.load(folder, features=described, catalogue=manifest.catalogue)
+
+    @property
+    def described(self) -> tuple[str, ...]:
+        """Its features that the catalogue describes; the `encoder`'s are behind them."""
+        return _described(self.manifest, self.encoder)
+
     def margins(self, vectors: Vectors) -> Margins:
         """The raw margins, float64 [n], of `vectors`, float32 [n, features]; NaN is a missing value."""
         answered = self.session.run([OUTPUT], {INPUT: np.ascontiguousarray(vectors, np.float32)})
@@ -158,16 +172,19 @@ def _manifest(folder: Path) -> Manifest:
     return manifest
 
 
+def _described(manifest: Manifest, encoder: Encoder) -> tuple[str, ...]:
+    return manifest.features[: max(len(manifest.features) - len(encoder.features), 0)]
+
+
 def _require_fitting(
     manifest: Manifest, encoder: Encoder, name: str, *, features: Sequence[str], catalogue: str
 ) -> None:
-    own = len(manifest.features) - len(encoder.features)
-    if manifest.attributes != encoder.columns or manifest.features[max(own, 0) :] != encoder.features:
+    described = _described(manifest, encoder)
+    if manifest.attributes != encoder.columns or manifest.features != described + encoder.features:
         raise UnusableModel(
             f"bundle {name}: {MANIFEST} and {ATTRIBUTES} name other columns, or other encodings of them: "
             "they are of two models, train it again"
         )
-    described = manifest.features[:own]
     if described != tuple(features):
         absent = [feature for feature in features if feature not in described]
         unknown = [feature for feature in described if feature not in features]

@@ -251,9 +251,8 @@ class Intake(threading.Thread):
         return placed
 
     def _is_member(self) -> bool:
-        metadata = self._consumer.consumer_group_metadata()
-        # The broker would take the offsets of generation -1 without fencing anybody.
-        if metadata is None or metadata[7:11] == _NO_MEMBER:
+        metadata = membership(self._consumer)
+        if metadata is None:
             return False
         self._group = metadata
         return True
@@ -436,6 +435,13 @@ class Intake(threading.Thread):
         if self._said.get(number) != what:
             self._said[number] = what
             log.warning("%s", what)
+
+
+def membership(consumer: Consumer) -> bytes | None:
+    """The group's metadata of this generation; None where Kafka no longer calls the consumer a member."""
+    metadata = consumer.consumer_group_metadata()
+    # The broker would take the offsets of generation -1 without fencing anybody.
+    return None if metadata is None or metadata[7:11] == _NO_MEMBER else metadata
 
 
 def _numbers(numbers: Iterable[int]) -> str:

@@ -82,6 +82,11 @@ class Metrics:
         self.transactions = Counter(
             "fraud_transactions", "Transactions that got a verdict, by its outcome.", ["outcome"], registry=r
         )
+        self.pending = Counter(
+            "fraud_pending_reasons",
+            "Alerts that were told without their reasons, beyond the budget: the explainer's.",
+            registry=r,
+        )
         self.duplicates = Counter(
             "fraud_duplicates",
             "Transactions that came again with the same id and content: one verdict only.",

@@ -60,21 +60,20 @@ class _Order:
 
 
 class Outbox(threading.Thread):
-    """Owns the transactional producer."""
+    """Owns the transactional producer.  As a thread it takes batches by `tell`; else its owner calls `open` and `transact`."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, *, name: str | None = None) -> None:
+        """`name`: the transactional.id; none: the worker's."""
         super().__init__(daemon=True, name="outbox")
         self.settings = settings
+        self._id = name or f"{settings.group}-{settings.slot}"
         self.ready = threading.Event()
         self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
         self._call: tuple[str, float] | None = None
         self._waiting_since: float | None = None
 
     async def tell(self, said: Sequence[Said], told: Sequence[Told], group: bytes) -> None:
-        """Publish all of it and commit the offsets, in one transaction.
-
-        Raises Aborted where none of it happened.  Where it can't be known, the process ends.
-        """
+        """`transact`, on the thread.  Raises Aborted."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         self._orders.put(_Order(said, told, group, loop, done))
@@ -94,10 +93,10 @@ class Outbox(threading.Thread):
     def run(self) -> None:
         """The thread."""
         try:
-            self._open()
+            self.open()
             while (order := self._orders.get()) is not None:
                 try:
-                    self._transact(order)
+                    self.transact(order.said, order.told, order.group)
                 except Aborted as aborted:
                     _answer(order, aborted)
                 else:
@@ -106,11 +105,12 @@ class Outbox(threading.Thread):
             log.exception("the outbox failed")
             leave(BROKEN, f"the outbox failed: {error!r}")
 
-    def _open(self) -> None:
+    def open(self) -> None:
+        """Wait for Kafka, and abort what a predecessor of the same id left open."""
         s = self.settings
         self._producer = Producer(
             s.client(
-                transactional_id=f"{s.group}-{s.slot}",
+                transactional_id=self._id,
                 transaction_timeout_ms=round(s.transaction_timeout * 1000),
                 acks="all",
                 linger_ms=0,
@@ -126,11 +126,15 @@ class Outbox(threading.Thread):
         self._persist("init_transactions", self._producer.init_transactions, 5.0)
         self.ready.set()
 
-    def _transact(self, order: _Order) -> None:
+    def transact(self, said: Sequence[Said], told: Sequence[Told], group: bytes) -> None:
+        """Publish all of it and commit the offsets, in one transaction.
+
+        Raises Aborted where none of it happened.  Where it can't be known, the process ends.
+        """
         produce = self._producer.produce
         self._producer.begin_transaction()
         try:
-            for topic, key, value, partition, headers in order.said:
+            for topic, key, value, partition, headers in said:
                 while True:
                     try:
                         produce(topic, value=value, key=key, partition=partition, headers=list(headers))
@@ -140,8 +144,8 @@ class Outbox(threading.Thread):
         except KafkaException as error:
             self._abort()
             raise Aborted(f"a message could not be produced: {error.args[0].str()}") from error
-        offsets = [TopicPartition(topic, n, offset, metadata) for topic, n, offset, metadata in order.told]
-        self._persist("send_offsets", self._producer.send_offsets_to_transaction, offsets, order.group, 10.0)
+        offsets = [TopicPartition(topic, n, offset, metadata) for topic, n, offset, metadata in told]
+        self._persist("send_offsets", self._producer.send_offsets_to_transaction, offsets, group, 10.0)
         self._persist("commit", self._producer.commit_transaction, 10.0)
 
     def _abort(self) -> None:

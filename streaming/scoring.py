@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
 from xxhash import xxh3_64_hexdigest
 
-from features.catalogue import CATALOGUE, Feature
 from features.describing import Described
 from schemas.bundle import Thresholds
-from schemas.transaction import Transaction
 from schemas.verdict import Alert, Flag, Folded, Outcome, Source, Verdict
+from streaming.budget import Budget
 from streaming.bundle import LoadedBundle, Vectors
-from streaming.reasons import Explainer, reasons
+from streaming.reasons import Explainer
 
 _LATE = (Flag.LATE,)
 
@@ -37,8 +37,8 @@ class Scorer:
     explainer: Explainer
     thresholds: Thresholds
     with_vectors: bool
-    most_reasons: int = 32
-    """Alerts of one batch that are explained; beyond (an attack) their reasons are `pending`."""
+    budget: Budget
+    """Of time for reasons; beyond it (an attack) they are `pending`, and the explainer's."""
 
     def decide(self, described: Described, next_labels: Mapping[int, int], now: datetime) -> Decisions:
         """Score and judge; `next_labels` is, by partition number, the next label that the profiles had not folded."""
@@ -81,7 +81,7 @@ class Scorer:
                     decided_at=now,
                     source=Source(record.partition, record.offset),
                     folded=Folded(next_labels[record.partition], None if activity < 0 else activity),
-                    vector=b2a_base64(vector, newline=False).decode() if self.with_vectors else None,
+                    vector=_in_base64(vector) if self.with_vectors else None,
                     flags=_LATE if late else (),
                 )
             )
@@ -90,18 +90,22 @@ class Scorer:
     def _alerts(
         self, described: Described, vectors: Vectors, verdicts: list[Verdict], flagged: list[int]
     ) -> list[Alert]:
-        explained = flagged[: self.most_reasons]
-        contributions = self.explainer.contributions(vectors[explained])
+        transactions = [described.transactions[i].message for i in flagged]
+        told = self.explainer.reasons_within(self.budget, vectors[flagged], transactions)
         return [
             Alert(
-                verdict=verdicts[i],
+                verdict=verdicts[i] if why != "pending" else _with_vector(verdicts[i], vectors[i].tobytes()),
                 transaction=described.transactions[i].message,
-                reasons=reasons(vectors[i], contributions[k], self._features(described.transactions[i].message))
-                if k < len(explained)
-                else "pending",
+                reasons=why,
             )
-            for k, i in enumerate(flagged)
+            for i, why in zip(flagged, told, strict=True)
         ]
 
-    def _features(self, transaction: Transaction) -> tuple[Feature, ...]:
-        return *CATALOGUE, *self.bundle.encoder.words(transaction)
+
+def _with_vector(verdict: Verdict, vector: bytes) -> Verdict:
+    """Whoever completes the reasons needs it, also where verdicts go without."""
+    return msgspec.structs.replace(verdict, vector=_in_base64(vector))
+
+
+def _in_base64(vector: bytes) -> str:
+    return b2a_base64(vector, newline=False).decode()

@@ -23,8 +23,17 @@ class WorkerSettings(Settings, frozen=True, kw_only=True):
     ] = None
     decline: Annotated[float | None, Meta(description="score from which it is declined; none: the bundle's own")] = None
     vectors: Annotated[bool, Meta(description="put the vector into each verdict; its digest is always there")] = True
+    reasons_share: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="of a worker's time, at most this share goes to reasons; the explainer tells the rest",
+        ),
+    ] = 0.1
     web_host: Annotated[str, Meta(description="where /metrics, /healthz and /readyz listen")] = "127.0.0.1"
     web_port: Annotated[int, Meta(ge=0, le=65535, description="their port")] = 6066
+    explainer_port: Annotated[int, Meta(ge=0, le=65535, description="theirs, of the explainer")] = 6067
     session_timeout: Annotated[
         float, Meta(gt=0, description="after this long without a sign a worker's partitions go to others")
     ] = 6.0

@@ -7,11 +7,9 @@ and the producer's threads, and hands batches to the agent over a channel.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import socket
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -28,9 +26,11 @@ from features.settings import unknown
 from schemas.bundle import Thresholds
 from schemas.errors import UnusableModel, WrongSettings
 from streaming.agents import Desk
+from streaming.budget import Budget
 from streaming.bundle import LoadedBundle
 from streaming.intake import Intake, Polled
 from streaming.leaving import SLOW_STOP, WRONG_USE, leave, leave_after
+from streaming.logs import write_log
 from streaming.memory import Memory
 from streaming.metrics import Metrics
 from streaming.outbox import Outbox
@@ -232,7 +232,13 @@ def load_scorer(settings: WorkerSettings) -> Scorer:
         )
     except ValueError as error:
         raise UnusableModel(f"FRAUD_REVIEW and FRAUD_DECLINE over bundle {bundle.name}: {error}") from error
-    return Scorer(bundle=bundle, explainer=Explainer(bundle), thresholds=thresholds, with_vectors=settings.vectors)
+    return Scorer(
+        bundle=bundle,
+        explainer=Explainer(bundle, currency=settings.currency),
+        thresholds=thresholds,
+        with_vectors=settings.vectors,
+        budget=Budget(settings.reasons_share),
+    )
 
 
 def _check_port(settings: WorkerSettings) -> None:
@@ -253,30 +259,9 @@ class _FaustWorker(faust.Worker):
         """No spinner on a server."""
 
 
-class _Line(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        text = f"{self.formatTime(record)} {record.levelname.lower()} {record.name}: {record.getMessage()}"
-        return text if record.exc_info is None else f"{text}\n{self.formatException(record.exc_info)}"
-
-
-class _JsonLine(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "at": self.formatTime(record),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info is not None:
-            line["trace"] = self.formatException(record.exc_info)
-        return json.dumps(line)
-
-
 def run(settings: WorkerSettings, *, json_log: bool = False) -> None:
     """Run a worker until it is told to stop (SIGTERM, SIGINT)."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLine() if json_log else _Line())
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    write_log(settings.log_level, as_json=json_log)
     for noisy in ("faust", "mode", "aiohttp.access", "asyncio", "httpx"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     for variable in unknown(WorkerSettings, os.environ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -146,6 +147,7 @@ def train(
         },
         metrics=evaluation.metrics,
         base=exported.base,
+        usual=usual(vectors[is_fraud == 0], FEATURES + encoder.features),
     )
     golden = golden_rows(kept_vectors, margins, seed=settings.seed)
     tell.stage("write", f"writing the bundle to {settings.out}")
@@ -165,6 +167,16 @@ def train(
 def _in_words(columns: tuple[str, ...], left_out: dict[str, str]) -> str:
     said = f"encoding {', '.join(columns) or 'no attributes'}"
     return said + "".join(f"; leaving out {name}: {why}" for name, why in left_out.items())
+
+
+def usual(vectors: Vectors, features: Sequence[str]) -> dict[str, float | None]:
+    """By feature the median of what is there, a value that occurs, of `vectors` [n, features]; None where most lack it."""
+    middles: dict[str, float | None] = {}
+    for name, column in zip(features, vectors.T, strict=True):
+        known = column[np.isfinite(column)]
+        lacking = 2 * known.size < column.size or not known.size
+        middles[name] = None if lacking else float(np.quantile(known, 0.5, method="lower"))
+    return middles
 
 
 def golden_rows(vectors: Vectors, margins: Floats, *, seed: int) -> npt.NDArray[np.int64]:

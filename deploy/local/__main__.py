@@ -1,4 +1,4 @@
-"""`python -m deploy.local`: the local stack and one worker, left running."""
+"""`python -m deploy.local`: the local stack, one worker and one explainer, left running."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ END_WITHIN = 60.0
 
 @app.command()
 def up(folder: Folder = FOLDER) -> None:
-    """Start Kafka, Redis, the topics and one worker, and leave them running.
+    """Start Kafka, Redis, the topics, one worker and one explainer, and leave them running.
 
     Example: python -m deploy.local up
     """
@@ -123,7 +123,10 @@ def start_supervisor(folder: Path) -> Standing:
 
 def show(running: Standing) -> None:
     print(f"supervisor  process {running.pid}")
-    for name, address in (("Kafka", running.kafka), ("Redis", running.redis), ("worker", running.worker)):
+    places = {
+        "Kafka": running.kafka, "Redis": running.redis, "worker": running.worker, "explainer": running.explainer
+    }  # fmt: skip
+    for name, address in places.items():
         print(f"{name:<11} {address or 'starting'}")
 
 

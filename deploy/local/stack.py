@@ -91,7 +91,7 @@ class LocalStack:
             self._running = self._children = self._kafka = self._redis = None
 
     def create_topics(self, prefix: str = "", partitions: int = DEFAULT_PARTITIONS) -> None:
-        """The six topics, each name preceded by `prefix`."""
+        """All topics, each name preceded by `prefix`."""
         create_topics(self.kafka_url, prefix=prefix, partitions=partitions)
 
     @property

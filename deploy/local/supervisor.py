@@ -1,6 +1,6 @@
-"""What `make up` leaves running: a process that owns Kafka, Redis and one worker, and starts again what crashes.
+"""What `make up` leaves running: a process that owns Kafka, Redis, one worker and one explainer, and starts again what crashes.
 
-The three end with it, also when it is killed; `up.json` in the stack's folder says where everything is.
+The four end with it, also when it is killed; `up.json` in the stack's folder says where everything is.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from deploy.local.stack import LocalStack
 
 BUNDLE = PROJECT / ".local" / "bundles" / "current"
 WORKER = (sys.executable, "-m", "streaming", "worker")
-PORT = 6066
-"""The worker's default, for /metrics and the like; another where it is taken."""
+EXPLAINER = (sys.executable, "-m", "streaming", "explain")
+PORTS = {"worker": ("FRAUD_WEB_PORT", 6066), "explainer": ("FRAUD_EXPLAINER_PORT", 6067)}
+"""For /metrics and the like: the setting, and its default; another where that is taken."""
 WORKER_READY_WITHIN = 180.0
 """Seconds; the most of it is for the kernel's first compilation."""
 LONGEST_PAUSE = 30.0
@@ -47,6 +48,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     kafka: str | None = None
     redis: str | None = None
     worker: str | None = None
+    explainer: str | None = None
 
     @property
     def ready(self) -> bool:
@@ -71,8 +73,8 @@ def standing(folder: Path) -> Standing | None:
     return found if found.process else None
 
 
-def supervise(folder: Path, command: Sequence[str] = WORKER) -> None:
-    """The stack, and one worker by `command`, until SIGTERM or SIGINT.
+def supervise(folder: Path, worker_command: Sequence[str], explainer_command: Sequence[str]) -> None:
+    """The stack, a worker and an explainer by these commands, until SIGTERM or SIGINT.
 
     Raises what LocalStack raises, and FailedToStart for the worker.
     """
@@ -86,17 +88,24 @@ def supervise(folder: Path, command: Sequence[str] = WORKER) -> None:
             us = Standing(pid=os.getpid(), born=psutil.Process().create_time())
             write(note, us)
             stack.create_topics()
-            worker = Worker(stack, command)
+            worker = Program("worker", stack, worker_command)
+            explainer = Program("explainer", stack, explainer_command)
             worker.launch()
             worker.wait_until_ready(asked_to_stop)
-            write(note, msgspec.structs.replace(us, kafka=stack.kafka_url, redis=stack.redis_url, worker=worker.url))
-            keep_running(stack, worker, asked_to_stop)
+            explainer.launch()  # nothing waits for it: alerts do that
+            where = {
+                "kafka": stack.kafka_url,
+                "redis": stack.redis_url,
+                "worker": worker.url,
+                "explainer": explainer.url,
+            }
+            write(note, msgspec.structs.replace(us, **where))
+            keep_running(stack, (worker, explainer), asked_to_stop)
         finally:
             note.unlink(missing_ok=True)
 
 
-def keep_running(stack: LocalStack, worker: Worker, asked_to_stop: threading.Event) -> None:
-    pause = 1.0
+def keep_running(stack: LocalStack, programs: Sequence[Program], asked_to_stop: threading.Event) -> None:
     while not asked_to_stop.wait(1.0):
         if not stack.redis.running:
             log.warning("Redis ended; starting it again")
@@ -104,13 +113,16 @@ def keep_running(stack: LocalStack, worker: Worker, asked_to_stop: threading.Eve
         if not stack.kafka.running:
             log.warning("Kafka ended; starting it again")
             stack.start_kafka()
-        if worker.ended_with == WRONG_SETTINGS:
-            raise FailedToStart(f"the worker refuses its settings.  Its log says:\n{tail(worker.log)}")
-        if worker.ended_with is not None:
-            log.warning("the worker ended with status %s; again in %.0f s", worker.ended_with, pause)
-            asked_to_stop.wait(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
-            worker.launch()
+        for program in programs:
+            if program.ended_with == WRONG_SETTINGS:
+                raise FailedToStart(f"the {program.name} refuses its settings.  Its log says:\n{tail(program.log)}")
+            if program.ended_with is not None:
+                log.warning(
+                    "the %s ended with status %s; again in %.0f s", program.name, program.ended_with, program.pause
+                )
+                asked_to_stop.wait(program.pause)
+                program.pause = min(2 * program.pause, LONGEST_PAUSE)
+                program.launch()
 
 
 def write(note: Path, what: Standing) -> None:
@@ -119,16 +131,20 @@ def write(note: Path, what: Standing) -> None:
     unfinished.replace(note)
 
 
-class Worker:
-    """One `streaming worker` on the stack's Kafka and Redis."""
+class Program:
+    """A worker or an explainer on the stack's Kafka and Redis."""
 
-    def __init__(self, stack: LocalStack, command: Sequence[str]) -> None:
-        self._port = PORT if is_free(PORT) else free_ports(1)[0]
+    def __init__(self, name: str, stack: LocalStack, command: Sequence[str]) -> None:
+        self.name = name
+        self.pause = 1.0
+        """Seconds before it is started again."""
+        self._port_setting, port = PORTS[name]
+        self._port = port if is_free(port) else free_ports(1)[0]
         self._stack = stack
         self._command = command
         self._child: Child | None = None
         self.url = f"http://{LOOPBACK}:{self._port}"
-        self.log = stack.folder / "worker.log"
+        self.log = stack.folder / f"{name}.log"
 
     @property
     def ended_with(self) -> int | None:
@@ -141,10 +157,10 @@ class Worker:
             "FRAUD_REDIS_URL": self._stack.redis_url,
             "FRAUD_BUNDLE": str(BUNDLE),
             "FRAUD_SLOT": "0",
-            "FRAUD_WEB_PORT": str(self._port),
+            self._port_setting: str(self._port),
         }
         self._child = self._stack.children.start(
-            "worker",
+            self.name,
             self._command,
             folder=PROJECT,
             log=self.log,
@@ -159,9 +175,11 @@ class Worker:
             if ready:
                 return
             if self.ended_with is not None:
-                raise FailedToStart(f"the worker ended with status {self.ended_with}.  Its log says:\n{tail(self.log)}")
+                raise FailedToStart(
+                    f"the {self.name} ended with status {self.ended_with}.  Its log says:\n{tail(self.log)}"
+                )
             if time.monotonic() > deadline:
-                raise FailedToStart(f"the worker is not ready: {answer}\nIts log says:\n{tail(self.log)}")
+                raise FailedToStart(f"the {self.name} is not ready: {answer}\nIts log says:\n{tail(self.log)}")
 
     def _readiness(self) -> tuple[bool, str]:
         try:
@@ -174,10 +192,10 @@ class Worker:
             return False, str(problem)
 
 
-def main(folder: Path, command: Sequence[str] = WORKER) -> int:
+def main(folder: Path, worker: Sequence[str] = WORKER, explainer: Sequence[str] = EXPLAINER) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     try:
-        supervise(folder, command)
+        supervise(folder, worker, explainer)
     except LocalStackError as problem:
         print(problem, flush=True)
         return 1

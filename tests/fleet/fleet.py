@@ -37,7 +37,7 @@ from features.position import Keys, Offsets, Position
 from features.settings import Settings, load
 from loadgen import check as checking
 from loadgen.check import Report
-from schemas.topics import ACTIVITY, INPUTS, Topic
+from schemas.topics import ACTIVITY, EXPLANATIONS, INPUTS, Topic
 from tests.fleet.answers import Answers
 from tests.fleet.messages import Life, Outgoing
 from tests.fleet.processes import Forked, Plant
@@ -57,12 +57,12 @@ class Sent:
 
 
 class Worker(Forked):
-    """One of a fleet's."""
+    """One of a fleet's, or an explainer beside it."""
 
-    def __init__(self, environment: dict[str, str], plant: Plant | None) -> None:
+    def __init__(self, environment: dict[str, str], plant: Plant | None, *, command: str = "worker") -> None:
         self.slot = environment.get("FRAUD_SLOT", "0")
-        self.port = int(environment["FRAUD_WEB_PORT"])
-        super().__init__(["streaming", "worker"], environment, plant)
+        self.port = int(environment["FRAUD_WEB_PORT" if command == "worker" else "FRAUD_EXPLAINER_PORT"])
+        super().__init__(["streaming", command], environment, plant)
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of a page."""
@@ -140,6 +140,7 @@ class Fleet:
             **settings,
         }
         self.workers: list[Worker] = []
+        self.explainers: list[Worker] = []
         self.life = Life()
         """What happens to its accounts."""
         if make_topics:
@@ -155,12 +156,13 @@ class Fleet:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for worker in self.workers:
+        everybody = [*self.workers, *self.explainers]
+        for worker in everybody:
             worker.signal(signal.SIGKILL)
-        for worker in self.workers:
+        for worker in everybody:
             worker.wait()
         if error is not None:
-            for worker in self.workers:
+            for worker in everybody:
                 error.add_note(f"worker {worker.slot} (process {worker.pid}) said\n{worker.log}")
         self.answers.__exit__(kind, error, trace)
         self.redis.close()
@@ -190,6 +192,13 @@ class Fleet:
     def start(self, slot: int = 0, *, plant: Plant | None = None, **settings: Any) -> Worker:
         """A worker that is ready."""
         return self.launch(slot, plant=plant, **settings).wait_until_ready()
+
+    def launch_explainer(self, *, plant: Plant | None = None, **settings: Any) -> Worker:
+        """An explainer's process, which is not waited for."""
+        own = {"explainer_port": free_ports(1)[0], **settings}
+        explainer = Worker(self.environment(**own), plant, command="explain")
+        self.explainers.append(explainer)
+        return explainer
 
     def run(self, *command: str, **settings: object) -> tuple[int, str]:
         """A command of ours with the workers' settings, from beginning to end: its exit status and what it said."""
@@ -262,6 +271,23 @@ class Fleet:
             while members := log.members():
                 assert time.monotonic() < deadline, members
                 time.sleep(0.1)
+
+    def wait_until_explained(self, count: int) -> None:
+        """Until so many explanations are there, and no alert awaits another."""
+        deadline = time.monotonic() + PATIENCE
+        while (awaited := checking.awaited(self.settings)) or self._explanations() < count:
+            assert any(explainer.running for explainer in self.explainers), "no explainer is left"
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{awaited} alerts are not explained, {self._explanations()} of {count} are")
+            time.sleep(0.1)
+
+    def _explanations(self) -> int:
+        with Log(self.settings) as log:
+            return sum(
+                len(records)
+                for number in range(self.settings.partitions)
+                for records in log.read(EXPLANATIONS, number, *log.bounds(EXPLANATIONS, number))
+            )
 
     # What is remembered.
 

@@ -6,6 +6,7 @@ from typing import cast
 
 import features.__main__
 import streaming.__main__
+import streaming.explaining
 import streaming.worker
 from features.accepting import Rules
 from streaming.agents import warm_up

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from base64 import b64decode
 from collections.abc import Iterator
@@ -18,8 +19,11 @@ from sklearn.metrics import average_precision_score
 from deploy.local.stack import LocalStack
 from features.attributes import Encoder
 from features.catalogue import DIGEST, FEATURES
+from features.log import Log
 from schemas.encoding import encode_transactions
+from schemas.topics import EXPLANATIONS
 from schemas.transaction import decode_transaction
+from schemas.verdict import decode_explanation
 from streaming.bundle import LoadedBundle
 from tests.conftest import a_prefix
 from tests.fleet.fleet import Fleet
@@ -124,6 +128,34 @@ def test_an_alert_names_the_attribute_and_its_value(scene: Scene) -> None:
     reasons = [reason for alert in scene.fleet.answers.alerts for reason in alert.reasons if alert.reasons != "pending"]
 
     assert "frauds among payments with shop 'crypto'" in {reason.meaning for reason in reasons}  # type: ignore[union-attr]
+
+
+def test_the_explainer_names_them_as_well(scene: Scene, stack: LocalStack) -> None:
+    with Fleet(stack, a_prefix(), scene.bundle.path.parent / "current", reasons_share=0, vectors=False) as fleet:
+        fleet.start()
+        explainer = fleet.launch_explainer()
+        fleet.send(message(decode_transaction(value)) for value in encode_transactions(scene.live).values)
+        fleet.wait_for_verdicts(LIVE)
+        alerts = {alert.verdict.transaction_id: alert for alert in fleet.answers.alerts}
+        fleet.wait_until_explained(len(alerts))
+        report = fleet.check(explanations=len(alerts), awaited=0)
+
+        assert report.vectors_compared_in_full == LIVE
+        assert explainer.metric("fraud_unexplainable_total") == 0
+        with Log(fleet.settings) as log:
+            told = [
+                decode_explanation(record.value)
+                for number in range(fleet.settings.partitions)
+                for records in log.read(EXPLANATIONS, number, *log.bounds(EXPLANATIONS, number))
+                for record in records
+            ]
+    shops = {
+        alerts[one.transaction_id].transaction.attributes["shop"]: reason.text
+        for one in told
+        for reason in one.reasons
+        if reason.meaning.startswith("frauds among payments with shop")
+    }
+    assert re.fullmatch(r"frauds among payments with shop 'crypto': 0\.\d+, usually 0\.\d+", shops["crypto"] or "")
 
 
 def test_without_the_bundle_the_catalogues_part_is_compared(scene: Scene, tmp_path: Path) -> None:

@@ -31,15 +31,27 @@ import sys
 from pathlib import Path
 from deploy.local.supervisor import main
 
-sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))
+sys.exit(main(Path(sys.argv[1]), sys.argv[2:5], sys.argv[5:]))
 """
+EXPLAINER = "import time; time.sleep(1_000)"
 REFUSES_ITS_SETTINGS = "import sys; print('FRAUD_SLOT: not a number'); sys.exit(2)"
 
 
 def a_supervisor(folder: Path, worker: str) -> subprocess.Popen[bytes]:
     with (folder / "supervisor.log").open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-c", SUPERVISOR, str(folder), sys.executable, "-c", worker],
+            [
+                sys.executable,
+                "-c",
+                SUPERVISOR,
+                str(folder),
+                sys.executable,
+                "-c",
+                worker,
+                sys.executable,
+                "-c",
+                EXPLAINER,
+            ],
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -64,16 +76,28 @@ def test_a_crashed_worker_is_started_again(supervisor: subprocess.Popen[bytes], 
 
     first.kill()
     within(20, lambda: not lives(first.pid))
-    within(20, lambda: len(psutil.Process(supervisor.pid).children()) == 3)
+    within(20, lambda: len(psutil.Process(supervisor.pid).children()) == 4)
 
     within(20, lambda: answers(running.worker))
     assert worker_of(supervisor).pid != first.pid
     assert "the worker ended with status -9" in tail(tmp_path / "supervisor.log")
 
 
+def test_a_crashed_explainer_is_started_again(supervisor: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    within(20, lambda: bool(running(supervisor, EXPLAINER)))
+    (first,) = running(supervisor, EXPLAINER)
+
+    first.kill()
+    within(20, lambda: not lives(first.pid))
+    within(20, lambda: bool(running(supervisor, EXPLAINER)))
+
+    assert "the explainer ended with status -9" in tail(tmp_path / "supervisor.log")
+    assert worker_of(supervisor).is_running()
+
+
 def test_all_of_it_ends_with_sigterm(supervisor: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    within(20, lambda: len(psutil.Process(supervisor.pid).children()) == 4)
     children = psutil.Process(supervisor.pid).children()
-    assert len(children) == 3
 
     supervisor.terminate()
 
@@ -98,8 +122,19 @@ def now(folder: Path) -> Standing:
 
 
 def worker_of(supervisor: subprocess.Popen[bytes]) -> psutil.Process:
-    (worker,) = (child for child in psutil.Process(supervisor.pid).children() if WORKER in child.cmdline())
+    (worker,) = running(supervisor, WORKER)
     return worker
+
+
+def running(supervisor: subprocess.Popen[bytes], program: str) -> list[psutil.Process]:
+    return [child for child in psutil.Process(supervisor.pid).children() if program in command_of(child)]
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):  # it has just ended
+        return []
 
 
 def said_by(worker: str) -> str:

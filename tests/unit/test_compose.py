@@ -31,7 +31,15 @@ def configuration() -> Any:
 
 
 def test_every_part_is_there(configuration: Any) -> None:
-    assert set(configuration["services"]) == {"kafka", "redis", "topics", "worker", "loadgen", "prometheus"}
+    assert set(configuration["services"]) == {
+        "kafka",
+        "redis",
+        "topics",
+        "worker",
+        "explainer",
+        "loadgen",
+        "prometheus",
+    }
 
 
 def test_it_is_the_kafka_that_the_tests_run_on(configuration: Any) -> None:

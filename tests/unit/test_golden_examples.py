@@ -20,7 +20,19 @@ from schemas.dead_letter import DeadLetter
 from schemas.errors import Fault
 from schemas.label import Label, LabelSource, decode_label
 from schemas.transaction import Transaction, decode_transaction
-from schemas.verdict import Alert, Flag, Folded, Outcome, Reason, Source, Verdict, decode_alert, decode_verdict
+from schemas.verdict import (
+    Alert,
+    Explanation,
+    Flag,
+    Folded,
+    Outcome,
+    Reason,
+    Source,
+    Verdict,
+    decode_alert,
+    decode_explanation,
+    decode_verdict,
+)
 from schemas.wire import encode
 
 FOLDER = Path(__file__).parents[2] / "schemas" / "examples"
@@ -68,6 +80,20 @@ REASONS = (
         meaning="share of frauds at the counterparty in the 7 days that ended 7 days ago",
     ),
 )  # fmt: skip
+IN_WORDS = (
+    msgspec.structs.replace(
+        REASONS[0], text="amount over the account's mean payment in the 30 days before: 12.5, usually 0.97"
+    ),
+    REASONS[1],
+)
+AN_EXPLANATION = Explanation(
+    transaction_id="tx-2",
+    account_id="acct-000001",
+    bundle="0a1b2c3d4e5f6071",
+    source=Source(2, 2**63 - 1),
+    alert=40_961,
+    reasons=IN_WORDS,
+)
 A_PAYMENT = CounterpartyActivity(
     counterparty_id="カフェ-7", transaction=8551241300860479828, account=5499276293877714103, amount=555_555_555_556,
     occurred_at=1_772_465_400_123_456, source=Source(2, 9),
@@ -91,6 +117,10 @@ EXAMPLES: dict[str, tuple[Decode, msgspec.Struct]] = {
     "v1/alert-with-reasons": (
         decode_alert, Alert(verdict=A_FULL_VERDICT, transaction=A_FULL_TRANSACTION, reasons=REASONS)
     ),
+    "v1/alert-with-reasons-in-words": (
+        decode_alert, Alert(verdict=A_FULL_VERDICT, transaction=A_FULL_TRANSACTION, reasons=IN_WORDS)
+    ),
+    "v1/explanation": (decode_explanation, AN_EXPLANATION),
     "v1/alert-pending": (
         decode_alert,
         Alert(

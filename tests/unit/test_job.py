@@ -19,7 +19,7 @@ from tests.unit.pasts import START, a_past
 from training import __main__ as command
 from training import fit, job, replay
 from training.errors import ParityBroken, UnusablePast
-from training.job import GOLDEN_ROWS, TrainedBundle, golden_rows, train
+from training.job import GOLDEN_ROWS, TrainedBundle, golden_rows, train, usual
 from training.settings import TrainingSettings
 
 PAST = a_past()
@@ -44,8 +44,17 @@ def test_a_worker_serves_and_explains_what_was_trained(one: TrainedBundle) -> No
 
     assert bundle.name == one.path.name == digest_of(one.path)
     assert bundle.manifest == one.manifest
-    assert Explainer(bundle).contributions(bundle.golden()[0]).shape == (GOLDEN_ROWS, len(one.manifest.features))
+    explainer = Explainer(bundle, currency="EUR")
+    assert explainer.contributions(bundle.golden()[0]).shape == (GOLDEN_ROWS, len(one.manifest.features))
     assert {path.name for path in one.path.iterdir()} == {*DIGESTED, EVALUATION}
+
+
+def test_a_bundle_knows_what_is_usual(one: TrainedBundle) -> None:
+    vectors = np.array([[1, np.nan, 5], [2, np.nan, np.inf], [9, 4, 6], [3, np.nan, 7]], np.float32)
+
+    assert usual(vectors, "abc") == {"a": 2.0, "b": None, "c": 6.0}
+    assert one.manifest.usual.keys() == set(one.manifest.features)
+    assert (one.manifest.usual["amount"] or 0) > 0
 
 
 def test_it_learns(one: TrainedBundle) -> None:

@@ -16,7 +16,7 @@ from schemas.errors import BadMessage, Fault
 from schemas.json_schema import FOLDER, schemas, texts
 from schemas.label import decode_label
 from schemas.transaction import decode_transaction
-from schemas.verdict import decode_alert, decode_verdict
+from schemas.verdict import decode_alert, decode_explanation, decode_verdict
 from tests.builders import a_dead_letter
 from tests.examples import examples
 from tests.unit.test_golden_examples import EXAMPLES, HEADERS, content
@@ -26,6 +26,7 @@ DECODERS: dict[str, Callable[[bytes | None], Any]] = {
     "label": decode_label,
     "verdict": decode_verdict,
     "alert": decode_alert,
+    "explanation": decode_explanation,
 }
 SCHEMAS = schemas()
 VALIDATORS = {name: Draft202012Validator(schema, format_checker=FormatChecker()) for name, schema in SCHEMAS.items()}
@@ -70,6 +71,7 @@ PLACES: dict[str, list[tuple[str | int, ...]]] = {
         ("transaction", "attributes"),
         ("reasons", 0),
         ("reasons", 0, "value"),
+        ("reasons", 0, "text"),
         ("attributes", "tip_rate"),
         ("source", "offset"),
         ("folded", "activity"),

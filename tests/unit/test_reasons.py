@@ -13,9 +13,12 @@ import pytest
 from features.catalogue import Feature, Unit
 from schemas.bundle import FORMAT, TREES, Calibration, Manifest, Thresholds, digest_of
 from schemas.errors import UnusableModel
+from streaming.budget import Budget
 from streaming.bundle import LoadedBundle
-from streaming.reasons import Explainer, reasons
+from streaming.phrases import Phrasing
+from streaming.reasons import AT_ONCE, Explainer, reasons
 from streaming.treeshap import explain, forest_of, quadrature
+from tests.fleet.messages import a_transaction
 from tests.unit.boosters import Vectors, a_booster, hard_vectors, some_vectors
 from training.bundle import write
 from training.export import export, trees_of
@@ -128,15 +131,15 @@ def load(folder: Path) -> LoadedBundle:
 def test_the_contributions_of_a_bundle_add_up_to_its_margins(folder: Path) -> None:
     bundle = load(folder)
     vectors = some_vectors(9)
-    contributions = Explainer(bundle).contributions(np.asfortranarray(vectors))
+    contributions = Explainer(bundle, currency="EUR").contributions(np.asfortranarray(vectors))
 
     assert contributions.shape == vectors.shape
     assert contributions.sum(axis=1) + bundle.manifest.base == pytest.approx(bundle.margins(vectors), rel=1e-12)
-    assert Explainer(bundle).contributions(vectors[:0]).shape == (0, 6)
+    assert Explainer(bundle, currency="EUR").contributions(vectors[:0]).shape == (0, 6)
 
 
 def test_a_row_is_explained_alike_alone_and_among_others(folder: Path) -> None:
-    explainer, vectors = Explainer(load(folder)), some_vectors(9)
+    explainer, vectors = Explainer(load(folder), currency="EUR"), some_vectors(9)
     together = explainer.contributions(vectors)
 
     assert all((explainer.contributions(vectors[i : i + 1])[0] == together[i]).all() for i in range(50))
@@ -147,25 +150,52 @@ def test_trees_of_another_model_than_the_graph_are_refused(folder: Path) -> None
     other = folder.rename(folder.parent / digest_of(folder))
 
     with pytest.raises(UnusableModel, match="graph and trees are of two models"):
-        Explainer(load(other))
+        Explainer(load(other), currency="EUR")
 
 
-CATALOGUE = tuple(Feature(name=name, unit=Unit.COUNT, meaning=f"what {name} means") for name in "abcdefgh")
+PHRASING = Phrasing(
+    tuple(Feature(name=name, unit=Unit.COUNT, meaning=f"of what {name} means") for name in "abcdefgh"),
+    {"g": 2.0},
+    "EUR",
+)
 
 
 def test_an_alert_gives_the_five_that_speak_most_for_fraud_the_strongest_first() -> None:
     vector = np.array([1, 2, np.nan, 4, np.inf, 6, 7, 8], np.float32)
     contributions = np.array([0.1, -3.0, 0.7, 0.2, 0.9, 0.3, 0.4, 0.0])
-    told = reasons(vector, contributions, CATALOGUE)
+    told = reasons(vector, contributions, PHRASING)
 
     assert [reason.feature for reason in told] == ["e", "c", "g", "f", "d"]
     assert [reason.value for reason in told] == [None, None, 7.0, 6.0, 4.0]
-    assert told[1].meaning == "what c means"
+    assert told[1].meaning == "of what c means"
+    assert [reason.text for reason in told[1:3]] == ["of what c means: unknown", "7 of what g means, usually 2"]
     assert told[1].contribution == 0.7
     assert msgspec.json.decode(msgspec.json.encode(told[1]))["value"] is None
 
 
 def test_what_speaks_against_fraud_is_no_reason() -> None:
-    told = reasons(np.zeros(8, np.float32), np.array([-1, -2, 0, 0.5, -1, -1, -1, -1.0]), CATALOGUE)
+    told = reasons(np.zeros(8, np.float32), np.array([-1, -2, 0, 0.5, -1, -1, -1, -1.0]), PHRASING)
 
     assert [reason.feature for reason in told] == ["d"]
+
+
+def test_within_a_budget_the_first_are_explained_and_the_others_are_pending(folder: Path) -> None:
+    explainer, vectors = Explainer(load(folder), currency="EUR"), some_vectors(9)[: 3 * AT_ONCE]
+    rows = [a_transaction()] * len(vectors)
+    told = explainer.reasons_within(Budget(1.0), vectors, rows)
+
+    assert told == explainer.reasons(vectors, rows)
+    assert explainer.reasons_within(Budget(0.0), vectors, rows) == ["pending"] * len(vectors)
+    assert explainer.reasons_within(ABudgetForOneMore(), vectors, rows) == told[:AT_ONCE] + ["pending"] * 2 * AT_ONCE
+    assert explainer.reasons_within(Budget(0.0), vectors[:0], []) == []
+
+
+class ABudgetForOneMore(Budget):
+    def __init__(self) -> None:
+        self._now = 0.0
+        super().__init__(0.01, clock=self._tick)
+
+    def _tick(self) -> float:
+        """Each look at the clock takes longer than what was saved up."""
+        self._now += 0.06
+        return self._now

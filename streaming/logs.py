@@ -1,0 +1,33 @@
+"""A log line, for people or for a program."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+
+def write_log(level: str, *, as_json: bool) -> None:
+    """Everything that is logged goes to standard error, a line each."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLine() if as_json else _Line())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+class _Line(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        text = f"{self.formatTime(record)} {record.levelname.lower()} {record.name}: {record.getMessage()}"
+        return text if record.exc_info is None else f"{text}\n{self.formatException(record.exc_info)}"
+
+
+class _JsonLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "at": self.formatTime(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info is not None:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line)
