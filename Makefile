@@ -15,7 +15,7 @@ set_up = sh deploy/bootstrap.sh
 # All four are run and reported, also where one has found something.
 checks = "ruff check ." "ruff format --check ." "mypy" "pytest -m 'not slow' $(ARGS)"
 
-.PHONY: demo test up down status lint faults bench handbook lock clean help
+.PHONY: demo test up down status lint faults bench handbook oracle lock clean help
 
 demo: ## The main job on a real Kafka: simulate, train, load, score 240,000 live transactions, sum up
 	@$(set_up) demo
@@ -45,7 +45,7 @@ lint: ## ruff and mypy; ARGS=--fix mends what can be mended
 	@$(run) ruff format .
 	@$(run) mypy
 
-faults: ## Twenty minutes: kills, stops and wiped stores under load, and what must hold after each; ARGS="-k kills" for some
+faults: ## Half an hour: kills, stops and wiped stores under load, 100,000 spoiled messages, and what must hold after each; ARGS="-k kills" for some
 	@$(set_up) dev
 	@$(run) pytest tests/faults -m slow $(ARGS)
 
@@ -58,6 +58,10 @@ bench: ## Minutes: how fast workers drain a full topic, what alerts cost, and ho
 handbook: ## Minutes: published transactions through the worker; DATA=the folder of its transactions.parquet
 	@$(set_up) demo
 	@$(run) benchmarks.handbook "$(DATA)" $(ARGS)
+
+oracle: ## Minutes: August of the published transactions through the worker, against the features published of them; DATA
+	@$(set_up) demo
+	@$(run) benchmarks.oracle "$(DATA)" $(ARGS)
 
 lock: ## Resolve the requirements and Kafka's jars anew; ARGS=--upgrade takes newer versions
 	@$(set_up) dev

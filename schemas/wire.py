@@ -31,6 +31,8 @@ Message = TypeVar("Message", bound=msgspec.Struct)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+_any_json = msgspec.json.Decoder(msgspec.Raw)
+"""Reads through, and keeps nothing."""
 _encoder = msgspec.json.Encoder(order="deterministic")
 encode = _encoder.encode
 """A message's canonical bytes: the same for equal messages, whatever order their attributes came in."""
@@ -66,9 +68,14 @@ def decode(decoder: msgspec.json.Decoder[Message], value: bytes | None) -> Messa
     if len(value) > 2 * MAX_DEPTH and _nests_deeper(value, MAX_DEPTH):
         raise BadMessage(Fault.NOT_JSON, f"arrays and objects nest deeper than {MAX_DEPTH}")
     try:
-        return decoder.decode(value)
+        try:
+            return decoder.decode(value)
+        except msgspec.ValidationError as error:
+            # The decoder stops at the first field that is wrong; what breaks off behind it is no JSON all the same.
+            _any_json.decode(value)
+            raise BadMessage(_fault_of(error), str(error)) from error
     except msgspec.DecodeError as error:
-        raise BadMessage(_fault_of(error), str(error)) from error
+        raise BadMessage(Fault.NOT_JSON, str(error)) from error
 
 
 def _check_utf8(value: bytes) -> None:
@@ -94,10 +101,8 @@ def _nests_deeper(value: bytes, most: int) -> bool:
     return False
 
 
-def _fault_of(error: msgspec.DecodeError) -> Fault:  # noqa: PLR0911 - a table, read top to bottom
+def _fault_of(error: msgspec.ValidationError) -> Fault:
     text = str(error)
-    if not isinstance(error, msgspec.ValidationError):
-        return Fault.NOT_JSON
     if text.startswith("Invalid enum value"):  # the only one that quotes the message: it may say anything
         return Fault.OUT_OF_RANGE
     if "missing required field" in text:
