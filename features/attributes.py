@@ -26,6 +26,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import repeat
 from operator import attrgetter
@@ -172,7 +173,7 @@ class Encoder:
         return out
 
 
-class _Encoding:
+class _Encoding(ABC):
     """One column: where its values are."""
 
     width: int
@@ -198,12 +199,13 @@ class _Encoding:
             return [None] * transactions.height
         return transactions[self.column].to_list()
 
+    @abstractmethod
     def encode(self, values: list[Value]) -> npt.NDArray[np.floating]:
         """[n, width]"""
-        raise NotImplementedError
 
+    @abstractmethod
     def words(self, value: Value) -> tuple[Feature, ...]:
-        raise NotImplementedError
+        """What its features mean of this value."""
 
 
 class _NumberEncoder(_Encoding):

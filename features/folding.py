@@ -21,9 +21,10 @@ FINEST = 26
 """Tiles are powers of two of microseconds wide, the finest 2**26 (67 s), and at most an eighth of their age."""
 MOST = np.int64(1) << np.int64(61)
 """Sums end here."""
-_COUNTERPARTY, _COUNTRY, _DEVICE, _CHANNEL, _CATEGORY = (
+COUNTERPARTY, COUNTRY, DEVICE, CHANNEL, CATEGORY = (
     KINDS.index(kind) for kind in ("counterparty", "country", "device", "channel", "category")
 )
+"""Kinds of what an account has seen."""
 
 
 @njit(cache=True, nogil=True)
@@ -323,15 +324,15 @@ def fold_transaction(row: int, t: Any, limits: Any, p: Any) -> int:
     _fold_habit(row, 0, 24, t.hour, p)
     _fold_habit(row, 24, 31, 24 + t.weekday, p)
     if t.counterparty != UNNAMED:
-        fold_seen(row, _COUNTERPARTY, t.counterparty, t.time, limits, p)
+        fold_seen(row, COUNTERPARTY, t.counterparty, t.time, limits, p)
     if t.country != UNNAMED:
-        fold_seen(row, _COUNTRY, t.country, t.time, limits, p)
+        fold_seen(row, COUNTRY, t.country, t.time, limits, p)
     if t.device != UNNAMED:
-        fold_seen(row, _DEVICE, t.device, t.time, limits, p)
+        fold_seen(row, DEVICE, t.device, t.time, limits, p)
     if t.channel != UNNAMED:
-        fold_seen(row, _CHANNEL, t.channel, t.time, limits, p)
+        fold_seen(row, CHANNEL, t.channel, t.time, limits, p)
     if t.category != UNNAMED:
-        fold_seen(row, _CATEGORY, t.category, t.time, limits, p)
+        fold_seen(row, CATEGORY, t.category, t.time, limits, p)
     if t.latitude != NO_PLACE and (h.place_time == NOWHERE or t.time >= h.place_time):
         h.place_time = t.time
         h.latitude = t.latitude

@@ -38,7 +38,7 @@ from features.catalogue import (
 )
 from features.compiling import compiled_apart
 from features.facts import LABEL_STEP, NO_PLACE, PAYMENT_STEP, UNNAMED
-from features.folding import MOST, fold_label, fold_payment, fold_transaction
+from features.folding import CATEGORY, COUNTERPARTY, COUNTRY, DEVICE, MOST, fold_label, fold_payment, fold_transaction
 from features.profile import BELOW_ROUND, FAR_ABOVE, KINDS, NIGHT, NOWHERE
 
 compiled_apart()
@@ -350,17 +350,17 @@ def _write_seen(row: int, t: Any, p: Any, vector: Any) -> None:
         for d in range(len(_DISTINCT)):
             if _DISTINCT[d][0] == kind and age < _DISTINCT[d][1]:
                 different[d] += 1
-        if kind == 0:
+        if kind == COUNTERPARTY:
             if name == t.counterparty:
                 vector[_COUNTERPARTY_NEW] = 0.0
                 vector[_SINCE_COUNTERPARTY] = age
-        elif kind == 1:
+        elif kind == COUNTRY:
             if name == t.country:
                 vector[_COUNTRY_NEW] = 0.0
-        elif kind == 2:
+        elif kind == DEVICE:
             if name == t.device:
                 vector[_DEVICE_NEW] = 0.0
-        elif kind == 4 and name == t.category:
+        elif kind == CATEGORY and name == t.category:
             vector[_CATEGORY_NEW] = 0.0
     for d in range(len(_DISTINCT)):
         vector[_DISTINCT[d][2]] = different[d]
