@@ -39,6 +39,11 @@ MATURITY = 7 * DAY
 transactions there is a rate, and not biased by labels to come."""
 
 
+REACH = MATURITY + MATURED_WINDOWS[-1][1]
+"""Of a counterparty nothing older counts, nor does its last payment: older ones leave the profile when the next one is folded,
+which a replay sees sooner than a worker."""
+
+
 class Unit(StrEnum):
     """What a feature's number counts."""
 
@@ -211,7 +216,9 @@ def _of_the_counterparty() -> Iterator[Feature]:
     whose = "at the counterparty"
     yield from _sums("counterparty", whose)
     yield Feature(
-        name="counterparty_since_last", unit=Unit.SECONDS, meaning="time since the counterparty's last payment"
+        name="counterparty_since_last",
+        unit=Unit.SECONDS,
+        meaning=f"time since the counterparty's last payment of the {REACH // DAY} days before",
     )
     yield Feature(
         name="counterparty_since_first", unit=Unit.SECONDS, meaning="time since the counterparty's first payment"
@@ -241,7 +248,7 @@ FEATURES: tuple[str, ...] = tuple(feature.name for feature in CATALOGUE)
 OF_THE_COUNTERPARTY = slice(len(FEATURES) - len(tuple(_of_the_counterparty())), len(FEATURES))
 """Columns that are missing where a transaction names no counterparty."""
 _MEANT = (FEATURES, WINDOWS, FAR_WINDOWS, MATURED_WINDOWS, BURST, SETTLING, MATURITY, FAR, TYPICAL_OVER, NIGHT_ENDS,
-          SEEN_BY_ACCOUNT, PAYER_BUCKETS)  # fmt: skip
+          REACH, SEEN_BY_ACCOUNT, PAYER_BUCKETS)  # fmt: skip
 DIGEST: str = hashlib.sha256(repr(_MEANT).encode()).hexdigest()[:16]
 """A bundle and a worker must agree on it: names, order, and what the windows' edges are."""
 

@@ -430,12 +430,12 @@ def _describe_counterparty(row: int, t: Any, p: Any, vector: Any) -> None:
         age = time - e.time
         if age < SETTLING:
             continue
-        if last < 0:
-            last = age
         while c < _CELLS and age >= EDGES[c]:
             c += 1
         if c == _CELLS:
             break
+        if last < 0:
+            last = age
         value = e.amount
         count[c] += 1
         total[c] = min(total[c] + value, MOST)
@@ -449,10 +449,10 @@ def _describe_counterparty(row: int, t: Any, p: Any, vector: Any) -> None:
         age = time - tile.newest
         if age < SETTLING:
             continue
-        if last < 0 or age < last:
-            last = age
         c = _cell(age)
         if c < _CELLS:
+            if last < 0 or age < last:
+                last = age
             count[c] += tile.count
             total[c] = min(total[c] + tile.sum, MOST)
             most[c] = max(most[c], tile.max)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features import packing
-from features.catalogue import DAY, MATURED_WINDOWS, MATURITY, SEEN_BY_ACCOUNT, WINDOWS
+from features.catalogue import DAY, REACH, SEEN_BY_ACCOUNT, WINDOWS
 
 HEAD = np.dtype(
     [
@@ -99,7 +99,7 @@ class Shape:
 
 LATENESS = DAY
 """Kept beyond the longest window, so that a transaction up to this late still has exact windows."""
-_HORIZON = MATURITY + MATURED_WINDOWS[-1][1] + LATENESS
+_HORIZON = REACH + LATENESS
 ACCOUNT = Shape(
     events=192,
     labels=32,

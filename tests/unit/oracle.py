@@ -15,6 +15,7 @@ HOUR = 3_600 * SECOND
 DAY = 24 * HOUR
 SETTLING = 2 * SECOND
 MATURITY = 7 * DAY
+REACH = 37 * DAY
 FINEST = 2**26
 WINDOWS = {"1h": HOUR, "24h": DAY, "7d": 7 * DAY, "30d": 30 * DAY}
 MATURED_WINDOWS = {"1d": DAY, "2d": 2 * DAY, "4d": 4 * DAY, "7d": 7 * DAY, "14d": 14 * DAY, "30d": 30 * DAY}
@@ -322,7 +323,7 @@ class Counterparty(Profile):
         """The counterparty's features, as known at that moment."""
         settled = [event for event in self.counted() if time - event.time >= SETTLING]
         vector = self._sums("counterparty", settled, time)
-        ages = [time - event.time for event in settled]
+        ages = [time - event.time for event in settled if time - event.time < REACH]
         vector["counterparty_since_last"] = min(ages) / SECOND if ages else math.nan
         age = time - self.first
         vector["counterparty_since_first"] = age / SECOND if self.total and age >= SETTLING else math.nan

@@ -34,7 +34,7 @@ from tests.unit.lives import (
     lives_of_accounts,
     lives_of_counterparties,
 )
-from tests.unit.oracle import DAY, FINEST, HOUR, MATURITY, SECOND, SETTLING, Event, Told
+from tests.unit.oracle import DAY, FINEST, HOUR, MATURITY, REACH, SECOND, SETTLING, Event, Told
 
 ROUNDED = ("spread", "deviation", "speed")
 """Features with a root in them, or with a sum of squares that is rounded on the way."""
@@ -171,6 +171,26 @@ def test_a_payment_is_in_a_counterpartys_window_from_two_seconds_on(window: str,
         walked = counterparty([Event(T0, 500), Question(T0 + age)])
 
         assert walked.told(f"counterparty_count_{window}") == [inside]
+
+
+AGES = (
+    st.integers(SETTLING, REACH)
+    | st.integers(REACH, 60 * DAY)
+    | st.sampled_from([edge + d for edge in (*EDGES, COUNTERPARTY.horizon) for d in (-1, 0, 1)])
+)
+
+
+@examples(100)
+@given(st.lists(AGES, max_size=3), st.lists(st.integers(0, SETTLING - 1), min_size=1, max_size=3))
+def test_what_a_counterparty_is_told_hangs_on_no_payment_that_has_not_settled(
+    settled: list[int], unsettled: list[int]
+) -> None:
+    """A replay knows of them, and a worker may or may not: their vectors are the same."""
+    past = [Event(T0 - age, 500 + age % 1_000) for age in settled]
+    just_now = [Event(T0 - age, 70) for age in unsettled]
+    asked = Question(T0)
+
+    assert counterparty([*past, asked]).vectors.tobytes() == counterparty([*past, *just_now, asked]).vectors.tobytes()
 
 
 @pytest.mark.parametrize(("window", "span"), oracle.MATURED_WINDOWS.items())
