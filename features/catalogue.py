@@ -245,6 +245,7 @@ def _of_the_counterparty() -> Iterator[Feature]:
 
 CATALOGUE: tuple[Feature, ...] = (*_of_the_transaction(), *_of_the_account(), *_of_the_counterparty())
 FEATURES: tuple[str, ...] = tuple(feature.name for feature in CATALOGUE)
+OF_THE_ACCOUNT = slice(len(tuple(_of_the_transaction())), len(FEATURES) - len(tuple(_of_the_counterparty())))
 OF_THE_COUNTERPARTY = slice(len(FEATURES) - len(tuple(_of_the_counterparty())), len(FEATURES))
 """Columns that are missing where a transaction names no counterparty."""
 _MEANT = (FEATURES, WINDOWS, FAR_WINDOWS, MATURED_WINDOWS, BURST, SETTLING, MATURITY, FAR, TYPICAL_OVER, NIGHT_ENDS,

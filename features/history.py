@@ -10,15 +10,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from features import kernel
+from features.catalogue import OF_THE_ACCOUNT, OF_THE_COUNTERPARTY
+from features.compiling import compiled_apart
 from features.facts import Facts
 from features.profile import ACCOUNT, COUNTERPARTY, Profiles
+
+compiled_apart()
 
 Ints = npt.NDArray[np.int64]
 Column = npt.NDArray[Any]
 BLOCK = 512
-"""Profiles walked at once."""
+"""Profiles walked at once, at most."""
+STEPS = 4_096
+"""Steps taken at once, or one profile's: what they read and write lies together then, and fits the cache."""
 
 
 class Steps(NamedTuple):
@@ -47,17 +54,40 @@ class Steps(NamedTuple):
     def merged(cls, *parts: Steps) -> Steps:
         """In the order in which they are taken; at the same `at` earlier parts come first."""
         whole = cls(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
-        order = np.lexsort((whole.at, whole.profile))  # stable
+        in_time = np.argsort(whole.at, kind="stable")  # mostly merging: parts are in time already
+        order = _by_profile(whole.profile, in_time)
         return cls(*(column[order] for column in whole))
 
     def blocks(self) -> list[tuple[int, slice]]:
         """The first profile of each block, and its steps; of merged steps only."""
         if not len(self.profile) or self.profile[-1] < 0:
             return []
-        first = np.arange(0, int(self.profile[-1]) + 1, BLOCK)
-        starts = np.searchsorted(self.profile, first)
-        ends = [*starts[1:].tolist(), len(self.profile)]
-        return [(int(p), slice(int(s), e)) for p, s, e in zip(first, starts, ends, strict=True) if e > s]
+        count = int(self.profile[-1]) + 1
+        starts = np.searchsorted(self.profile, np.arange(count + 1))
+        found: list[tuple[int, slice]] = []
+        first = 0
+        while first < count:
+            enough = int(np.searchsorted(starts, starts[first] + STEPS, side="right")) - 1
+            end = min(max(enough, first + 1), first + BLOCK, count)
+            if starts[end] > starts[first]:
+                found.append((first, slice(int(starts[first]), int(starts[end]))))
+            first = end
+        return found
+
+
+@njit(cache=True, nogil=True)
+def _by_profile(profile: Ints, order: Ints) -> Ints:
+    """`order`, and of each profile's together; -1 comes first."""
+    end = np.zeros(profile.max() + 3 if len(profile) else 1, np.int64)
+    for p in profile:
+        end[p + 2] += 1
+    end = np.cumsum(end)
+    out = np.empty(len(order), np.int64)
+    for row in order:
+        p = profile[row] + 1
+        out[end[p]] = row
+        end[p] += 1
+    return out
 
 
 class Walked(NamedTuple):
@@ -69,18 +99,31 @@ class Walked(NamedTuple):
     ratio: npt.NDArray[np.int32]
     """To what was typical of its account, in thousandths; 0 where nothing was."""
 
+    @classmethod
+    def of(cls, count: int) -> Walked:
+        """To be filled."""
+        return cls(np.empty(count, np.int8), np.empty(count, np.int8), np.empty(count, np.int32))
+
 
 def walk_accounts(steps: Steps, transactions: Facts, labels: Facts, vectors: npt.NDArray[np.float32]) -> Walked:
-    """Merged steps of accounts, each transaction once.  Fills their columns of `vectors`."""
+    """Merged steps of accounts, each transaction once.  Fills their columns of `vectors`, of new transactions."""
     profiles = Profiles.room_for(BLOCK, ACCOUNT)
-    n = len(transactions)
-    walked = Walked(np.empty(n, np.int8), np.empty(n, np.int8), np.empty(n, np.int32))
-    for first, some in steps.blocks():
+    walked = Walked.of(len(transactions))
+    blocks = steps.blocks()
+    said = _room(blocks, vectors)
+    for first, some in blocks:
         profiles.clear(BLOCK)
+        step, towards = steps.step[some], steps.told[some]
+        which, (mine, heard) = _together(step, steps.which[some], (kernel.TRANSACTION, kernel.LABEL))
+        asked = towards != kernel.UNTOLD
+        here = Walked.of(len(mine))
         kernel.walk_accounts(
-            steps.step[some], steps.profile[some] - first, steps.which[some], steps.told[some], transactions, labels,
-            profiles.limits, profiles.rows, vectors, *walked,
+            step, steps.profile[some] - first, which, _numbered(asked), transactions[mine], labels[heard],
+            profiles.limits, profiles.rows, said, *here,
         )  # fmt: skip
+        walked.status[mine], walked.late[mine], walked.ratio[mine] = here
+        new = here.status[which[asked]] == kernel.NEW
+        _put(said, np.where(new, towards[asked], kernel.UNTOLD), vectors, OF_THE_ACCOUNT.start, OF_THE_ACCOUNT.stop)
     return walked
 
 
@@ -90,11 +133,47 @@ def walk_counterparties(
     """Merged steps of counterparties.  Fills their columns of `vectors`."""
     profiles = Profiles.room_for(BLOCK, COUNTERPARTY)
     nobody = int(np.searchsorted(steps.profile, 0))
-    walks = [(0, slice(0, nobody))] if nobody else []
-    for first, some in walks + steps.blocks():
+    vectors[steps.told[:nobody], OF_THE_COUNTERPARTY] = np.nan
+    blocks = steps.blocks()
+    said = _room(blocks, vectors)
+    for first, some in blocks:
         profiles.clear(BLOCK)
-        whose = steps.profile[some]
+        step, towards = steps.step[some], steps.told[some]
+        which, (paid, heard, asking) = _together(
+            step, steps.which[some], (kernel.PAYMENT, kernel.PAYMENT_LABEL, kernel.QUESTION)
+        )
+        asked = towards != kernel.UNTOLD
         kernel.walk_counterparties(
-            steps.step[some], np.where(whose < 0, -1, whose - first), steps.which[some], steps.told[some], payments, labels,
-            transactions, profiles.limits, profiles.rows, vectors,
+            step, steps.profile[some] - first, which, _numbered(asked), payments[paid], labels[heard],
+            transactions[asking], profiles.limits, profiles.rows, said,
         )  # fmt: skip
+        _put(said, towards[asked], vectors, OF_THE_COUNTERPARTY.start, OF_THE_COUNTERPARTY.stop)
+
+
+def _room(blocks: list[tuple[int, slice]], vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """For what is told of one block; the same memory again and again."""
+    return np.empty((max((some.stop - some.start for _, some in blocks), default=0), vectors.shape[1]), np.float32)
+
+
+def _together(step: Column, which: Column, kinds: tuple[int, ...]) -> tuple[Ints, list[Ints]]:
+    """The rows that steps of each kind take, and of each step its place among those of its kind."""
+    place = np.empty(len(step), np.int64)
+    rows: list[Ints] = []
+    for kind in kinds:
+        its = np.flatnonzero(step == kind)
+        place[its] = np.arange(len(its))
+        rows.append(which[its])
+    return place, rows
+
+
+@njit(cache=True, nogil=True)
+def _put(said: Any, towards: Ints, vectors: Any, begin: int, end: int) -> None:
+    """Columns of each row to its place (numpy's own way is through a copy, and slower than the walk)."""
+    for i in range(len(towards)):
+        if towards[i] >= 0:
+            for k in range(begin, end):
+                vectors[towards[i], k] = said[i, k]
+
+
+def _numbered(asked: npt.NDArray[np.bool_]) -> Ints:
+    return np.where(asked, np.cumsum(asked) - 1, kernel.UNTOLD)

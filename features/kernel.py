@@ -16,7 +16,7 @@ There is no call of the machine's own mathematics but the square root: sine and 
 from __future__ import annotations
 
 from math import factorial, log
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +63,7 @@ EDGES = tuple(
 )
 """Cell c holds ages in [EDGES[c - 1], EDGES[c]), the first from 0 on."""
 _CELLS = len(EDGES)
+_EDGES = np.array(EDGES)
 
 
 def _cells(span: int) -> int:
@@ -87,21 +88,24 @@ _TYPICAL, _TO_TYPICAL = column("account_typical"), column("amount_to_account_typ
 _FAR_ABOVE = column("account_far_above_7d")
 _BELOW_ROUND_WEEK, _NIGHT_SHARE = column("account_below_round_7d"), column("account_night_share_30d")
 _HOUR_USUAL, _WEEKDAY_USUAL = column("hour_usual"), column("weekday_usual")
-_IS_NEW = {kind: column(f"{kind}_is_new") for kind in ("counterparty", "country", "device", "category")}
-_COUNTERPARTY_NEW, _COUNTRY_NEW = _IS_NEW["counterparty"], _IS_NEW["country"]
-_DEVICE_NEW, _CATEGORY_NEW = _IS_NEW["device"], _IS_NEW["category"]
 _SINCE_COUNTERPARTY, _SPEED = column("account_since_counterparty"), column("account_speed")
 _AT_SINCE_LAST, _AT_SINCE_FIRST = column("counterparty_since_last"), column("counterparty_since_first")
 _TO_COUNTERPARTY_MEAN = column("amount_to_counterparty_mean_30d")
 _PAYERS = column("counterparty_accounts_24h")
 
-_DISTINCT = tuple(
-    (KINDS.index(kind), span // SECOND, column(f"account_{many}_{window}"))
-    for kind, many in zip(KINDS, ("counterparties", "countries", "devices", "channels"), strict=False)
-    for window, span, _ in WINDOWS
-    if f"account_{many}_{window}" in FEATURES
-)  # fmt: skip
-"""Kind, width in seconds and column of what counts different ones."""
+_IN_DAY, _IN_WEEK, _IN_MONTH = (span // SECOND for _, span, _ in WINDOWS[1:])
+_DAY_COLUMN, _WEEK_COLUMN, _MONTH_COLUMN = (
+    np.array(
+        [
+            FEATURES.index(name) if (name := f"account_{many}_{window}") in FEATURES else -1
+            for many in ("counterparties", "countries", "devices", "channels", "categories")
+        ]
+    )
+    for window, _, _ in WINDOWS[1:]
+)
+"""By kind, the column that counts different ones in this window; -1: none does."""
+_NAMED = np.array([FEATURES.index(name) if (name := f"{kind}_is_new") in FEATURES else -1 for kind in KINDS])
+"""By kind, the column that says whether this one is new; -1: none does."""
 _DIFFERENT = np.array(
     [round(PAYER_BUCKETS * log(PAYER_BUCKETS / max(PAYER_BUCKETS - k, 0.5)), 3) for k in range(PAYER_BUCKETS + 1)]
 )
@@ -158,18 +162,50 @@ def kilometres(latitude: int, longitude: int, other_latitude: int, other_longitu
     return 2.0 * _EARTH * (half_pi - np.sqrt(1.0 - x) * arc)
 
 
+class _Cells(NamedTuple):
+    """What is summed up for one description, by cells of age; written anew for each."""
+
+    counts: Ints
+    total: Ints
+    most: Ints
+    squares: npt.NDArray[np.float64]
+    far_above: Ints
+    """Of an account."""
+    ratios: Ints
+    """Of a counterparty, as the two below."""
+    ratio_sum: Ints
+    nearest: npt.NDArray[np.int8]
+    """Of each bucket of accounts, the cell of its last payment."""
+    frauds: Ints
+
+
 @njit(cache=True, nogil=True)
-def _write_sums(at: int, count: Ints, total: Ints, most: Ints, squares: Any, vector: Any) -> None:
+def _new_cells() -> Any:  # _Cells
+    return _Cells(
+        np.zeros(_CELLS, np.int64),
+        np.zeros(_CELLS, np.int64),
+        np.zeros(_CELLS, np.int64),
+        np.zeros(_CELLS, np.float64),
+        np.zeros(_CELLS, np.int64),
+        np.zeros(_CELLS, np.int64),
+        np.zeros(_CELLS, np.int64),
+        np.zeros(PAYER_BUCKETS, np.int8),
+        np.zeros(_CELLS + 1, np.int64),
+    )
+
+
+@njit(cache=True, nogil=True)
+def _write_sums(at: int, cells: Any, vector: Any) -> None:
     """Of cumulated cells: count, sum, mean, maximum and spread by window."""
     for w in range(len(_SPANS)):
         c = _SPANS[w] - 1
-        n, s = count[c], total[c]
+        n, s = cells.counts[c], cells.total[c]
         here = at + 5 * w
         vector[here] = n
         vector[here + 1] = s
         vector[here + 2] = s / n if n > 0 else np.nan
-        vector[here + 3] = most[c] if n > 0 else np.nan
-        vector[here + 4] = _spread(n, s, squares[c])
+        vector[here + 3] = cells.most[c] if n > 0 else np.nan
+        vector[here + 4] = _spread(n, s, cells.squares[c])
 
 
 @njit(cache=True, nogil=True)
@@ -183,27 +219,28 @@ def _spread(n: int, s: int, squares: float) -> Any:  # a float
 
 
 @njit(cache=True, nogil=True)
-def _cumulate(count: Ints, total: Ints, most: Ints, squares: Any) -> None:
+def _cumulate(cells: Any) -> None:
     for c in range(1, _CELLS):
-        count[c] += count[c - 1]
-        total[c] = min(total[c] + total[c - 1], MOST)
-        most[c] = max(most[c], most[c - 1])
-        squares[c] += squares[c - 1]
+        cells.counts[c] += cells.counts[c - 1]
+        cells.total[c] = min(cells.total[c] + cells.total[c - 1], MOST)
+        cells.most[c] = max(cells.most[c], cells.most[c - 1])
+        cells.squares[c] += cells.squares[c - 1]
 
 
 @njit(cache=True, nogil=True)
 def _cell(age: Any) -> int:
     c = 0
-    while c < _CELLS and age >= EDGES[c]:
+    while c < _CELLS and age >= _EDGES[c]:
         c += 1
     return c
 
 
 @njit(cache=True, nogil=True)
-def _write_frauds(at: int, row: int, time: int, count: Ints, p: Any, vector: Any) -> None:
-    """Matured counts, frauds and rates by window, of `count` in cumulated cells; known frauds and the time since the last."""
+def _write_frauds(at: int, row: int, time: int, cells: Any, p: Any, vector: Any) -> None:
+    """Matured counts, frauds and rates by window, of cumulated counts; known frauds and the time since the last."""
     h = p.head[row]
-    frauds = np.zeros(_CELLS + 1, np.int64)
+    count, frauds = cells.counts, cells.frauds
+    frauds[:] = 0
     known = np.int64(0)
     last: Any = np.int64(-1)
     for j in range(h.labels):
@@ -234,18 +271,20 @@ def _write_frauds(at: int, row: int, time: int, count: Ints, p: Any, vector: Any
 
 
 @njit(cache=True, nogil=True)
-def _describe_account(row: int, t: Any, p: Any, vector: Any) -> None:
+def _describe_account(row: int, t: Any, p: Any, cells: Any, vector: Any) -> None:
     h = p.head[row]
     time, amount = t.time, t.amount
-    count = np.zeros(_CELLS, np.int64)
-    total = np.zeros(_CELLS, np.int64)
-    most = np.zeros(_CELLS, np.int64)
-    squares = np.zeros(_CELLS)
-    far_above = np.zeros(_CELLS, np.int64)
+    for sums in (cells.counts, cells.total, cells.most, cells.far_above):
+        sums[:] = 0
+    cells.squares[:] = 0.0
     night = np.int64(0)
     below_round = np.int64(0)
     last = np.int64(-1)
-    c = 0  # the cell of the events looked at now; they come by growing age
+    # The events come by growing age: a cell's sums are kept at hand until the next cell begins.
+    c = 0
+    edge = _EDGES[0]
+    count = total = most = far_above = np.int64(0)
+    squares = 0.0
     for j in range(h.events - 1, -1, -1):
         e = p.events[row, j]
         age = time - e.time
@@ -253,18 +292,28 @@ def _describe_account(row: int, t: Any, p: Any, vector: Any) -> None:
             continue
         if last < 0:
             last = age
-        while c < _CELLS and age >= EDGES[c]:
-            c += 1
-        if c == _CELLS:
-            break
+        if age >= edge:
+            cells.counts[c], cells.total[c], cells.most[c] = count, min(total, MOST), most
+            cells.squares[c], cells.far_above[c] = squares, far_above
+            count = total = most = far_above = np.int64(0)
+            squares = 0.0
+            while c < _CELLS and age >= _EDGES[c]:
+                c += 1
+            if c == _CELLS:
+                break
+            edge = _EDGES[c]
         value = e.amount
-        count[c] += 1
-        total[c] = min(total[c] + value, MOST)
-        most[c] = max(most[c], value)
-        squares[c] += float(value) * float(value)
-        far_above[c] += (e.traits & FAR_ABOVE) != 0
-        night += c < _MONTH and (e.traits & NIGHT) != 0
-        below_round += c < _WEEK and (e.traits & BELOW_ROUND) != 0
+        traits = np.int64(e.traits)
+        count += 1
+        total += value
+        most = max(most, value)
+        squares += float(value) * float(value)
+        far_above += traits & FAR_ABOVE
+        night += (traits // NIGHT) & np.int64(c < _MONTH)
+        below_round += (traits // BELOW_ROUND) & np.int64(c < _WEEK)
+    if c < _CELLS:
+        cells.counts[c], cells.total[c], cells.most[c] = count, min(total, MOST), most
+        cells.squares[c], cells.far_above[c] = squares, far_above
     for j in range(h.tiles - 1, -1, -1):
         tile = p.tiles[row, j]
         age = time - tile.newest
@@ -274,26 +323,26 @@ def _describe_account(row: int, t: Any, p: Any, vector: Any) -> None:
             last = age
         c = _cell(age)
         if c < _CELLS:
-            count[c] += tile.count
-            total[c] = min(total[c] + tile.sum, MOST)
-            most[c] = max(most[c], tile.max)
-            squares[c] += tile.squares
-            far_above[c] += tile.far_above
+            cells.counts[c] += tile.count
+            cells.total[c] = min(cells.total[c] + tile.sum, MOST)
+            cells.most[c] = max(cells.most[c], tile.max)
+            cells.squares[c] += tile.squares
+            cells.far_above[c] += tile.far_above
             night += tile.night if c < _MONTH else 0
             below_round += tile.below_round if c < _WEEK else 0
-    _cumulate(count, total, most, squares)
-    _write_sums(_ACCOUNT_SUMS, count, total, most, squares, vector)
-    vector[_BURST_COUNT] = count[_BURST - 1]
-    vector[_BURST_SUM] = total[_BURST - 1]
+    _cumulate(cells)
+    _write_sums(_ACCOUNT_SUMS, cells, vector)
+    vector[_BURST_COUNT] = cells.counts[_BURST - 1]
+    vector[_BURST_SUM] = cells.total[_BURST - 1]
     vector[_SINCE_LAST] = last / SECOND if last >= 0 else np.nan
     vector[_SINCE_FIRST] = max(time - h.first, 0) / SECOND if h.total > 0 else np.nan
-    n, s = count[_MONTH - 1], total[_MONTH - 1]
+    n, s = cells.counts[_MONTH - 1], cells.total[_MONTH - 1]
     vector[_TO_MEAN] = np.nan
     vector[_DEVIATION] = np.nan
     if n > 0 and s > 0:
         mean = s / n
         vector[_TO_MEAN] = amount / mean
-        spread = _spread(n, s, squares[_MONTH - 1])
+        spread = _spread(n, s, cells.squares[_MONTH - 1])
         if spread > 0.0:
             vector[_DEVIATION] = (amount - mean) / spread
     vector[_TYPICAL] = h.typical if h.total > 0 else np.nan
@@ -302,7 +351,7 @@ def _describe_account(row: int, t: Any, p: Any, vector: Any) -> None:
     c = 0
     for w in range(len(_FAR_SPANS)):
         while c < _FAR_SPANS[w]:
-            far += far_above[c]
+            far += cells.far_above[c]
             c += 1
         vector[_FAR_ABOVE + w] = far
     vector[_BELOW_ROUND_WEEK] = below_round
@@ -313,7 +362,7 @@ def _describe_account(row: int, t: Any, p: Any, vector: Any) -> None:
     if t.latitude != NO_PLACE and h.place_time != NOWHERE:
         hours = max(abs(time - h.place_time) / SECOND, 60.0) / 3600.0
         vector[_SPEED] = kilometres(h.latitude, h.longitude, t.latitude, t.longitude) / hours
-    _write_frauds(_ACCOUNT_FRAUDS, row, time, count, p, vector)
+    _write_frauds(_ACCOUNT_FRAUDS, row, time, cells, p, vector)
 
 
 @njit(cache=True, nogil=True)
@@ -337,33 +386,44 @@ def _write_habits(row: int, hour: int, weekday: int, p: Any, vector: Any) -> Non
 def _write_seen(row: int, t: Any, p: Any, vector: Any) -> None:
     """How many different ones were seen, and whether these were before."""
     second = t.time // SECOND
-    different = np.zeros(len(_DISTINCT), np.int64)
-    vector[_COUNTERPARTY_NEW] = np.nan if t.counterparty == UNNAMED else 1.0
-    vector[_COUNTRY_NEW] = np.nan if t.country == UNNAMED else 1.0
-    vector[_DEVICE_NEW] = np.nan if t.device == UNNAMED else 1.0
-    vector[_CATEGORY_NEW] = np.nan if t.category == UNNAMED else 1.0
-    vector[_SINCE_COUNTERPARTY] = np.nan
-    for j in range(p.head[row].seen):
-        s = p.seen[row, j]
-        kind, name = s.key >> 24, s.key & 0xFFFFFF
-        age = max(second - s.last, 0)
-        for d in range(len(_DISTINCT)):
-            if _DISTINCT[d][0] == kind and age < _DISTINCT[d][1]:
-                different[d] += 1
+    n = p.head[row].seen
+    j = 0
+    for kind in range(len(KINDS)):  # they stand together
+        within_day = within_week = within_month = np.int64(0)
+        named = _NAMED[kind]
+        name = np.uint32(UNNAMED)
         if kind == COUNTERPARTY:
-            if name == t.counterparty:
-                vector[_COUNTERPARTY_NEW] = 0.0
-                vector[_SINCE_COUNTERPARTY] = age
+            name = t.counterparty
         elif kind == COUNTRY:
-            if name == t.country:
-                vector[_COUNTRY_NEW] = 0.0
+            name = t.country
         elif kind == DEVICE:
-            if name == t.device:
-                vector[_DEVICE_NEW] = 0.0
-        elif kind == CATEGORY and name == t.category:
-            vector[_CATEGORY_NEW] = 0.0
-    for d in range(len(_DISTINCT)):
-        vector[_DISTINCT[d][2]] = different[d]
+            name = t.device
+        elif kind == CATEGORY:
+            name = t.category
+        end = np.uint32((kind + 1) << 24)
+        key = np.uint32((kind << 24) | (name & 0xFFFFFF))
+        since = np.int64(-1)
+        while j < n:
+            s = p.seen[row, j]
+            if s.key >= end:
+                break
+            age = max(second - s.last, 0)
+            within_day += age < _IN_DAY
+            within_week += age < _IN_WEEK
+            within_month += age < _IN_MONTH
+            if s.key == key:
+                since = age
+            j += 1
+        if _DAY_COLUMN[kind] >= 0:
+            vector[_DAY_COLUMN[kind]] = within_day
+        if _WEEK_COLUMN[kind] >= 0:
+            vector[_WEEK_COLUMN[kind]] = within_week
+        if _MONTH_COLUMN[kind] >= 0:
+            vector[_MONTH_COLUMN[kind]] = within_month
+        if named >= 0:
+            vector[named] = np.nan if name == UNNAMED else 1.0 if since < 0 else 0.0
+        if kind == COUNTERPARTY:
+            vector[_SINCE_COUNTERPARTY] = since if since >= 0 and name != UNNAMED else np.nan
 
 
 @njit(cache=True, nogil=True)
@@ -387,6 +447,7 @@ def walk_accounts(
     `vectors` [m, features] that a transaction's description goes to, or UNTOLD.  Fills the account's columns, and of each
     transaction, by its row, `status`, `late` and its `ratio` to what was typical of the account.
     """
+    cells = _new_cells()
     for i in range(len(step)):
         r = row[i]
         w = which[i]
@@ -408,42 +469,52 @@ def walk_accounts(
             continue
         late[w] = h.events > 0 and t.time < p.events[r, 0].time
         if told[i] != UNTOLD:
-            _describe_account(r, t, p, vectors[told[i]])
+            _describe_account(r, t, p, cells, vectors[told[i]])
         ratio[w] = fold_transaction(r, t, limits, p)
 
 
 @njit(cache=True, nogil=True)
-def _describe_counterparty(row: int, t: Any, p: Any, vector: Any) -> None:
+def _describe_counterparty(row: int, t: Any, p: Any, cells: Any, vector: Any) -> None:
     h = p.head[row]
     time = t.time
-    count = np.zeros(_CELLS, np.int64)
-    total = np.zeros(_CELLS, np.int64)
-    most = np.zeros(_CELLS, np.int64)
-    squares = np.zeros(_CELLS)
-    ratios = np.zeros(_CELLS, np.int64)
-    ratio_sum = np.zeros(_CELLS, np.int64)
-    nearest = np.full(PAYER_BUCKETS, _CELLS)  # the cell of the last payment of each bucket of accounts
+    for sums in (cells.counts, cells.total, cells.most, cells.ratios, cells.ratio_sum):
+        sums[:] = 0
+    cells.squares[:] = 0.0
+    nearest = cells.nearest
+    nearest[:] = _CELLS
     last = np.int64(-1)
     c = 0
+    edge = _EDGES[0]
+    count = total = most = ratios = ratio_sum = np.int64(0)
+    squares = 0.0
     for j in range(h.events - 1, -1, -1):
         e = p.events[row, j]
         age = time - e.time
         if age < SETTLING:
             continue
-        while c < _CELLS and age >= EDGES[c]:
-            c += 1
-        if c == _CELLS:
-            break
+        if age >= edge:
+            cells.counts[c], cells.total[c], cells.most[c] = count, min(total, MOST), most
+            cells.squares[c], cells.ratios[c], cells.ratio_sum[c] = squares, ratios, ratio_sum
+            count = total = most = ratios = ratio_sum = np.int64(0)
+            squares = 0.0
+            while c < _CELLS and age >= _EDGES[c]:
+                c += 1
+            if c == _CELLS:
+                break
+            edge = _EDGES[c]
         if last < 0:
             last = age
         value = e.amount
-        count[c] += 1
-        total[c] = min(total[c] + value, MOST)
-        most[c] = max(most[c], value)
-        squares[c] += float(value) * float(value)
-        ratios[c] += e.ratio > 0
-        ratio_sum[c] += e.ratio
+        count += 1
+        total += value
+        most = max(most, value)
+        squares += float(value) * float(value)
+        ratios += e.ratio > 0
+        ratio_sum += e.ratio
         nearest[e.payer & 127] = min(nearest[e.payer & 127], c)
+    if c < _CELLS:
+        cells.counts[c], cells.total[c], cells.most[c] = count, min(total, MOST), most
+        cells.squares[c], cells.ratios[c], cells.ratio_sum[c] = squares, ratios, ratio_sum
     for j in range(h.tiles - 1, -1, -1):
         tile = p.tiles[row, j]
         age = time - tile.newest
@@ -453,36 +524,36 @@ def _describe_counterparty(row: int, t: Any, p: Any, vector: Any) -> None:
         if c < _CELLS:
             if last < 0 or age < last:
                 last = age
-            count[c] += tile.count
-            total[c] = min(total[c] + tile.sum, MOST)
-            most[c] = max(most[c], tile.max)
-            squares[c] += tile.squares
-            ratios[c] += tile.ratios
-            ratio_sum[c] += tile.ratio_sum
+            cells.counts[c] += tile.count
+            cells.total[c] = min(cells.total[c] + tile.sum, MOST)
+            cells.most[c] = max(cells.most[c], tile.max)
+            cells.squares[c] += tile.squares
+            cells.ratios[c] += tile.ratios
+            cells.ratio_sum[c] += tile.ratio_sum
             for b in range(PAYER_BUCKETS):
                 bits = tile.payers_low if b < 64 else tile.payers_high
                 if (bits >> np.uint64(b & 63)) & np.uint64(1):
                     nearest[b] = min(nearest[b], c)
-    _cumulate(count, total, most, squares)
-    _write_sums(_COUNTERPARTY_SUMS, count, total, most, squares, vector)
+    _cumulate(cells)
+    _write_sums(_COUNTERPARTY_SUMS, cells, vector)
     vector[_AT_SINCE_LAST] = last / SECOND if last >= 0 else np.nan
     vector[_AT_SINCE_FIRST] = (time - h.first) / SECOND if h.total > 0 and time - h.first >= SETTLING else np.nan
-    n, s = count[_MONTH - 1], total[_MONTH - 1]
+    n, s = cells.counts[_MONTH - 1], cells.total[_MONTH - 1]
     vector[_TO_COUNTERPARTY_MEAN] = t.amount / (s / n) if s > 0 else np.nan
     with_ratio = np.int64(0)
     of_ratios = np.int64(0)
     c = 0
     for w in range(len(_SPANS) - 1):
         while c < _SPANS[w + 1]:
-            with_ratio += ratios[c]
-            of_ratios += ratio_sum[c]
+            with_ratio += cells.ratios[c]
+            of_ratios += cells.ratio_sum[c]
             c += 1
         buckets = 0
         for b in range(PAYER_BUCKETS):
             buckets += nearest[b] < _SPANS[w + 1]
         vector[_PAYERS + 2 * w] = _DIFFERENT[buckets]
         vector[_PAYERS + 2 * w + 1] = of_ratios / (1000.0 * with_ratio) if with_ratio > 0 else np.nan
-    _write_frauds(_COUNTERPARTY_FRAUDS, row, time, count, p, vector)
+    _write_frauds(_COUNTERPARTY_FRAUDS, row, time, cells, p, vector)
 
 
 @njit(cache=True, nogil=True)
@@ -504,6 +575,7 @@ def walk_counterparties(
     fills the counterparty's columns of `vectors[told]`, as known at the transaction's time, and changes nothing; with
     row -1 (a transaction that names no counterparty) they are missing.
     """
+    cells = _new_cells()
     for i in range(len(step)):
         r = row[i]
         w = which[i]
@@ -511,7 +583,7 @@ def walk_counterparties(
             if r < 0:
                 vectors[told[i], _COUNTERPARTY_SUMS:] = np.nan
             else:
-                _describe_counterparty(r, transactions[w], p, vectors[told[i]])
+                _describe_counterparty(r, transactions[w], p, cells, vectors[told[i]])
         elif step[i] == PAYMENT_LABEL:
             lab = labels[w]
             p.head[r].offset = lab.offset

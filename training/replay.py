@@ -78,7 +78,7 @@ def vectors(transactions: pl.DataFrame, labels: pl.DataFrame, rates: Rates = DEF
     named = label_counterparty >= 0
     payments = np.zeros(n, PAYMENT)
     payments["time"], payments["amount"], payments["ratio"] = time, rows["amount"], walked.ratio
-    payments["account"] = _hashes(transactions["account_id"])
+    payments["account"] = _each(transactions["account_id"], _named, np.uint64)
     walk_counterparties(
         Steps.merged(
             Steps.of(kernel.PAYMENT_LABEL, profile=label_counterparty[named], at=heard[named], which=which[named]),
@@ -134,8 +134,12 @@ def _labels(labels: pl.DataFrame) -> Facts:
 def _each(names: pl.Series, value: Callable[[str | None], int], dtype: type[np.generic]) -> npt.NDArray[Any]:
     """A number for each name, asked once for each different one."""
     different = names.unique(maintain_order=True)
-    numbers = pl.Series([value(name) for name in different], dtype=pl.Int64)
-    return names.replace_strict(different, numbers, return_dtype=pl.Int64).to_numpy().astype(dtype)
+    numbers = pl.Series([value(name) for name in different], dtype=pl.UInt64)
+    return names.replace_strict(different, numbers, return_dtype=pl.UInt64).to_numpy().astype(dtype)
+
+
+def _named(ident: str | None) -> int:
+    return 0 if ident is None else hash64(ident)
 
 
 def _hashes(ids: pl.Series) -> npt.NDArray[np.uint64]:
@@ -146,10 +150,13 @@ def _codes(ids: pl.Series, others: pl.Series) -> tuple[Ints, Ints]:
     """The same number for the same id in both; -1 for null."""
     codes = pl.concat([ids, others]).cast(pl.Categorical).to_physical()
     both = codes.cast(pl.Int64).fill_null(-1).to_numpy()
-    _, dense = np.unique(both[both >= 0], return_inverse=True)
-    numbers = np.full(len(both), -1, np.int64)
-    numbers[both >= 0] = dense
-    return numbers[: len(ids)], numbers[len(ids) :]
+    there = np.zeros(both.max(initial=-1) + 2, np.int64)
+    there[both] = 1
+    there[-1] = 0  # null
+    numbers = np.cumsum(there) - 1
+    numbers[-1] = -1
+    dense: Ints = numbers[both]
+    return dense[: len(ids)], dense[len(ids) :]
 
 
 def _amounts(transactions: pl.DataFrame, rates: Rates) -> Ints:
