@@ -14,7 +14,7 @@ _ENOUGH = 1e-12
 
 
 def calibrate(margins: Floats, is_fraud: npt.NDArray[np.bool_]) -> Calibration:
-    """Platt's logistic fit of `is_fraud` on `margins` [n], which are of rows that the booster wasn't fitted on.
+    """Platt's logistic fit of `is_fraud` on `margins` [n], which are of rows that the learner wasn't fitted on.
 
     With Platt's smoothed targets, so that rows that are told apart perfectly don't ask for an infinite slope.  Margins
     that speak against themselves give the share of frauds to all.

@@ -2,8 +2,8 @@
 
 * FraudScorerError
   x UnusablePast    the table can't be learnt from; the message says what would do (exit status 2)
-  x NotExportable   the booster holds something that the graph can't say exactly: train without it (exit status 2)
-  x ParityBroken    graph and booster disagree, a bug of ours: nothing is written (exit status 1)
+  x NotExportable   the model holds something that the graph can't say exactly: train without it (exit status 2)
+  x ParityBroken    graph and learner disagree, a bug of ours: nothing is written (exit status 1)
 """
 
 from __future__ import annotations
@@ -20,4 +20,4 @@ class NotExportable(FraudScorerError):
 
 
 class ParityBroken(FraudScorerError):
-    """The graph's margins are not the booster's, bit for bit."""
+    """The graph's margins are not the learner's."""

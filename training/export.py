@@ -1,17 +1,9 @@
-"""A LightGBM booster as an ONNX graph that answers bit for bit what the booster answers.
+"""Trees as an ONNX graph that answers what their learner answers.
 
 The usual converters round thresholds to float32: a row that sits on one lands in another leaf.  This graph is an
-`ai.onnx.ml` v5 TreeEnsemble with double thresholds and leaves behind a Cast, and its margins are the booster's because
-
-* a float32 is a double, and `x <= threshold` is asked of doubles on both sides, so that ±inf needs no clamping (and is
-  clamped nowhere: a threshold may itself be +inf, which only NaN is beyond);
-* the leaves are summed in double precision in the order of the trees: LightGBM does so always, ONNX Runtime where it
-  has one thread (with more it adds up partial sums: `run` and the worker pin it to one);
-* `boost_from_average` is already in the leaves of the first tree;
-* LightGBM takes what is no further than ZERO from 0 for 0 before it asks (denormals among it).  Here the few thresholds
-  that could tell these numbers apart are moved to the edge of that interval, which costs nothing at run time;
-* NaN goes where LightGBM sends it: by the node's default where the feature may be missing, else as 0 would; where zeros
-  are missing (`zero_as_missing`) they are made NaN ahead of the trees.
+`ai.onnx.ml` v5 TreeEnsemble with double thresholds and leaves behind a Cast.  The leaves are summed in double precision
+in the order of the trees, where ONNX Runtime has one thread (with more it adds up partial sums: `run` and the worker pin
+it to one).  How each learner's trees come to be these is told in training/learners.
 """
 
 from __future__ import annotations
@@ -20,7 +12,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -28,8 +19,8 @@ import onnxruntime as ort
 import polars as pl
 from onnx import TensorProto, helper, numpy_helper
 
-from schemas.bundle import INPUT, NODE_COLUMNS, OUTPUT, ZERO
-from training.errors import NotExportable, ParityBroken
+from schemas.bundle import INPUT, OUTPUT, ZERO
+from training.errors import ParityBroken
 
 Vectors = npt.NDArray[np.float32]
 Margins = npt.NDArray[np.float64]
@@ -37,14 +28,12 @@ Margins = npt.NDArray[np.float64]
 _IR_VERSION, _OPSET, _ML_OPSET = 10, 18, 5
 _BRANCH_LEQ = 0
 _SUM, _NO_TRANSFORM = 1, 0
-_DUMPED_INFINITY = 1e300
-"""What `dump_model` writes for ±inf; no float32 comes near it."""
 _ROWS_AT_ONCE = 16_384
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """A booster in the two forms that a bundle holds."""
+    """A model in the two forms that a bundle holds."""
 
     graph: bytes
     """ONNX: `vectors` float32 [n, features] -> `margin` float64 [n, 1]."""
@@ -52,80 +41,6 @@ class Exported:
     """schemas.bundle.NODE_COLUMNS."""
     base: float
     """The mean margin of the training rows, as the trees' covers give it: what TreeSHAP starts from."""
-
-
-def export(booster: lgb.Booster) -> Exported:
-    """Graph and trees of the booster's best iteration; the same booster gives the same bytes.
-
-    Raises NotExportable.
-    """
-    trees = trees_of(booster)
-    return Exported(graph=graph_of(trees, features=booster.num_feature()), trees=trees, base=base_of(trees))
-
-
-def trees_of(booster: lgb.Booster) -> pl.DataFrame:
-    """Every node of every tree, as schemas.bundle.NODE_COLUMNS.
-
-    Raises NotExportable for several classes, categorical splits, linear leaves, random forests, no trees.
-    """
-    model: dict[str, Any] = booster.dump_model()
-    if model["num_tree_per_iteration"] != 1:
-        raise NotExportable(f"the booster has {model['num_class']} classes; fraud or not is one output")
-    if model["average_output"]:
-        raise NotExportable("the booster averages its trees (boosting=rf); boosting=gbdt or dart sums them")
-
-    if not model["tree_info"]:
-        raise NotExportable("the booster has no trees: it was trained for no round")
-
-    columns: dict[str, list[Any]] = {name: [] for name in NODE_COLUMNS}
-    zero_is_missing: dict[int, bool] = {}
-    for number, tree in enumerate(model["tree_info"]):
-        # Without recursion: a chain of a thousand splits is a legal tree.
-        waiting: list[tuple[dict[str, Any], str, int]] = [(tree["tree_structure"], "", -1)]
-        while waiting:
-            node, side, parent = waiting.pop()
-            row = len(columns["tree"])
-            if side:
-                columns[side][parent] = row
-            if "split_index" in node:
-                feature, kind = int(node["split_feature"]), "internal"
-                threshold, missing_left, zero_missing = _question(node, number)
-                if zero_is_missing.setdefault(feature, zero_missing) != zero_missing:
-                    raise NotExportable(
-                        f"trees disagree on whether 0 is missing in feature {feature}: one zero_as_missing for all"
-                    )
-                waiting += [(node["right_child"], "right", row), (node["left_child"], "left", row)]
-            else:
-                if "leaf_coeff" in node:
-                    raise NotExportable(f"tree {number} has linear models in its leaves: train without linear_tree")
-                feature, kind = -1, "leaf"
-                threshold, missing_left, zero_missing = 0.0, False, False
-            values = (
-                number, feature, threshold, missing_left, zero_missing, 0, 0,
-                float(node["leaf_value"]) if kind == "leaf" else 0.0,
-                float(node[f"{kind}_count"]),
-            )  # fmt: skip
-            for column, value in zip(columns.values(), values, strict=True):
-                column.append(value)
-    return pl.DataFrame(columns, schema=NODE_COLUMNS)
-
-
-def _question(node: dict[str, Any], tree: int) -> tuple[float, bool, bool]:
-    """Threshold, whether NaN goes left, whether zeros go where NaN goes."""
-    if node["decision_type"] != "<=":
-        raise NotExportable(
-            f"tree {tree} splits by categories (decision_type {node['decision_type']!r}); "
-            "encode the feature as a number, or leave it out of categorical_feature"
-        )
-    threshold = float(node["threshold"])
-    if abs(threshold) >= _DUMPED_INFINITY:  # "all that is there goes left": to the booster +inf is there
-        threshold = math.copysign(math.inf, threshold)
-    if -ZERO <= threshold < ZERO:
-        threshold = ZERO if threshold >= 0 else math.nextafter(-ZERO, -math.inf)
-    missing = node["missing_type"]
-    if missing == "None":  # NaN was never seen in training; LightGBM takes it for 0
-        return threshold, threshold >= 0, False
-    return threshold, bool(node["default_left"]), missing == "Zero"
 
 
 def base_of(trees: pl.DataFrame) -> float:
@@ -228,7 +143,7 @@ def run(graph: bytes, vectors: Vectors) -> Margins:
 
 
 def require_parity(graph: bytes, vectors: Vectors, margins: Margins) -> None:
-    """Holds the graph to the booster's own `margins` [n] of `vectors` [n, features].
+    """Holds the graph to the learner's own `margins` [n] of `vectors` [n, features].
 
     Raises ParityBroken unless every bit of every margin is the same.
     """
@@ -237,6 +152,6 @@ def require_parity(graph: bytes, vectors: Vectors, margins: Margins) -> None:
     if different.size:
         first = int(different[0])
         raise ParityBroken(
-            f"{different.size} of {len(margins)} margins differ between the ONNX graph and LightGBM, the first in "
+            f"{different.size} of {len(margins)} margins differ between the ONNX graph and the learner, the first in "
             f"row {first}: {float(answered[first])!r} against {float(margins[first])!r}; nothing was written"
         )

@@ -16,12 +16,13 @@ from features.catalogue import DIGEST, FEATURES
 from schemas.bundle import FORMAT, Manifest
 from schemas.currencies import DEFAULT_RATES, Rates
 from training import attributes, replay
-from training import fit as learner
 from training.bundle import make_current, write
 from training.calibration import calibrate, probabilities
 from training.errors import UnusablePast
 from training.evaluate import evaluate
-from training.export import export, require_parity
+from training.export import require_parity
+from training.learners.learner import Learner, Rows
+from training.learners.lightgbm import LightGBM
 from training.narration import Narrator, Silent
 from training.page import page
 from training.settings import TrainingSettings
@@ -63,6 +64,7 @@ def train(
     """
     settings = settings or TrainingSettings()
     tell = narrator or Silent()
+    learner: Learner = LightGBM()
 
     tell.stage("join", f"joining {labels.height:,} labels to {transactions.height:,} transactions")
     past = known_at(settings.train_until, transactions, labels)
@@ -86,17 +88,15 @@ def train(
     kept_vectors = np.hstack([replayed.vectors[cut.validation], frozen])
 
     tell.stage("fit", f"fitting trees to {len(vectors):,} transactions, {int(is_fraud.sum()):,} of them frauds")
-    booster = learner.fit(
-        vectors=vectors,
-        is_fraud=is_fraud,
-        validation_vectors=kept_vectors,
-        validation_is_fraud=kept_is_fraud,
-        settings=settings,
-        on_tree=tell.progress,
+    fitted = learner.fit(
+        Rows(vectors=vectors, is_fraud=is_fraud),
+        Rows(vectors=kept_vectors, is_fraud=kept_is_fraud),
+        settings,
+        tell.progress,
     )
 
     tell.stage("judge", f"judging it by {len(kept_vectors):,} later ones, {int(kept_is_fraud.sum()):,} of them frauds")
-    margins = learner.margins(booster, kept_vectors)
+    margins = fitted.margins(kept_vectors)
     calibration = calibrate(margins, kept_is_fraud)
     scores = probabilities(margins, calibration)
     days = (cut.validation_until - cut.validation_from) / timedelta(days=1)
@@ -119,8 +119,8 @@ def train(
         segments=_segments(past.transactions, cut),
     )
 
-    tell.stage("export", "exporting it to ONNX, and holding the graph to the booster on every one of them")
-    exported = export(booster)
+    tell.stage("export", "exporting it to ONNX, and holding the graph to the learner on every one of them")
+    exported = fitted.exported()
     require_parity(exported.graph, kept_vectors, margins)
     manifest = Manifest(
         format=FORMAT,
@@ -130,7 +130,7 @@ def train(
         left_out=left_out,
         thresholds=thresholds,
         calibration=calibration,
-        learner=learner.card(booster, settings),
+        learner=fitted.card(),
         trained={
             "transactions": past.transactions.height,
             "known_until": past.until.isoformat(),
@@ -158,7 +158,7 @@ def train(
         golden_vectors=kept_vectors[golden],
         golden_margins=margins[golden],
         attributes=encoder.attributes,
-        evaluation=page(manifest, evaluation, importance=learner.importance(booster)),
+        evaluation=page(manifest, evaluation, importance=fitted.importance()),
     )
     make_current(path)
     return TrainedBundle(path=path, manifest=manifest, metrics=manifest.metrics)

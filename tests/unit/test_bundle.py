@@ -34,7 +34,8 @@ from streaming.bundle import LoadedBundle, resolve
 from tests.builders import a_transaction
 from tests.unit.boosters import a_booster, hard_vectors, some_vectors
 from training.bundle import make_current, write
-from training.export import export, graph_of, trees_of
+from training.export import graph_of
+from training.learners.lightgbm import export, trees_of
 
 FEATURES = ("amount", "count", "mean", "since_last", "rate", "night")
 CATALOGUE = "c0ffee"

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from schemas.bundle import NODE_COLUMNS
 from tests.unit.boosters import Vectors, a_booster, hard_vectors, some_frauds, some_vectors
 from training.errors import NotExportable, ParityBroken
-from training.export import export, graph_of, require_parity, run, trees_of
+from training.export import graph_of, require_parity, run
+from training.learners.lightgbm import export, trees_of
 
 
 def margins_of(booster: lgb.Booster, vectors: Vectors) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -10,43 +10,41 @@ import pytest
 from schemas.errors import WrongSettings
 from schemas.spans import duration, moment
 from tests.unit.boosters import some_frauds, some_vectors
-from training.export import export
-from training.fit import card, fit, importance, margins
+from training.learners.learner import Rows
+from training.learners.lightgbm import FittedLightGBM, LightGBM
 from training.settings import TrainingSettings
 
 VECTORS = some_vectors(0, rows=4_000)
 FRAUDS = some_frauds(VECTORS, 0).astype(bool)
 
 
-def fitted(**settings: Any) -> lgb.Booster:
+def fitted(**settings: Any) -> FittedLightGBM:
     defaults: dict[str, Any] = {"trees": 40, "leaves": 15, "smallest_leaf": 5, "threads": 1}
-    return fit(
-        vectors=VECTORS[:3_000],
-        is_fraud=FRAUDS[:3_000],
-        validation_vectors=VECTORS[3_000:],
-        validation_is_fraud=FRAUDS[3_000:],
-        settings=TrainingSettings(**(defaults | settings)),
+    return LightGBM().fit(
+        Rows(vectors=VECTORS[:3_000], is_fraud=FRAUDS[:3_000]),
+        Rows(vectors=VECTORS[3_000:], is_fraud=FRAUDS[3_000:]),
+        TrainingSettings(**(defaults | settings)),
+        lambda _done, _most: None,
     )
 
 
 def test_the_same_seed_gives_the_same_bytes_with_any_number_of_threads() -> None:
-    graphs = [export(fitted(threads=threads)).graph for threads in (1, 1, 2, 3)]
+    graphs = [fitted(threads=threads).exported().graph for threads in (1, 1, 2, 3)]
 
     assert all(graph == graphs[0] for graph in graphs)
-    assert export(fitted(seed=1)).graph != graphs[0]
+    assert fitted(seed=1).exported().graph != graphs[0]
 
 
 def test_it_stops_where_the_average_precision_was_best() -> None:
-    booster = fitted(trees=300, learning_rate=0.5, patience=5)
+    model = fitted(trees=300, learning_rate=0.5, patience=5)
 
-    assert 0 < booster.best_iteration < 200
-    assert card(booster, TrainingSettings())["trees"] == booster.best_iteration
-    assert export(booster).trees["tree"].max() == booster.best_iteration - 1
+    assert 0 < model.booster.best_iteration < 200
+    assert model.card()["trees"] == model.booster.best_iteration
+    assert model.exported().trees["tree"].max() == model.booster.best_iteration - 1
 
 
 def test_the_settings_reach_the_booster() -> None:
-    booster = fitted(trees=3, leaves=4, smallest_leaf=100)
-    trees = export(booster).trees
+    trees = fitted(trees=3, leaves=4, smallest_leaf=100).exported().trees
 
     assert trees["tree"].max() == 2
     assert trees.group_by("tree").len()["len"].max() == 7
@@ -55,29 +53,27 @@ def test_the_settings_reach_the_booster() -> None:
 
 def test_progress_is_told_tree_by_tree() -> None:
     told: list[tuple[int, int]] = []
-    fit(
-        vectors=VECTORS, is_fraud=FRAUDS, validation_vectors=VECTORS, validation_is_fraud=FRAUDS,
-        settings=TrainingSettings(trees=5, threads=1), on_tree=lambda done, most: told.append((done, most)),
-    )  # fmt: skip
+    rows = Rows(vectors=VECTORS, is_fraud=FRAUDS)
+    LightGBM().fit(rows, rows, TrainingSettings(trees=5, threads=1), lambda done, most: told.append((done, most)))
 
     assert told == [(i, 5) for i in range(1, 6)]
 
 
 def test_importance_is_a_share_of_the_gain_and_margins_are_the_boosters() -> None:
-    booster = fitted()
+    model = fitted()
 
-    assert importance(booster).sum() == pytest.approx(1)
-    assert importance(booster)[[0, 3]].sum() > 0.6  # what some_frauds is made of
-    assert (margins(booster, VECTORS) == booster.predict(VECTORS, raw_score=True)).all()
+    assert model.importance().sum() == pytest.approx(1)
+    assert model.importance()[[0, 3]].sum() > 0.6  # what some_frauds is made of
+    assert (model.margins(VECTORS) == model.booster.predict(VECTORS, raw_score=True)).all()
 
 
 def test_the_card_names_what_makes_the_booster_and_nothing_that_does_not() -> None:
-    one, two = (card(fitted(threads=n), TrainingSettings(threads=n)) for n in (1, 2))
+    one, two = (fitted(threads=n).card() for n in (1, 2))
 
     assert one == two
     assert one["name"] == "lightgbm"
     assert one["version"] == lgb.__version__
-    assert one["num_leaves"] == TrainingSettings().leaves
+    assert one["num_leaves"] == 15
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,10 @@ from streaming.bundle import LoadedBundle
 from streaming.reasons import Explainer
 from tests.unit.pasts import START, a_past
 from training import __main__ as command
-from training import fit, job, replay
+from training import job, replay
 from training.errors import ParityBroken, UnusablePast
 from training.job import GOLDEN_ROWS, TrainedBundle, golden_rows, train, usual
+from training.learners.lightgbm import FittedLightGBM
 from training.settings import TrainingSettings
 
 PAST = a_past()
@@ -134,7 +135,7 @@ def test_a_graph_that_differs_in_one_bit_leaves_nothing(tmp_path: Path, monkeypa
         margins[0] = 5e-324
         return margins
 
-    monkeypatch.setattr(fit, "margins", almost)
+    monkeypatch.setattr(FittedLightGBM, "margins", almost)
     with pytest.raises(ParityBroken, match="nothing was written"):
         trained(tmp_path, seed=1)
     assert {path.name for path in tmp_path.iterdir()} == {before.path.name, "current"}

@@ -21,7 +21,7 @@ from streaming.treeshap import explain, forest_of, quadrature
 from tests.fleet.messages import a_transaction
 from tests.unit.boosters import Vectors, a_booster, hard_vectors, some_vectors
 from training.bundle import write
-from training.export import export, trees_of
+from training.learners.lightgbm import export, trees_of
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 

@@ -1,0 +1,1 @@
+"""What learns from a past: a configuration each, and no code of its own in the recipe."""

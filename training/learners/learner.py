@@ -1,0 +1,58 @@
+"""What every learner is to the recipe: rows in, something that answers with margins and can be exported out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from training.export import Exported
+from training.settings import TrainingSettings
+
+Vectors = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+
+Card = dict[str, str | int | float | bool | None]
+
+Steps = Callable[[int, int], None]
+"""Is told how many steps of at most how many are done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Transactions, described, and what was known of them."""
+
+    vectors: Vectors
+    """[n, features]; NaN is a missing value."""
+    is_fraud: Bools
+    """[n]."""
+
+
+class Fitted(Protocol):
+    """A model that was learnt."""
+
+    def margins(self, vectors: Vectors) -> Floats:
+        """The learner's own margins [n] of `vectors` [n, features]: what the ONNX graph is held to."""
+
+    def card(self) -> Card:
+        """The learner's name and parameters, for the manifest; nothing that leaves the model as it is."""
+
+    def importance(self) -> Floats:
+        """Each feature's share of what the model makes of them all [features]."""
+
+    def exported(self) -> Exported:
+        """Graph and trees; the same model gives the same bytes.  Raises NotExportable."""
+
+
+class Learner(Protocol):
+    """Learns a model from rows.  `tests/unit/test_learners.py` holds every one to this."""
+
+    def fit(self, rows: Rows, validation: Rows, settings: TrainingSettings, on_step: Steps) -> Fitted:
+        """The same rows, settings and seed give the same model, whatever the number of threads.
+
+        Where it stops early, it is where the average precision on the `validation` rows was best.
+        """

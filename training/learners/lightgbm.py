@@ -1,0 +1,170 @@
+"""LightGBM: boosted trees, the default.
+
+Its graph answers bit for bit what the booster answers:
+
+* a float32 is a double, and `x <= threshold` is asked of doubles on both sides, so that ±inf needs no clamping (and is
+  clamped nowhere: a threshold may itself be +inf, which only NaN is beyond);
+* the leaves are summed in double precision in the order of the trees;
+* `boost_from_average` is already in the leaves of the first tree;
+* LightGBM takes what is no further than ZERO from 0 for 0 before it asks (denormals among it).  Here the few thresholds
+  that could tell these numbers apart are moved to the edge of that interval, which costs nothing at run time;
+* NaN goes where LightGBM sends it: by the node's default where the feature may be missing, else as 0 would; where zeros
+  are missing (`zero_as_missing`) they are made NaN ahead of the trees.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+import polars as pl
+
+from schemas.bundle import NODE_COLUMNS, ZERO
+from training.errors import NotExportable
+from training.export import Exported, base_of, graph_of
+from training.learners.learner import Card, Floats, Rows, Steps, Vectors
+from training.settings import TrainingSettings
+
+_DUMPED_INFINITY = 1e300
+"""What `dump_model` writes for ±inf; no float32 comes near it."""
+
+
+class LightGBM:
+    """At most `settings.trees` of them, stopped where the average precision on the validation rows was best."""
+
+    def fit(self, rows: Rows, validation: Rows, settings: TrainingSettings, on_step: Steps) -> FittedLightGBM:
+        """A step is a tree."""
+        params = _params(settings)
+        # Its features go without names: LightGBM refuses some that an attribute may have.
+        learnt = lgb.Dataset(rows.vectors, rows.is_fraud.astype(np.int8), params=params)
+        kept = learnt.create_valid(validation.vectors, validation.is_fraud.astype(np.int8))
+
+        def told(environment: lgb.callback.CallbackEnv) -> None:
+            on_step(environment.iteration + 1, environment.end_iteration)
+
+        booster = lgb.train(
+            params,
+            learnt,
+            settings.trees,
+            valid_sets=[kept],
+            callbacks=[lgb.early_stopping(settings.patience, verbose=False), told],
+        )
+        return FittedLightGBM(booster=booster, params=params)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedLightGBM:
+    """A booster, as of its best iteration."""
+
+    booster: lgb.Booster
+    params: dict[str, Any]
+
+    def margins(self, vectors: Vectors) -> Floats:
+        return np.asarray(self.booster.predict(vectors, raw_score=True), np.float64)
+
+    def card(self) -> Card:
+        params = {name: value for name, value in self.params.items() if name not in ("num_threads", "verbosity")}
+        return {"name": "lightgbm", "version": lgb.__version__, "trees": self.booster.best_iteration, **params}
+
+    def importance(self) -> Floats:
+        """Each feature's share of the gain of all splits [features]."""
+        gain = np.asarray(self.booster.feature_importance("gain", iteration=self.booster.best_iteration), np.float64)
+        share: Floats = gain / max(float(gain.sum()), 1e-300)
+        return share
+
+    def exported(self) -> Exported:
+        return export(self.booster)
+
+
+def _params(settings: TrainingSettings) -> dict[str, Any]:
+    return {
+        "objective": "binary",
+        "metric": "average_precision",
+        "num_leaves": settings.leaves,
+        "learning_rate": settings.learning_rate,
+        "min_data_in_leaf": settings.smallest_leaf,
+        "lambda_l2": settings.l2,
+        "feature_fraction": settings.feature_share,
+        "seed": settings.seed,
+        "deterministic": True,
+        "force_col_wise": True,  # one of the two layouts, or it is found by timing; with some features a tree, the faster
+        "num_threads": settings.threads,
+        "verbosity": -1,
+    }
+
+
+def export(booster: lgb.Booster) -> Exported:
+    """Graph and trees of the booster's best iteration; the same booster gives the same bytes.
+
+    Raises NotExportable.
+    """
+    trees = trees_of(booster)
+    return Exported(graph=graph_of(trees, features=booster.num_feature()), trees=trees, base=base_of(trees))
+
+
+def trees_of(booster: lgb.Booster) -> pl.DataFrame:
+    """Every node of every tree, as schemas.bundle.NODE_COLUMNS.
+
+    Raises NotExportable for several classes, categorical splits, linear leaves, random forests, no trees.
+    """
+    model: dict[str, Any] = booster.dump_model()
+    if model["num_tree_per_iteration"] != 1:
+        raise NotExportable(f"the booster has {model['num_class']} classes; fraud or not is one output")
+    if model["average_output"]:
+        raise NotExportable("the booster averages its trees (boosting=rf); boosting=gbdt or dart sums them")
+
+    if not model["tree_info"]:
+        raise NotExportable("the booster has no trees: it was trained for no round")
+
+    columns: dict[str, list[Any]] = {name: [] for name in NODE_COLUMNS}
+    zero_is_missing: dict[int, bool] = {}
+    for number, tree in enumerate(model["tree_info"]):
+        # Without recursion: a chain of a thousand splits is a legal tree.
+        waiting: list[tuple[dict[str, Any], str, int]] = [(tree["tree_structure"], "", -1)]
+        while waiting:
+            node, side, parent = waiting.pop()
+            row = len(columns["tree"])
+            if side:
+                columns[side][parent] = row
+            if "split_index" in node:
+                feature, kind = int(node["split_feature"]), "internal"
+                threshold, missing_left, zero_missing = _question(node, number)
+                if zero_is_missing.setdefault(feature, zero_missing) != zero_missing:
+                    raise NotExportable(
+                        f"trees disagree on whether 0 is missing in feature {feature}: one zero_as_missing for all"
+                    )
+                waiting += [(node["right_child"], "right", row), (node["left_child"], "left", row)]
+            else:
+                if "leaf_coeff" in node:
+                    raise NotExportable(f"tree {number} has linear models in its leaves: train without linear_tree")
+                feature, kind = -1, "leaf"
+                threshold, missing_left, zero_missing = 0.0, False, False
+            values = (
+                number, feature, threshold, missing_left, zero_missing, 0, 0,
+                float(node["leaf_value"]) if kind == "leaf" else 0.0,
+                float(node[f"{kind}_count"]),
+            )  # fmt: skip
+            for column, value in zip(columns.values(), values, strict=True):
+                column.append(value)
+    return pl.DataFrame(columns, schema=NODE_COLUMNS)
+
+
+def _question(node: dict[str, Any], tree: int) -> tuple[float, bool, bool]:
+    """Threshold, whether NaN goes left, whether zeros go where NaN goes."""
+    if node["decision_type"] != "<=":
+        raise NotExportable(
+            f"tree {tree} splits by categories (decision_type {node['decision_type']!r}); "
+            "encode the feature as a number, or leave it out of categorical_feature"
+        )
+    threshold = float(node["threshold"])
+    if abs(threshold) >= _DUMPED_INFINITY:  # "all that is there goes left": to the booster +inf is there
+        threshold = math.copysign(math.inf, threshold)
+    if -ZERO <= threshold < ZERO:
+        threshold = ZERO if threshold >= 0 else math.nextafter(-ZERO, -math.inf)
+    missing = node["missing_type"]
+    if missing == "None":  # NaN was never seen in training; LightGBM takes it for 0
+        return threshold, threshold >= 0, False
+    return threshold, bool(node["default_left"]), missing == "Zero"
