@@ -40,8 +40,8 @@ transactions there is a rate, and not biased by labels to come."""
 
 
 REACH = MATURITY + MATURED_WINDOWS[-1][1]
-"""Of a counterparty nothing older counts, nor does its last payment: older ones leave the profile when the next one is folded,
-which a replay sees sooner than a worker."""
+"""As far back as the oldest window reaches.  Of a counterparty nothing older counts, nor does its last payment: older ones leave
+the profile when the next one is folded, which a replay sees sooner than a worker."""
 
 
 class Unit(StrEnum):
@@ -124,6 +124,11 @@ def _frauds(side: str, whose: str) -> Iterator[Feature]:
         yield Feature(name=f"{side}_fraud_rate_{window}", unit=Unit.RATIO, meaning=f"share of frauds {then}")
     yield Feature(name=f"{side}_known_frauds", unit=Unit.COUNT, meaning=f"known frauds {whose}", when_new="0")
     yield Feature(name=f"{side}_since_fraud", unit=Unit.SECONDS, meaning=f"time since the last known fraud {whose}")
+    yield Feature(
+        name=f"{side}_since_first_fraud",
+        unit=Unit.SECONDS,
+        meaning=f"time since the first known fraud {whose} in the {REACH // DAY} days before",
+    )
 
 
 def _of_the_account() -> Iterator[Feature]:

@@ -31,6 +31,7 @@ from features.catalogue import (
     MATURITY,
     NIGHT_ENDS,
     PAYER_BUCKETS,
+    REACH,
     SECOND,
     SETTLING,
     WINDOWS,
@@ -237,24 +238,27 @@ def _cell(age: Any) -> int:
 
 @njit(cache=True, nogil=True)
 def _write_frauds(at: int, row: int, time: int, cells: Any, p: Any, vector: Any) -> None:
-    """Matured counts, frauds and rates by window, of cumulated counts; known frauds and the time since the last."""
+    """Matured counts, frauds and rates by window, of cumulated counts; known frauds, the time since the last and the first."""
     h = p.head[row]
     count, frauds = cells.counts, cells.frauds
     frauds[:] = 0
     known = np.int64(0)
     last: Any = np.int64(-1)
+    first: Any = np.int64(-1)
     for j in range(h.labels):
         label = p.labels[row, j]
         if label.fraud and label.known <= time:
             known += 1
             age = max(time - label.occurred, 0)
             last = age if last < 0 else min(last, age)
+            first = max(first, age) if age < REACH else first
             frauds[_cell(age)] += 1
     for j in range(h.fraud_days):
         day = p.fraud_days[row, j]
         known += day.frauds
         age = max(time - (np.int64(day.day) + 1) * DAY, 0)
         last = age if last < 0 else min(last, age)
+        first = max(first, age) if age < REACH else first
         frauds[_cell(age)] += day.frauds
     for c in range(1, _CELLS):
         frauds[c] += frauds[c - 1]
@@ -268,6 +272,7 @@ def _write_frauds(at: int, row: int, time: int, cells: Any, p: Any, vector: Any)
     here = at + 3 * len(_MATURED)
     vector[here] = known
     vector[here + 1] = last / SECOND if last >= 0 else np.nan
+    vector[here + 2] = first / SECOND if first >= 0 else np.nan
 
 
 @njit(cache=True, nogil=True)

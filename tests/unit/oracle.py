@@ -194,6 +194,8 @@ class Profile:
             vector[f"{side}_fraud_rate_{name}"] = frauds / count if count else math.nan
         vector[f"{side}_known_frauds"] = sum(n for _, n in known)
         vector[f"{side}_since_fraud"] = min(age for age, _ in known) / SECOND if known else math.nan
+        lately = [age for age, _ in known if age < REACH]
+        vector[f"{side}_since_first_fraud"] = max(lately) / SECOND if lately else math.nan
         return vector
 
 
