@@ -4,16 +4,21 @@
     <digest>/bundle.json      the Manifest
     <digest>/attributes.json  the encoding of the columns behind the catalogue's (features/attributes.py)
     <digest>/trees.parquet    the same trees with their covers (NODE_COLUMNS): what reasons are computed from
+    <digest>/linear.parquet   what is linear in the margin (LINEAR_COLUMNS); absent where nothing is
     <digest>/golden.parquet   a column for each feature (float32) and `margin` (float64): what the graph must answer
     <digest>/evaluation.html  how well it does
 
-The evaluation is for people and not part of the digest.
+The margin is additive: the leaves that a vector falls in, one of each tree, and the linear terms of its values; so every
+learner's bundle is served and explained alike.  The evaluation is for people and not part of the digest.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from bisect import bisect_right
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -22,9 +27,10 @@ import polars as pl
 from schemas.verdict import Outcome
 
 MODEL, MANIFEST, TREES, GOLDEN = "model.onnx", "bundle.json", "trees.parquet", "golden.parquet"
-ATTRIBUTES = "attributes.json"
+LINEAR, ATTRIBUTES = "linear.parquet", "attributes.json"
 EVALUATION = "evaluation.html"
 DIGESTED = (MODEL, MANIFEST, ATTRIBUTES, TREES, GOLDEN)
+"""What every bundle has; LINEAR is digested behind them."""
 CURRENT = "current"
 """Beside the bundles: a link to the one in use."""
 FORMAT = 2
@@ -47,6 +53,16 @@ NODE_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "cover": pl.Float64,  # training rows that came by
 }
 """`trees.parquet`: a row for each node, tree after tree, in each the parent before its children."""
+
+LINEAR_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "feature": pl.Int32,  # the column of the vector; each at most once
+    "weight": pl.Float64,
+    "lowest": pl.Float64,  # the term is weight * vector[feature], cut to lowest ... highest
+    "highest": pl.Float64,
+    "missing": pl.Float64,  # the term where the value is NaN
+    "mean": pl.Float64,  # of the term over the training rows: what its contribution is counted from
+}
+"""`linear.parquet`: a row for each linear term of the margin."""
 
 
 class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,18 +87,52 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
-    """Platt's: the probability of fraud is the logistic function of `slope` * margin + `intercept`."""
+    """What makes a margin a probability of fraud.
+
+    Platt's, the logistic function of `slope` * margin + `intercept`; where there are `margins`, an isotonic one instead:
+    the straight lines between the points (margins[i], scores[i]), level beyond the first and the last.
+    """
 
     slope: float = 1.0
     intercept: float = 0.0
+    margins: tuple[float, ...] | msgspec.UnsetType = msgspec.UNSET
+    """They rise."""
+    scores: tuple[float, ...] | msgspec.UnsetType = msgspec.UNSET
+    """They don't fall."""
 
-    def probability(self, margin: float) -> float:
-        """
+    def __post_init__(self) -> None:
+        if self.margins is msgspec.UNSET and self.scores is msgspec.UNSET:
+            return
+        margins, scores = self.margins or (), self.scores or ()
+        if not margins or len(margins) != len(scores):
+            raise ValueError(f"a score for each margin must there be, not {len(scores)} for {len(margins)}")
+        if any(a >= b for a, b in pairwise(margins)) or any(a > b for a, b in pairwise(scores)):
+            raise ValueError("margins must rise, and scores not fall")
+        if not 0 <= scores[0] <= scores[-1] <= 1:
+            raise ValueError("scores must be from 0 to 1")
+
+    @property
+    def probability(self) -> Callable[[float], float]:
+        """Score of a margin.
+
         >>> Calibration().probability(0.0)
         0.5
+        >>> Calibration(margins=(-1.0, 1.0), scores=(0.0, 0.5)).probability(0.0)
+        0.25
         """
+        return self._logistic if self.margins is msgspec.UNSET else self._between
+
+    def _logistic(self, margin: float) -> float:
         z = self.slope * margin + self.intercept
         return 1 / (1 + math.exp(-z)) if z > -700 else 0.0
+
+    def _between(self, margin: float) -> float:
+        margins, scores = self.margins or (), self.scores or ()
+        above = bisect_right(margins, margin)
+        if above in (0, len(margins)):
+            return scores[above and -1]
+        x, y = margins[above - 1], scores[above - 1]
+        return y + (margin - x) * ((scores[above] - y) / (margins[above] - x))
 
 
 class EncodedColumn(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,12 +174,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def digest_of(folder: Path) -> str:
-    """The name that a bundle with these files must have: 16 hex digits of SHA-256 over DIGESTED.
+    """The name that a bundle with these files must have: 16 hex digits of SHA-256 over DIGESTED, and LINEAR if there.
 
     Raises FileNotFoundError where one is missing.
     """
     digest = hashlib.sha256()
-    for name in DIGESTED:
+    for name in (*DIGESTED, LINEAR) if (folder / LINEAR).exists() else DIGESTED:
         content = (folder / name).read_bytes()
         digest.update(f"{name} {len(content)}\n".encode())
         digest.update(content)

@@ -1,6 +1,6 @@
 """A model bundle, loaded and held to what it promises.  The only place that knows ONNX Runtime.
 
-Its margins are LightGBM's bit for bit as long as the session has one thread: with more, ONNX Runtime adds up partial
+Its margins are the training's bit for bit as long as the session has one thread: with more, ONNX Runtime adds up partial
 sums of trees in another order.
 """
 
@@ -24,6 +24,8 @@ from schemas.bundle import (
     FORMAT,
     GOLDEN,
     INPUT,
+    LINEAR,
+    LINEAR_COLUMNS,
     MANIFEST,
     MODEL,
     NODE_COLUMNS,
@@ -109,7 +111,7 @@ class LoadedBundle:
         return margins
 
     def golden(self) -> tuple[Vectors, Margins]:
-        """Rows and what LightGBM itself answered to them when the bundle was made.  Raises UnusableModel."""
+        """Rows and what the training got for them when the bundle was made.  Raises UnusableModel."""
         table = _table(self.folder, GOLDEN)
         names = self.manifest.features
         if table.columns != [*names, OUTPUT] or table.is_empty():
@@ -121,9 +123,18 @@ class LoadedBundle:
 
     def trees(self) -> pl.DataFrame:
         """The same trees as a table, schemas.bundle.NODE_COLUMNS.  Raises UnusableModel."""
-        table = _table(self.folder, TREES)
-        if dict(table.schema) != NODE_COLUMNS:
-            raise UnusableModel(f"bundle {self.name}: {TREES} has the columns {table.schema}, not {NODE_COLUMNS}")
+        return self._columns(TREES, NODE_COLUMNS)
+
+    def linear(self) -> pl.DataFrame:
+        """The linear terms beside the trees, schemas.bundle.LINEAR_COLUMNS.  Raises UnusableModel."""
+        if not (self.folder / LINEAR).exists():
+            return pl.DataFrame(schema=LINEAR_COLUMNS)
+        return self._columns(LINEAR, LINEAR_COLUMNS)
+
+    def _columns(self, name: str, columns: dict[str, pl.DataType | type[pl.DataType]]) -> pl.DataFrame:
+        table = _table(self.folder, name)
+        if dict(table.schema) != columns:
+            raise UnusableModel(f"bundle {self.name}: {name} has the columns {table.schema}, not {columns}")
         return table
 
     def _require_golden_margins(self) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from schemas.errors import UnusableModel
 from schemas.transaction import Transaction
@@ -32,6 +33,8 @@ _TOLERANCE = 1e-9
 class Explainer:
     """Splits the margins of one bundle into what each feature adds: exact TreeSHAP, as LightGBM's `pred_contrib`.
 
+    A linear term adds what it is more than its mean over the training rows.
+
     Safe to make in one thread and to ask in others; needs no GIL while it computes.
     """
 
@@ -46,14 +49,15 @@ class Explainer:
         self._words = bundle.encoder.words
         self._forest = forest_of(bundle.trees())
         self._points, self._weights = quadrature(self._forest.longest)
+        self._linear = LinearTerms(bundle.linear())
         self._features = len(bundle.manifest.features)
         vectors, margins = bundle.golden()
         told = self.contributions(vectors[:_ROWS_TO_TRY]).sum(axis=1) + bundle.manifest.base
         off = np.abs(told - margins[:_ROWS_TO_TRY])
         if not (off <= _TOLERANCE * (1 + np.abs(margins[:_ROWS_TO_TRY]))).all():
             raise UnusableModel(
-                f"bundle {bundle.name}: its trees' contributions miss the golden margins by up to {float(off.max())!r}; "
-                "graph and trees are of two models: train it again"
+                f"bundle {bundle.name}: its contributions miss the golden margins by up to {float(off.max())!r}; "
+                "graph, trees and linear terms are of two models: train it again"
             )
 
     def contributions(self, vectors: Vectors) -> Floats:
@@ -63,6 +67,7 @@ class Explainer:
         """
         out = np.empty((len(vectors), self._features), np.float64)
         explain(np.ascontiguousarray(vectors, np.float32), self._forest, self._points, self._weights, out)
+        self._linear.add_contributions(vectors, out)
         return out
 
     def reasons(self, vectors: Vectors, transactions: Sequence[Transaction]) -> list[Reasons]:
@@ -84,6 +89,23 @@ class Explainer:
                 some = slice(len(told), len(told) + AT_ONCE)
                 told += self.reasons(vectors[some], transactions[some])
         return told + ["pending"] * (len(vectors) - len(told))
+
+
+class LinearTerms:
+    """What of the margin is linear."""
+
+    def __init__(self, table: pl.DataFrame) -> None:
+        """`table`: as in a bundle (schemas.bundle.LINEAR_COLUMNS)."""
+        self._features = table["feature"].to_numpy()
+        self._weight, self._lowest, self._highest, self._missing, self._mean = (
+            table[name].to_numpy() for name in ("weight", "lowest", "highest", "missing", "mean")
+        )
+
+    def add_contributions(self, vectors: Vectors, out: Floats) -> None:
+        """Adds to `out` [n, features] what each term says of `vectors` [n, features], less its mean."""
+        values = vectors[:, self._features].astype(np.float64)
+        terms = np.where(np.isnan(values), self._missing, np.clip(values, self._lowest, self._highest) * self._weight)
+        out[:, self._features] += terms - self._mean
 
 
 def reasons(vector: Vectors, contributions: Floats, phrasing: Phrasing) -> Reasons:

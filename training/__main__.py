@@ -21,8 +21,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from training.errors import ParityBroken
 from training.job import TrainedBundle, report, train
+from training.learners.chosen import parameters
 from training.narration import OnConsole
-from training.settings import TrainingSettings, columns
+from training.settings import CalibrationMethod, Imbalance, TrainingSettings, columns, learners
 
 DEFAULTS = TrainingSettings()
 
@@ -77,6 +78,42 @@ def run(
         int,
         typer.Option(envvar="FRAUD_TRAINING_THREADS", help="0: one a core. The bundle is the same either way."),
     ] = DEFAULTS.threads,
+    learner: Annotated[
+        str,
+        typer.Option(
+            envvar="FRAUD_TRAINING_LEARNER",
+            help="lightgbm, xgboost, random-forest or logistic-regression; several, as lightgbm,xgboost, are an ensemble.",
+        ),
+    ] = ",".join(DEFAULTS.learner),
+    learners_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--learners",
+            envvar="FRAUD_TRAINING_LEARNERS",
+            help="A TOML file of their own parameters, in tables [learners.xgboost].",
+        ),
+    ] = None,
+    said: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="One such parameter, as xgboost.max_depth=3; goes before the file's. Any number."),
+    ] = None,
+    imbalance: Annotated[
+        Imbalance,
+        typer.Option(envvar="FRAUD_TRAINING_IMBALANCE", help="What is done about frauds being rare, inside the fit."),
+    ] = DEFAULTS.imbalance,
+    imbalance_ratio: Annotated[
+        float,
+        typer.Option(
+            envvar="FRAUD_TRAINING_IMBALANCE_RATIO", help="Genuine transactions to a fraud, by weight or by number."
+        ),
+    ] = DEFAULTS.imbalance_ratio,
+    calibration: Annotated[
+        CalibrationMethod,
+        typer.Option(
+            envvar="FRAUD_TRAINING_CALIBRATION",
+            help="How margins become probabilities; auto: by the Brier score, cross-validated.",
+        ),
+    ] = DEFAULTS.calibration,
     attributes: Annotated[
         str,
         typer.Option(
@@ -141,6 +178,11 @@ def run(
         validation=None if validation is None else duration(validation),
         seed=seed,
         threads=threads,
+        learner=learners(learner),
+        learners=parameters(learners_file, said or []),
+        imbalance=imbalance,
+        imbalance_ratio=imbalance_ratio,
+        calibration=calibration,
         attributes=columns(attributes),
         smoothing=smoothing,
         smallest_value=smallest_value,
@@ -173,6 +215,9 @@ def _sum_up(trained: TrainedBundle) -> None:
     metrics, thresholds = trained.metrics, trained.manifest.thresholds
     console.print(f"bundle      {trained.path}")
     console.print(f"evaluation  {trained.path / 'evaluation.html'}")
+    console.print(f"learner     {trained.manifest.learner['name']}")
+    if "chosen" in trained.manifest.learner:
+        console.print(f"            {trained.manifest.learner['chosen']}")
     for name, value in metrics.items():
         console.print(f"  {name:38s} {value:.5g}")
     console.print(f"  review from {thresholds.review:.4g}, decline from {thresholds.decline:.4g}")

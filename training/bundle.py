@@ -18,6 +18,7 @@ from schemas.bundle import (
     CURRENT,
     EVALUATION,
     GOLDEN,
+    LINEAR,
     MANIFEST,
     MODEL,
     OUTPUT,
@@ -53,6 +54,8 @@ def write(
         (draft / MANIFEST).write_bytes(msgspec.json.format(_encoder.encode(manifest), indent=2) + b"\n")
         (draft / ATTRIBUTES).write_bytes(written(attributes))
         exported.trees.write_parquet(draft / TREES, compression="zstd", statistics=False)
+        if not exported.linear.is_empty():
+            exported.linear.write_parquet(draft / LINEAR, compression="zstd", statistics=False)
         golden = {name: golden_vectors[:, column] for column, name in enumerate(manifest.features)}
         pl.DataFrame(golden | {OUTPUT: golden_margins}).write_parquet(
             draft / GOLDEN, compression="zstd", statistics=False

@@ -4,13 +4,60 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import UNSET
+from sklearn.isotonic import IsotonicRegression
 
 from schemas.bundle import Calibration
+from training.settings import CalibrationMethod
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 _ROUNDS = 100
 _ENOUGH = 1e-12
+_FOLDS = 5
+
+
+def calibrated(margins: Floats, is_fraud: Bools, how: CalibrationMethod, *, seed: int) -> Calibration:
+    """Of `margins` [n] of rows that the learner wasn't fitted on.
+
+    `auto` is isotonic where its Brier score is better on rows held back, fold by fold; with few frauds it seldom is.
+    """
+    if how is CalibrationMethod.AUTO:
+        how = _better(margins, is_fraud, seed)
+    return isotonic(margins, is_fraud) if how is CalibrationMethod.ISOTONIC else calibrate(margins, is_fraud)
+
+
+def _better(margins: Floats, is_fraud: Bools, seed: int) -> CalibrationMethod:
+    if min(int(is_fraud.sum()), int((~is_fraud).sum())) < 2 * _FOLDS:
+        return CalibrationMethod.PLATT
+    # The frauds are dealt out evenly: each fold has its share.
+    shuffled = np.random.default_rng(seed).permutation(is_fraud.size)
+    order = shuffled[np.argsort(is_fraud[shuffled], kind="stable")]
+    of_platt = of_isotonic = 0.0
+    for fold in range(_FOLDS):
+        held = order[fold::_FOLDS]
+        others = np.delete(np.arange(is_fraud.size), held)
+        of_platt += brier(margins[held], is_fraud[held], calibrate(margins[others], is_fraud[others]))
+        of_isotonic += brier(margins[held], is_fraud[held], isotonic(margins[others], is_fraud[others]))
+    return CalibrationMethod.ISOTONIC if of_isotonic < of_platt else CalibrationMethod.PLATT
+
+
+def isotonic(margins: Floats, is_fraud: Bools) -> Calibration:
+    """The straight lines between the centres of the steps of the isotonic fit of `is_fraud` on `margins` [n].
+
+    Lines tell margins apart that a step would not.  With Platt's smoothed targets: nothing is 0 or 1 for sure.
+    """
+    steps = IsotonicRegression().fit_transform(margins, _targets(is_fraud))
+    scores, which, count = np.unique(steps, return_inverse=True, return_counts=True)
+    centres = np.bincount(which, margins) / count
+    apart = np.append(True, np.diff(centres) > 0)
+    return Calibration(margins=tuple(centres[apart].tolist()), scores=tuple(scores[apart].tolist()))
+
+
+def brier(margins: Floats, is_fraud: Bools, calibration: Calibration) -> float:
+    """Mean squared error of the scores."""
+    return float(np.mean((probabilities(margins, calibration) - is_fraud) ** 2))
 
 
 def calibrate(margins: Floats, is_fraud: npt.NDArray[np.bool_]) -> Calibration:
@@ -21,7 +68,7 @@ def calibrate(margins: Floats, is_fraud: npt.NDArray[np.bool_]) -> Calibration:
     """
     frauds = int(is_fraud.sum())
     genuine = is_fraud.size - frauds
-    target = np.where(is_fraud, (frauds + 1) / (frauds + 2), 1 / (genuine + 2))
+    target = _targets(is_fraud)
     share = np.log((frauds + 1) / (genuine + 1))
 
     # Newton's method with halving (Lin, Lin and Weng 2007) in centred margins: there the two hardly interact.
@@ -54,7 +101,14 @@ def calibrate(margins: Floats, is_fraud: npt.NDArray[np.bool_]) -> Calibration:
 
 def probabilities(margins: Floats, calibration: Calibration) -> Floats:
     """Calibrated scores [n] of `margins` [n]: Calibration.probability, but for all at once."""
+    if calibration.margins is not UNSET:
+        return np.asarray(np.interp(margins, calibration.margins, calibration.scores or ()), np.float64)
     return _logistic(calibration.slope * margins + calibration.intercept)
+
+
+def _targets(is_fraud: Bools) -> Floats:
+    frauds = int(is_fraud.sum())
+    return np.where(is_fraud, (frauds + 1) / (frauds + 2), 1 / (is_fraud.size - frauds + 2))
 
 
 def _logistic(z: Floats) -> Floats:

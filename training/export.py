@@ -1,14 +1,18 @@
-"""Trees as an ONNX graph that answers what their learner answers.
+"""The one form that every learner is exported to, and its ONNX graph, which answers what the learner answers.
+
+    margin = the leaves that the vector falls in, one of each tree + the linear terms of its values
 
 The usual converters round thresholds to float32: a row that sits on one lands in another leaf.  This graph is an
 `ai.onnx.ml` v5 TreeEnsemble with double thresholds and leaves behind a Cast.  The leaves are summed in double precision
 in the order of the trees, where ONNX Runtime has one thread (with more it adds up partial sums: `run` and the worker pin
-it to one).  How each learner's trees come to be these is told in training/learners.
+it to one).  Linear terms, where there are any, are summed by a product with ones: in the order of the features, whatever
+the number of rows.  How each learner comes to this form is told in training/learners.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +23,8 @@ import onnxruntime as ort
 import polars as pl
 from onnx import TensorProto, helper, numpy_helper
 
-from schemas.bundle import INPUT, OUTPUT, ZERO
-from training.errors import ParityBroken
+from schemas.bundle import INPUT, LINEAR_COLUMNS, NODE_COLUMNS, OUTPUT, ZERO
+from training.errors import NotExportable, ParityBroken
 
 Vectors = npt.NDArray[np.float32]
 Margins = npt.NDArray[np.float64]
@@ -33,14 +37,51 @@ _ROWS_AT_ONCE = 16_384
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """A model in the two forms that a bundle holds."""
+    """A model in the forms that a bundle holds."""
 
     graph: bytes
     """ONNX: `vectors` float32 [n, features] -> `margin` float64 [n, 1]."""
     trees: pl.DataFrame
     """schemas.bundle.NODE_COLUMNS."""
+    linear: pl.DataFrame
+    """schemas.bundle.LINEAR_COLUMNS; empty where all is in the trees."""
     base: float
-    """The mean margin of the training rows, as the trees' covers give it: what TreeSHAP starts from."""
+    """The mean margin of the training rows, by the trees' covers and the terms' means: what contributions start from."""
+
+
+NO_TERMS = pl.DataFrame(schema=LINEAR_COLUMNS)
+
+
+def exported(trees: pl.DataFrame, linear: pl.DataFrame = NO_TERMS, *, features: int) -> Exported:
+    """Of `trees` (NODE_COLUMNS) and `linear` terms over vectors of so many `features`; the same give the same bytes."""
+    return Exported(
+        graph=graph_of(trees, linear, features=features),
+        trees=trees,
+        linear=linear,
+        base=base_of(trees) + math.fsum(linear["mean"].to_list()),
+    )
+
+
+def constant(value: float) -> pl.DataFrame:
+    """A tree (NODE_COLUMNS) that is one leaf."""
+    values = (0, -1, 0.0, False, False, 0, 0, value, 1.0)
+    return pl.DataFrame([values], schema=NODE_COLUMNS, orient="row")
+
+
+def after_another(tables: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """All trees of these tables (NODE_COLUMNS) as one."""
+    parts, trees, nodes = [], 0, 0
+    for table in tables:
+        is_split = pl.col("feature") >= 0
+        parts.append(
+            table.with_columns(
+                pl.col("tree") + trees,
+                *(pl.when(is_split).then(pl.col(side) + nodes).otherwise(0).alias(side) for side in ("left", "right")),
+            ).cast(pl.Schema(NODE_COLUMNS))
+        )
+        trees += int(table["tree"][-1]) + 1
+        nodes += table.height
+    return pl.concat(parts)
 
 
 def base_of(trees: pl.DataFrame) -> float:
@@ -52,8 +93,11 @@ def base_of(trees: pl.DataFrame) -> float:
     return math.fsum(means["value"].to_list())
 
 
-def graph_of(trees: pl.DataFrame, *, features: int) -> bytes:
-    """The serialised ONNX model of `trees` (NODE_COLUMNS) over vectors of so many `features`."""
+def graph_of(trees: pl.DataFrame, linear: pl.DataFrame = NO_TERMS, *, features: int) -> bytes:
+    """The serialised ONNX model of `trees` (NODE_COLUMNS) and `linear` terms over vectors of so many `features`.
+
+    Raises NotExportable for linear terms beside trees to which zeros are missing.
+    """
     tree = trees["tree"].to_numpy()
     feature = trees["feature"].to_numpy()
     left, right = trees["left"].to_numpy(), trees["right"].to_numpy()
@@ -71,7 +115,7 @@ def graph_of(trees: pl.DataFrame, *, features: int) -> bytes:
     ensemble = helper.make_node(
         "TreeEnsemble",
         ["numbers"],
-        [OUTPUT],
+        [OUTPUT if linear.is_empty() else "of_trees"],
         domain="ai.onnx.ml",
         n_targets=1,
         aggregate_function=_SUM,
@@ -89,12 +133,17 @@ def graph_of(trees: pl.DataFrame, *, features: int) -> bytes:
         leaf_weights=_tensor("weights", trees["value"].to_numpy()[is_leaf]),
     )
     before, constants, cleaned = _zeros_made_missing(trees, features)
+    if before and not linear.is_empty():
+        raise NotExportable(
+            "zeros are missing to the trees and numbers to the linear terms: train without zero_as_missing"
+        )
+    beside, terms = _linear(linear, features)
     graph = helper.make_graph(
-        [*before, helper.make_node("Cast", [cleaned], ["numbers"], to=TensorProto.DOUBLE), ensemble],
+        [*before, helper.make_node("Cast", [cleaned], ["numbers"], to=TensorProto.DOUBLE), ensemble, *beside],
         "margins",
         [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [None, features])],
         [helper.make_tensor_value_info(OUTPUT, TensorProto.DOUBLE, [None, 1])],
-        constants,
+        constants + terms,
     )
     model = helper.make_model(
         graph,
@@ -103,6 +152,26 @@ def graph_of(trees: pl.DataFrame, *, features: int) -> bytes:
     )
     serialised: bytes = model.SerializeToString(deterministic=True)
     return serialised
+
+
+def _linear(linear: pl.DataFrame, features: int) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """Operators that add the terms to what the trees say, and their constants; none where there are no terms."""
+    if linear.is_empty():
+        return [], []
+    rows: dict[str, npt.NDArray[np.float64]] = {}
+    for name in ("weight", "lowest", "highest", "missing"):
+        rows[name] = np.zeros((1, features))
+        rows[name][0, linear["feature"].to_numpy()] = linear[name].to_numpy()
+    nodes = [
+        helper.make_node("Max", ["numbers", "lowest"], ["not_below"]),
+        helper.make_node("Min", ["not_below", "highest"], ["within"]),
+        helper.make_node("Mul", ["within", "weight"], ["weighed"]),
+        helper.make_node("IsNaN", ["numbers"], ["is_missing"]),
+        helper.make_node("Where", ["is_missing", "missing", "weighed"], ["terms"]),
+        helper.make_node("MatMul", ["terms", "ones"], ["of_terms"]),
+        helper.make_node("Add", ["of_trees", "of_terms"], [OUTPUT]),
+    ]
+    return nodes, [*(_tensor(name, row) for name, row in rows.items()), _tensor("ones", np.ones((features, 1)))]
 
 
 def _zeros_made_missing(trees: pl.DataFrame, features: int) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto], str]:
@@ -142,16 +211,21 @@ def run(graph: bytes, vectors: Vectors) -> Margins:
     return margins
 
 
-def require_parity(graph: bytes, vectors: Vectors, margins: Margins) -> None:
-    """Holds the graph to the learner's own `margins` [n] of `vectors` [n, features].
+def require_parity(graph: bytes, vectors: Vectors, margins: Margins, *, tolerance: float = 0.0) -> Margins:
+    """Holds the graph to the learner's own `margins` [n] of `vectors` [n, features]; gives the graph's.
 
-    Raises ParityBroken unless every bit of every margin is the same.
+    Raises ParityBroken where one is further off than `tolerance`; for 0, unless every bit of every margin is the same.
     """
     answered = run(graph, vectors)
-    different = np.flatnonzero(answered.view(np.int64) != margins.view(np.int64))
+    if tolerance:
+        different = np.flatnonzero(~(np.abs(answered - margins) <= tolerance))
+    else:
+        different = np.flatnonzero(answered.view(np.int64) != margins.view(np.int64))
     if different.size:
         first = int(different[0])
         raise ParityBroken(
-            f"{different.size} of {len(margins)} margins differ between the ONNX graph and the learner, the first in "
+            f"{different.size} of {len(margins)} margins differ between the ONNX graph and the learner"
+            f"{f' by more than {tolerance:g}' if tolerance else ''}, the first in "
             f"row {first}: {float(answered[first])!r} against {float(margins[first])!r}; nothing was written"
         )
+    return answered

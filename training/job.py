@@ -13,19 +13,19 @@ import numpy.typing as npt
 import polars as pl
 
 from features.catalogue import DIGEST, FEATURES
-from schemas.bundle import FORMAT, Manifest
+from schemas.bundle import FORMAT, Manifest, Thresholds
 from schemas.currencies import DEFAULT_RATES, Rates
 from training import attributes, replay
 from training.bundle import make_current, write
-from training.calibration import calibrate, probabilities
-from training.errors import UnusablePast
+from training.calibration import brier, calibrated, probabilities
+from training.errors import ParityBroken, UnusablePast
 from training.evaluate import evaluate
 from training.export import require_parity
-from training.learners.learner import Learner, Rows
-from training.learners.lightgbm import LightGBM
+from training.learners.chosen import learner_of
+from training.learners.learner import Card, Fitted, Rows
 from training.narration import Narrator, Silent
 from training.page import page
-from training.settings import TrainingSettings
+from training.settings import Imbalance, TrainingSettings
 from training.split import Split, known_at, split
 from training.thresholds import choose
 
@@ -59,12 +59,12 @@ def train(
     """A bundle learnt from a past (frames as schemas.tables has them, in the order of the log), made the current one.
 
     `rates` must be the workers', or amounts mean something else.  The same past, settings, code and libraries give
-    the same digest.  Raises UnusablePast, NotExportable, ParityBroken, OSError; then nothing was written, and `current`
-    is what it was.
+    the same digest.  Raises WrongSettings, UnusablePast, NotExportable, ParityBroken, OSError; then nothing was written,
+    and `current` is what it was.
     """
     settings = settings or TrainingSettings()
     tell = narrator or Silent()
-    learner: Learner = LightGBM()
+    learner = learner_of(settings)
 
     tell.stage("join", f"joining {labels.height:,} labels to {transactions.height:,} transactions")
     past = known_at(settings.train_until, transactions, labels)
@@ -87,17 +87,20 @@ def train(
     frozen = history.frozen(cut.validation_from).encode_table(kept)
     kept_vectors = np.hstack([replayed.vectors[cut.validation], frozen])
 
-    tell.stage("fit", f"fitting trees to {len(vectors):,} transactions, {int(is_fraud.sum()):,} of them frauds")
+    features = FEATURES + encoder.features
+
+    rows = f"{len(vectors):,} transactions, {int(is_fraud.sum()):,} of them frauds"
+    tell.stage("fit", f"fitting {', '.join(settings.learner)} to {rows}")
     fitted = learner.fit(
-        Rows(vectors=vectors, is_fraud=is_fraud),
-        Rows(vectors=kept_vectors, is_fraud=kept_is_fraud),
+        Rows(vectors=vectors, is_fraud=is_fraud, features=features),
+        Rows(vectors=kept_vectors, is_fraud=kept_is_fraud, features=features),
         settings,
         tell.progress,
     )
 
     tell.stage("judge", f"judging it by {len(kept_vectors):,} later ones, {int(kept_is_fraud.sum()):,} of them frauds")
     margins = fitted.margins(kept_vectors)
-    calibration = calibrate(margins, kept_is_fraud)
+    calibration = calibrated(margins, kept_is_fraud, settings.calibration, seed=settings.seed)
     scores = probabilities(margins, calibration)
     days = (cut.validation_until - cut.validation_from) / timedelta(days=1)
     thresholds = choose(
@@ -121,16 +124,17 @@ def train(
 
     tell.stage("export", "exporting it to ONNX, and holding the graph to the learner on every one of them")
     exported = fitted.exported()
-    require_parity(exported.graph, kept_vectors, margins)
+    served = require_parity(exported.graph, kept_vectors, margins, tolerance=fitted.tolerance)
+    _require_same_outcomes(scores, probabilities(served, calibration), thresholds)
     manifest = Manifest(
         format=FORMAT,
         catalogue=DIGEST,
-        features=FEATURES + encoder.features,
+        features=features,
         attributes=encoder.columns,
         left_out=left_out,
         thresholds=thresholds,
         calibration=calibration,
-        learner=fitted.card(),
+        learner=_card(fitted, settings),
         trained={
             "transactions": past.transactions.height,
             "known_until": past.until.isoformat(),
@@ -147,18 +151,23 @@ def train(
         },
         metrics=evaluation.metrics,
         base=exported.base,
-        usual=usual(vectors[is_fraud == 0], FEATURES + encoder.features),
+        usual=usual(vectors[is_fraud == 0], features),
     )
-    golden = golden_rows(kept_vectors, margins, seed=settings.seed)
+    golden = golden_rows(kept_vectors, served, seed=settings.seed)
     tell.stage("write", f"writing the bundle to {settings.out}")
     path = write(
         settings.out,
         exported=exported,
         manifest=manifest,
         golden_vectors=kept_vectors[golden],
-        golden_margins=margins[golden],
+        golden_margins=served[golden],
         attributes=encoder.attributes,
-        evaluation=page(manifest, evaluation, importance=fitted.importance()),
+        evaluation=page(
+            manifest,
+            evaluation,
+            importance=fitted.importance(),
+            uncalibrated=brier(margins, kept_is_fraud, fitted.uncalibrated),
+        ),
     )
     make_current(path)
     return TrainedBundle(path=path, manifest=manifest, metrics=manifest.metrics)
@@ -167,6 +176,24 @@ def train(
 def _in_words(columns: tuple[str, ...], left_out: dict[str, str]) -> str:
     said = f"encoding {', '.join(columns) or 'no attributes'}"
     return said + "".join(f"; leaving out {name}: {why}" for name, why in left_out.items())
+
+
+def _card(fitted: Fitted, settings: TrainingSettings) -> Card:
+    if settings.imbalance is Imbalance.NONE:
+        return fitted.card()
+    return {**fitted.card(), "imbalance": str(settings.imbalance), "imbalance_ratio": settings.imbalance_ratio}
+
+
+def _require_same_outcomes(ours: Floats, served: Floats, thresholds: Thresholds) -> None:
+    """Holds the graph's scores [n] to the learner's where they matter.  Raises ParityBroken."""
+    flipped = np.zeros(ours.size, bool)
+    for threshold in (thresholds.review, thresholds.decline):
+        flipped |= (ours >= threshold) != (served >= threshold)
+    if flipped.any():
+        raise ParityBroken(
+            f"{int(flipped.sum())} of {ours.size} outcomes differ between the ONNX graph and the learner, the first in "
+            f"row {int(np.argmax(flipped))}; nothing was written"
+        )
 
 
 def usual(vectors: Vectors, features: Sequence[str]) -> dict[str, float | None]:

@@ -7,6 +7,7 @@ from html import escape
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import UNSET
 
 from schemas.bundle import Manifest
 from training.evaluate import CARDS, Confusion, Curve, Evaluation
@@ -53,8 +54,10 @@ _DAYS = ("day", "transactions", "frauds", "alerts", "precision", "recall", f"car
 _PARTS = ("part", "transactions", "frauds", "average precision", "precision of the alerts", "recall of the alerts")
 
 
-def page(manifest: Manifest, evaluation: Evaluation, *, importance: npt.NDArray[np.float64]) -> str:
-    """`importance`: each feature's share of the splits' gain [features], in the manifest's order."""
+def page(
+    manifest: Manifest, evaluation: Evaluation, *, importance: npt.NDArray[np.float64], uncalibrated: float
+) -> str:
+    """`importance`: each feature's share [features], in the manifest's order.  `uncalibrated`: the learner's own Brier score."""
     trained, figures = manifest.trained, evaluation.metrics
     share = figures["fraud_share"]
     made_with = {
@@ -113,11 +116,13 @@ figures a little below these.</p>
 <div class="drawings">
 {"".join(drawings)}
 </div>
+<p>Calibrated by {"Platt's line" if manifest.calibration.margins is UNSET else "isotonic regression"}: the Brier score is
+{figures["brier"]:.5f}; before it was {uncalibrated:.5f}.</p>
 <p>Blue: the review threshold. Red: the decline threshold. Dashed: a model that knows nothing; for the calibration, a
 perfect one.</p>
 <h2>At the thresholds</h2>
 {_table(_CONFUSION, [_confusion("review", evaluation.review), _confusion("decline", evaluation.decline)])}
-<h2>What the trees ask</h2>
+<h2>What it goes by</h2>
 {_bars(manifest.features, importance)}
 <h2>Day by day</h2>
 {_table(_DAYS, days)}
@@ -194,7 +199,7 @@ def _bars(features: Sequence[str], importance: npt.NDArray[np.float64]) -> str:
         )
     return (
         f'<svg role="img" aria-label="importance" width="760" height="{20 * len(rows)}">{"".join(rows)}</svg>'
-        "<p>Share of the gain of all splits.</p>"
+        "<p>Share of the gain of all splits; of a logistic regression, of how far each feature moves the margin.</p>"
     )
 
 

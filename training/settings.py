@@ -3,11 +3,42 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from schemas.errors import WrongSettings
+
+Parameters = dict[str, Any]
+"""Of one learner, by its own names."""
+
+
+class LearnerName(StrEnum):
+    """What there is to learn with."""
+
+    LIGHTGBM = "lightgbm"
+    XGBOOST = "xgboost"
+    RANDOM_FOREST = "random-forest"
+    LOGISTIC_REGRESSION = "logistic-regression"
+
+
+class Imbalance(StrEnum):
+    """What is done about frauds being rare, inside the fit."""
+
+    NONE = "none"
+    WEIGHTS = "weights"
+    UNDERSAMPLING = "undersampling"
+    SMOTE = "smote"
+
+
+class CalibrationMethod(StrEnum):
+    """How margins become probabilities; `auto` takes the one with the better Brier score, cross-validated."""
+
+    PLATT = "platt"
+    ISOTONIC = "isotonic"
+    AUTO = "auto"
 
 
 class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,7 +54,16 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How much of the newest known part is kept from the fit.  None: three tenths of it, at most 14 days."""
     seed: int = 0
     threads: int = 0
-    """Of LightGBM; 0: one for each core.  The booster is the same with any number."""
+    """Of the learners; 0: one for each core.  The model is the same with any number."""
+
+    learner: tuple[LearnerName, ...] = (LearnerName.LIGHTGBM,)
+    """Several are an ensemble."""
+    learners: dict[str, Parameters] = {}
+    """By learner: parameters that are not its default.  LightGBM's go before what `trees` to `feature_share` say."""
+    imbalance: Imbalance = Imbalance.NONE
+    imbalance_ratio: float = 10.0
+    """How many genuine transactions there are to be to a fraud, by weight or by number."""
+    calibration: CalibrationMethod = CalibrationMethod.PLATT
 
     attributes: tuple[str, ...] | None = None
     """The columns that are learnt from beside the catalogue: `channel`, `category`, `country`, `currency`, `attributes.<name>`.
@@ -61,6 +101,11 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
         _require(self.validation is None or self.validation > timedelta(0), "validation", "must be above 0")
         _require(0 <= self.seed < 2**31, "seed", "must be from 0 to 2147483647")
         _require(self.threads >= 0, "threads", "must be 0 (one a core) or more")
+        _require(bool(self.learner), "learner", f"must name one of {', '.join(LearnerName)}")
+        _require(len(set(self.learner)) == len(self.learner), "learner", "must name each once")
+        unknown = sorted(name for name in self.learners if name not in list(LearnerName))
+        _require(not unknown, "learners", f"must be of {', '.join(LearnerName)}, not of {', '.join(unknown)}")
+        _require(self.imbalance_ratio >= 1, "imbalance_ratio", "must be at least 1")
         _require(self.smoothing > 0, "smoothing", "must be above 0")
         _require(self.smallest_value >= 1, "smallest_value", "must be at least 1")
         _require(1 <= self.most_values <= 1_000_000, "most_values", "must be from 1 to 1000000")
@@ -85,6 +130,17 @@ def columns(text: str) -> tuple[str, ...] | None:
     if text.strip() == "all":
         return None
     return () if text.strip() == "none" else tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def learners(text: str) -> tuple[LearnerName, ...]:
+    """
+    >>> [str(name) for name in learners("lightgbm, logistic-regression")]
+    ['lightgbm', 'logistic-regression']
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in list(LearnerName)]
+    _require(not unknown, "learner", f"must be of {', '.join(LearnerName)}, not {', '.join(unknown)}")
+    return tuple(LearnerName(name) for name in names)
 
 
 def _require(holds: bool, setting: str, rule: str) -> None:

@@ -41,6 +41,11 @@ def a_booster(vectors: Vectors, *, seed: int = 0, trees: int = 20, **params: Any
 
 
 def hard_vectors(booster: lgb.Booster, trees: pl.DataFrame, seed: int, rows: int = 2_000) -> Vectors:
+    """Those that are hardest on its trees."""
+    return on_the_edges(trees, booster.num_feature(), seed, rows)
+
+
+def on_the_edges(trees: pl.DataFrame, features: int, seed: int, rows: int = 2_000) -> Vectors:
     """Mostly values on a threshold or one float32 beside it; else NaN, ±0, denormals, ±inf, the edge of its 0."""
     random = np.random.default_rng(seed)
     zero = np.float32(ZERO)
@@ -52,8 +57,8 @@ def hard_vectors(booster: lgb.Booster, trees: pl.DataFrame, seed: int, rows: int
         ],
         np.float32,
     )
-    vectors = some_vectors(seed + 7, rows, booster.num_feature())
-    for feature in range(booster.num_feature()):
+    vectors = some_vectors(seed + 7, rows, features)
+    for feature in range(features):
         thresholds = trees.filter(pl.col("feature") == feature)["threshold"].to_numpy()
         thresholds = thresholds[np.isfinite(thresholds)].astype(np.float32)
         beside = [np.nextafter(thresholds, np.float32(end)) for end in (-np.inf, np.inf)]

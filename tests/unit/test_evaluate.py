@@ -131,7 +131,7 @@ def test_the_page_is_whole_and_needs_nothing_from_elsewhere(decline: float) -> N
         },
         metrics={},
     )  # fmt: skip
-    html = page(manifest, an_evaluation(thresholds=thresholds), importance=np.array([0.75, 0.25]))
+    html = page(manifest, an_evaluation(thresholds=thresholds), importance=np.array([0.75, 0.25]), uncalibrated=0.1)
     tags = _Tags()
     tags.feed(html)
 

@@ -180,7 +180,7 @@ def test_the_command_reports_as_json_and_tells_what_it_does_beside(
     assert report["metrics"] == one.metrics
     assert set(report["seconds"]) == {"read", "join", "describe", "encode", "fit", "judge", "export", "write"}
     assert Path(report["path"]).is_dir()
-    assert "fitting trees to" in err
+    assert "fitting lightgbm to" in err
 
 
 def test_the_command_sums_up_for_people(
@@ -230,7 +230,7 @@ def test_a_past_that_is_not_there_has_status_2(
 def test_broken_parity_has_status_1(
     past: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ParityBroken("3 of 9 margins differ")
 
     monkeypatch.setattr(job, "require_parity", broken)

@@ -149,7 +149,7 @@ def test_trees_of_another_model_than_the_graph_are_refused(folder: Path) -> None
     trees_of(a_booster(some_vectors(1), seed=1)).write_parquet(folder / TREES)
     other = folder.rename(folder.parent / digest_of(folder))
 
-    with pytest.raises(UnusableModel, match="graph and trees are of two models"):
+    with pytest.raises(UnusableModel, match="graph, trees and linear terms are of two models"):
         Explainer(load(other), currency="EUR")
 
 

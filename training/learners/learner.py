@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from schemas.bundle import Calibration
 from training.export import Exported
 from training.settings import TrainingSettings
 
@@ -21,6 +22,11 @@ Card = dict[str, str | int | float | bool | None]
 Steps = Callable[[int, int], None]
 """Is told how many steps of at most how many are done."""
 
+ROWS_AT_ONCE = 16_384
+"""Where a learner's own way to its margins needs more room than its vectors."""
+
+_LARGEST = np.finfo(np.float32).max
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
@@ -30,10 +36,22 @@ class Rows:
     """[n, features]; NaN is a missing value."""
     is_fraud: Bools
     """[n]."""
+    features: tuple[str, ...] = ()
+    """What the columns are called."""
+    weights: Floats | None = None
+    """[n]: how many transactions each row counts for; None: all for one."""
 
 
 class Fitted(Protocol):
     """A model that was learnt."""
+
+    @property
+    def tolerance(self) -> float:
+        """How far the graph's margins may be from the learner's own; 0: not by a bit."""
+
+    @property
+    def uncalibrated(self) -> Calibration:
+        """What its margins are to the learner itself."""
 
     def margins(self, vectors: Vectors) -> Floats:
         """The learner's own margins [n] of `vectors` [n, features]: what the ONNX graph is held to."""
@@ -45,7 +63,7 @@ class Fitted(Protocol):
         """Each feature's share of what the model makes of them all [features]."""
 
     def exported(self) -> Exported:
-        """Graph and trees; the same model gives the same bytes.  Raises NotExportable."""
+        """The additive form and its graph; the same model gives the same bytes.  Raises NotExportable."""
 
 
 class Learner(Protocol):
@@ -56,3 +74,14 @@ class Learner(Protocol):
 
         Where it stops early, it is where the average precision on the `validation` rows was best.
         """
+
+
+def finite(vectors: Vectors) -> Vectors:
+    """`vectors` with ±inf as the largest numbers, for learners that refuse it; no threshold lies between."""
+    return vectors if not np.isinf(vectors).any() else np.clip(vectors, -_LARGEST, _LARGEST)
+
+
+def shares(amounts: Floats) -> Floats:
+    """Of their sum; all 0 where there is nothing to share."""
+    of_all: Floats = amounts / max(float(amounts.sum()), 1e-300)
+    return of_all

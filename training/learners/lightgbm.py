@@ -16,30 +16,61 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import lightgbm as lgb
+import msgspec
 import numpy as np
 import polars as pl
+from msgspec import UNSET, Meta, UnsetType
 
-from schemas.bundle import NODE_COLUMNS, ZERO
+from schemas.bundle import NODE_COLUMNS, ZERO, Calibration
 from training.errors import NotExportable
-from training.export import Exported, base_of, graph_of
-from training.learners.learner import Card, Floats, Rows, Steps, Vectors
+from training.export import Exported, exported
+from training.learners.learner import Card, Floats, Rows, Steps, Vectors, shares
 from training.settings import TrainingSettings
 
 _DUMPED_INFINITY = 1e300
 """What `dump_model` writes for ±inf; no float32 comes near it."""
 
 
+class LightGBMParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """By LightGBM's names; what isn't set is as the settings of the training say, or LightGBM's default."""
+
+    num_iterations: Annotated[int, Meta(ge=1, le=10_000)] | UnsetType = UNSET
+    num_leaves: Annotated[int, Meta(ge=2, le=4_096)] | UnsetType = UNSET
+    learning_rate: Annotated[float, Meta(gt=0, le=1)] | UnsetType = UNSET
+    min_data_in_leaf: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
+    min_sum_hessian_in_leaf: Annotated[float, Meta(ge=0)] | UnsetType = UNSET
+    lambda_l1: Annotated[float, Meta(ge=0)] | UnsetType = UNSET
+    lambda_l2: Annotated[float, Meta(ge=0)] | UnsetType = UNSET
+    min_gain_to_split: Annotated[float, Meta(ge=0)] | UnsetType = UNSET
+    feature_fraction: Annotated[float, Meta(gt=0, le=1)] | UnsetType = UNSET
+    feature_fraction_bynode: Annotated[float, Meta(gt=0, le=1)] | UnsetType = UNSET
+    bagging_fraction: Annotated[float, Meta(gt=0, le=1)] | UnsetType = UNSET
+    bagging_freq: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
+    max_depth: int | UnsetType = UNSET
+    max_bin: Annotated[int, Meta(ge=2)] | UnsetType = UNSET
+    max_delta_step: Annotated[float, Meta(ge=0)] | UnsetType = UNSET
+    path_smooth: Annotated[float, Meta(ge=0)] | UnsetType = UNSET
+    extra_trees: bool | UnsetType = UNSET
+
+
+DEFAULTS = LightGBMParameters()
+
+
+@dataclass(frozen=True)
 class LightGBM:
-    """At most `settings.trees` of them, stopped where the average precision on the validation rows was best."""
+    """So many trees at most, stopped where the average precision on the validation rows was best."""
+
+    parameters: LightGBMParameters = DEFAULTS
 
     def fit(self, rows: Rows, validation: Rows, settings: TrainingSettings, on_step: Steps) -> FittedLightGBM:
         """A step is a tree."""
-        params = _params(settings)
+        params = _params(settings) | msgspec.to_builtins(self.parameters)
+        trees = params.pop("num_iterations", settings.trees)
         # Its features go without names: LightGBM refuses some that an attribute may have.
-        learnt = lgb.Dataset(rows.vectors, rows.is_fraud.astype(np.int8), params=params)
+        learnt = lgb.Dataset(rows.vectors, rows.is_fraud.astype(np.int8), weight=rows.weights, params=params)
         kept = learnt.create_valid(validation.vectors, validation.is_fraud.astype(np.int8))
 
         def told(environment: lgb.callback.CallbackEnv) -> None:
@@ -48,7 +79,7 @@ class LightGBM:
         booster = lgb.train(
             params,
             learnt,
-            settings.trees,
+            trees,
             valid_sets=[kept],
             callbacks=[lgb.early_stopping(settings.patience, verbose=False), told],
         )
@@ -62,6 +93,9 @@ class FittedLightGBM:
     booster: lgb.Booster
     params: dict[str, Any]
 
+    tolerance = 0.0
+    uncalibrated = Calibration()
+
     def margins(self, vectors: Vectors) -> Floats:
         return np.asarray(self.booster.predict(vectors, raw_score=True), np.float64)
 
@@ -72,8 +106,7 @@ class FittedLightGBM:
     def importance(self) -> Floats:
         """Each feature's share of the gain of all splits [features]."""
         gain = np.asarray(self.booster.feature_importance("gain", iteration=self.booster.best_iteration), np.float64)
-        share: Floats = gain / max(float(gain.sum()), 1e-300)
-        return share
+        return shares(gain)
 
     def exported(self) -> Exported:
         return export(self.booster)
@@ -101,8 +134,7 @@ def export(booster: lgb.Booster) -> Exported:
 
     Raises NotExportable.
     """
-    trees = trees_of(booster)
-    return Exported(graph=graph_of(trees, features=booster.num_feature()), trees=trees, base=base_of(trees))
+    return exported(trees_of(booster), features=booster.num_feature())
 
 
 def trees_of(booster: lgb.Booster) -> pl.DataFrame:
