@@ -132,7 +132,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
         if above in (0, len(margins)):
             return scores[above and -1]
         x, y = margins[above - 1], scores[above - 1]
-        return y + (margin - x) * ((scores[above] - y) / (margins[above] - x))
+        return y + (scores[above] - y) * ((margin - x) / (margins[above] - x))
 
 
 class EncodedColumn(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 from msgspec import UNSET
-from sklearn.isotonic import IsotonicRegression
+from sklearn.isotonic import isotonic_regression
 
 from schemas.bundle import Calibration
 from training.settings import CalibrationMethod
@@ -48,9 +48,10 @@ def isotonic(margins: Floats, is_fraud: Bools) -> Calibration:
 
     Lines tell margins apart that a step would not.  With Platt's smoothed targets: nothing is 0 or 1 for sure.
     """
-    steps = IsotonicRegression().fit_transform(margins, _targets(is_fraud))
-    scores, which, count = np.unique(steps, return_inverse=True, return_counts=True)
-    centres = np.bincount(which, margins) / count
+    several, same, rows = np.unique(margins, return_inverse=True, return_counts=True)
+    share = np.bincount(same, _targets(is_fraud)) / rows
+    scores, step = np.unique(isotonic_regression(share, sample_weight=rows), return_inverse=True)
+    centres = np.bincount(step, several * rows) / np.bincount(step, rows)
     apart = np.append(True, np.diff(centres) > 0)
     return Calibration(margins=tuple(centres[apart].tolist()), scores=tuple(scores[apart].tolist()))
 
@@ -102,13 +103,23 @@ def calibrate(margins: Floats, is_fraud: npt.NDArray[np.bool_]) -> Calibration:
 def probabilities(margins: Floats, calibration: Calibration) -> Floats:
     """Calibrated scores [n] of `margins` [n]: Calibration.probability, but for all at once."""
     if calibration.margins is not UNSET:
-        return np.asarray(np.interp(margins, calibration.margins, calibration.scores or ()), np.float64)
+        return _between(margins, np.array(calibration.margins), np.array(calibration.scores))
     return _logistic(calibration.slope * margins + calibration.intercept)
 
 
 def _targets(is_fraud: Bools) -> Floats:
     frauds = int(is_fraud.sum())
     return np.where(is_fraud, (frauds + 1) / (frauds + 2), 1 / (is_fraud.size - frauds + 2))
+
+
+def _between(margins: Floats, x: Floats, y: Floats) -> Floats:
+    """As Calibration does; numpy's `interp` divides by steps that may be too small for it."""
+    above = np.clip(np.searchsorted(x, margins, side="right"), 1, max(x.size - 1, 1))
+    below, above = above - 1, np.minimum(above, x.size - 1)
+    way = np.clip(margins, x[below], x[above]) - x[below]
+    share = np.divide(way, x[above] - x[below], out=np.zeros(margins.size), where=x[above] > x[below])
+    between: Floats = y[below] + (y[above] - y[below]) * share
+    return between
 
 
 def _logistic(z: Floats) -> Floats:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from schemas.bundle import Thresholds
-from training.calibration import calibrate, probabilities
+from schemas.bundle import Calibration, Thresholds
+from training.calibration import brier, calibrate, calibrated, isotonic, probabilities
+from training.settings import CalibrationMethod
 from training.thresholds import NEVER, choose
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -117,3 +121,70 @@ def test_a_threshold_lies_between_two_scores_also_if_they_are_neighbours() -> No
     low = float(np.nextafter(high, 0))
 
     assert chosen(np.array([high, low]), np.array([True, False]), capacity=1).review == high
+
+
+def test_isotonic_calibration_finds_a_relation_that_is_no_logistic_function() -> None:
+    random = np.random.default_rng(0)
+    margins = random.uniform(0, 1, 100_000)
+    share = np.where(margins < 0.5, 0.01, np.where(margins < 0.9, 0.1, 0.6))
+    is_fraud = random.random(margins.size) < share
+    found = isotonic(margins, is_fraud)
+
+    at = np.array([0.25, 0.7, 0.95])
+    assert probabilities(at, found) == pytest.approx([0.01, 0.1, 0.6], abs=0.02)
+    assert calibrated(margins, is_fraud, CalibrationMethod.AUTO, seed=0) == found
+    assert brier(margins, is_fraud, found) < brier(margins, is_fraud, calibrate(margins, is_fraud))
+
+
+def test_auto_stays_with_platt_where_his_is_the_relation_or_frauds_are_few() -> None:
+    margins, is_fraud = some_margins(3_000)
+
+    assert calibrated(margins, is_fraud, CalibrationMethod.AUTO, seed=0) == calibrate(margins, is_fraud)
+    few = np.arange(margins.size) < 9
+    assert calibrated(margins, few, CalibrationMethod.AUTO, seed=0) == calibrate(margins, few)
+    assert calibrated(margins, few, CalibrationMethod.ISOTONIC, seed=0) == isotonic(margins, few)
+
+
+@given(
+    margins=st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=60),
+    asked=st.lists(st.floats(-1e7, 1e7), min_size=1, max_size=20),
+    seed=st.integers(0, 100),
+)
+def test_isotonic_scores_rise_with_the_margin_one_by_one_as_at_once(
+    margins: list[float], asked: list[float], seed: int
+) -> None:
+    known = np.array(margins)
+    found = isotonic(known, np.random.default_rng(seed).random(known.size) < 0.4)
+    rising = np.sort(np.array(asked))
+    scores = [found.probability(margin) for margin in rising.tolist()]
+
+    assert scores == sorted(scores)
+    assert all(0 < score < 1 for score in scores)
+    assert scores == pytest.approx(probabilities(rising, found).tolist(), rel=1e-9)
+
+
+def test_a_calibration_survives_its_bundle_and_platts_is_written_as_ever() -> None:
+    steps = Calibration(margins=(-1.0, 0.5, 2.0), scores=(0.01, 0.01, 0.9))
+
+    assert msgspec.json.decode(msgspec.json.encode(steps), type=Calibration) == steps
+    assert msgspec.json.encode(Calibration(slope=2.0)) == b'{"slope":2.0,"intercept":0.0}'
+    assert [steps.probability(margin) for margin in (-5.0, -1.0, 0.0, 1.25, 2.0, 9.0)] == pytest.approx(
+        [0.01, 0.01, 0.01, 0.455, 0.9, 0.9]
+    )
+
+
+@pytest.mark.parametrize(
+    ("margins", "scores", "said"),
+    [
+        ((), (), "a score for each margin"),
+        ((1.0, 2.0), (0.5,), "a score for each margin"),
+        ((1.0, 1.0), (0.1, 0.5), "margins must rise"),
+        ((1.0, 2.0), (0.5, 0.1), "scores not fall"),
+        ((1.0, 2.0), (0.5, 1.1), "from 0 to 1"),
+    ],
+)
+def test_a_calibration_that_can_not_be_is_refused(
+    margins: tuple[float, ...], scores: tuple[float, ...], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        Calibration(margins=margins, scores=scores)

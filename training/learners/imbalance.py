@@ -68,7 +68,10 @@ def _made_up(frauds: Vectors, count: int, seed: int) -> Vectors:
         sampling_strategy={1: len(whole) + count}, k_neighbors=min(_NEIGHBOURS, len(whole) - 1), random_state=seed
     )
     more, _ = smote.fit_resample(rows, np.append(np.ones(len(whole), np.int64), 0))
-    return np.asarray(more[len(rows) :] * deviation, np.float32)
+    made_up = more[len(rows) :] * deviation
+    # Hours, counts and yes or no stay such.
+    are_whole = (whole == np.round(whole)).all(axis=0)
+    return np.asarray(np.where(are_whole, np.round(made_up), made_up), np.float32)
 
 
 def _medians(values: Floats) -> Floats:

@@ -22,6 +22,7 @@ import polars as pl
 import sklearn
 from msgspec import UNSET, Meta, UnsetType
 from sklearn.linear_model import LogisticRegression as Regression
+from threadpoolctl import threadpool_limits
 
 from schemas.bundle import LINEAR_COLUMNS, NODE_COLUMNS, Calibration
 from schemas.errors import WrongSettings
@@ -121,7 +122,8 @@ class LogisticRegression:
         columns = _columns(ready, rows.vectors)
         own = self.parameters
         model = Regression(C=own.C, max_iter=own.max_iter, tol=own.tol)
-        model.fit(columns, rows.is_fraud, sample_weight=rows.weights)
+        with _one_thread():
+            model.fit(columns, rows.is_fraud, sample_weight=rows.weights)
         on_step(steps, steps)
         return FittedLogisticRegression(
             model=model,
@@ -203,7 +205,8 @@ class FittedLogisticRegression:
         margins = np.empty(len(vectors), np.float64)
         for first in range(0, len(vectors), ROWS_AT_ONCE):
             some = slice(first, first + ROWS_AT_ONCE)
-            margins[some] = self.model.decision_function(_columns(self.ready, vectors[some]))
+            with _one_thread():
+                margins[some] = self.model.decision_function(_columns(self.ready, vectors[some]))
         return margins
 
     def card(self) -> Card:
@@ -238,6 +241,11 @@ class FittedLogisticRegression:
                 trees.append(_steps(feature, ready.edges, values, seen))
         linear = pl.DataFrame(terms, schema=LINEAR_COLUMNS, orient="row")
         return exported(after_another([constant(start), *trees]), linear, features=len(self.ready))
+
+
+def _one_thread() -> threadpool_limits:
+    """Several would add up in an order of their own, and another number of cores give another model."""
+    return threadpool_limits(limits=1, user_api="blas")
 
 
 def _values(vectors: Vectors, feature: int) -> Floats:

@@ -65,6 +65,7 @@ class RandomForest:
             forest.set_params(n_estimators=trees)
             forest.fit(finite(rows.vectors), rows.is_fraud, sample_weight=rows.weights)
             on_step(trees, most)
+        forest.set_params(n_jobs=1)  # several threads add up the trees' probabilities as they come to them
         return FittedRandomForest(forest=forest, params=params | {"seed": settings.seed})
 
 
