@@ -249,7 +249,7 @@ def _write_frauds(at: int, row: int, time: int, cells: Any, p: Any, vector: Any)
         label = p.labels[row, j]
         if label.fraud and label.known <= time:
             known += 1
-            age = max(time - label.occurred, 0)
+            age: Any = max(time - label.occurred, 0)
             last = age if last < 0 else min(last, age)
             first = max(first, age) if age < REACH else first
             frauds[_cell(age)] += 1
