@@ -93,6 +93,15 @@ def test_the_graph_answers_what_the_learner_answers_on_edges_nan_infinities_and_
     require_parity(exported.graph, vectors, model.margins(vectors), tolerance=min(model.tolerance, 1e-9))
 
 
+def test_learnt_again_from_the_same_rows_it_is_the_same_and_from_others_another(which: str, model: Fitted) -> None:
+    settings = TrainingSettings(learner=tuple(LearnerName(name) for name in which.split(",")), threads=1)
+    again, other = (model.again(rows, settings, lambda _done, _most: None) for rows in (FIT, KEPT))
+
+    assert again.card() == model.card() == other.card()
+    assert again.margins(VECTORS).tobytes() == model.margins(VECTORS).tobytes()
+    assert other.margins(VECTORS).tobytes() != model.margins(VECTORS).tobytes()
+
+
 def test_a_margin_does_not_depend_on_the_rows_beside_it(exported: Exported) -> None:
     vectors = hardest(exported, rows=300)
     whole = run(exported.graph, vectors)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -89,6 +89,9 @@ class BestAlone:
     def uncalibrated(self) -> Calibration:
         return self.fitted.uncalibrated
 
+    def again(self, rows: Rows, settings: TrainingSettings, on_step: Steps) -> BestAlone:
+        return replace(self, fitted=self.fitted.again(rows, settings, on_step))
+
     def margins(self, vectors: Vectors) -> Floats:
         return self.fitted.margins(vectors)
 
@@ -125,6 +128,15 @@ class FittedEnsemble:
 
     tolerance = 1e-6
     uncalibrated = Calibration()
+
+    def again(self, rows: Rows, settings: TrainingSettings, on_step: Steps) -> FittedEnsemble:
+        """With the weights and calibrations that the validation rows gave."""
+        members: list[Member] = []
+        for each in self.members:
+            on_step(len(members), len(self.members))
+            members.append(replace(each, fitted=each.fitted.again(rows, settings, lambda _done, _most: None)))
+        on_step(len(members), len(self.members))
+        return replace(self, members=tuple(members))
 
     def margins(self, vectors: Vectors) -> Floats:
         of_each = [each.scale * each.fitted.margins(vectors) for each in self.members]

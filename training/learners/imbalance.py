@@ -22,8 +22,16 @@ class Balanced:
     learner: Learner
 
     def fit(self, rows: Rows, validation: Rows, settings: TrainingSettings, on_step: Steps) -> Fitted:
-        drawn = balanced(rows, settings.imbalance, ratio=settings.imbalance_ratio, seed=settings.seed)
-        return self.learner.fit(drawn, validation, settings, on_step)
+        return self.learner.fit(_as_wanted(rows, settings), validation, settings, on_step)
+
+
+def again(fitted: Fitted, rows: Rows, settings: TrainingSettings, on_step: Steps) -> Fitted:
+    """What `Balanced` fitted, learnt once more from other rows, made ready as the first were."""
+    return fitted.again(_as_wanted(rows, settings), settings, on_step)
+
+
+def _as_wanted(rows: Rows, settings: TrainingSettings) -> Rows:
+    return balanced(rows, settings.imbalance, ratio=settings.imbalance_ratio, seed=settings.seed)
 
 
 def balanced(rows: Rows, how: Imbalance, *, ratio: float, seed: int) -> Rows:

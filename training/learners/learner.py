@@ -65,6 +65,9 @@ class Fitted(Protocol):
     def exported(self) -> Exported:
         """The additive form and its graph; the same model gives the same bytes.  Raises NotExportable."""
 
+    def again(self, rows: Rows, settings: TrainingSettings, on_step: Steps) -> Fitted:
+        """The same, to as many steps, learnt from other rows: what decided on their number may be among them."""
+
 
 class Learner(Protocol):
     """Learns a model from rows.  `tests/unit/test_learners.py` holds every one to this."""

@@ -69,8 +69,7 @@ class LightGBM:
         """A step is a tree."""
         params = _params(settings) | msgspec.to_builtins(self.parameters)
         trees = params.pop("num_iterations", settings.trees)
-        # Its features go without names: LightGBM refuses some that an attribute may have.
-        learnt = lgb.Dataset(rows.vectors, rows.is_fraud.astype(np.int8), weight=rows.weights, params=params)
+        learnt = _dataset(rows, params)
         kept = learnt.create_valid(validation.vectors, validation.is_fraud.astype(np.int8))
 
         def told(environment: lgb.callback.CallbackEnv) -> None:
@@ -86,6 +85,11 @@ class LightGBM:
         return FittedLightGBM(booster=booster, params=params)
 
 
+def _dataset(rows: Rows, params: dict[str, Any]) -> lgb.Dataset:
+    """Its features go without names: LightGBM refuses some that an attribute may have."""
+    return lgb.Dataset(rows.vectors, rows.is_fraud.astype(np.int8), weight=rows.weights, params=params)
+
+
 @dataclass(frozen=True, kw_only=True)
 class FittedLightGBM:
     """A booster, as of its best iteration."""
@@ -95,6 +99,16 @@ class FittedLightGBM:
 
     tolerance = 0.0
     uncalibrated = Calibration()
+
+    def again(self, rows: Rows, settings: TrainingSettings, on_step: Steps) -> FittedLightGBM:  # noqa: ARG002 - it has them
+        trees = self.booster.best_iteration
+
+        def told(environment: lgb.callback.CallbackEnv) -> None:
+            on_step(environment.iteration + 1, trees)
+
+        booster = lgb.train(self.params, _dataset(rows, self.params), trees, callbacks=[told])
+        booster.best_iteration = trees
+        return FittedLightGBM(booster=booster, params=self.params)
 
     def margins(self, vectors: Vectors) -> Floats:
         return np.asarray(self.booster.predict(vectors, raw_score=True), np.float64)

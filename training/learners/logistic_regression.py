@@ -125,7 +125,7 @@ class LogisticRegression:
         with _one_thread():
             model.fit(columns, rows.is_fraud, sample_weight=rows.weights)
         on_step(steps, steps)
-        return FittedLogisticRegression(
+        return FittedLogisticRegression(learner=self, 
             model=model,
             ready=ready,
             seen=[_seen(part, _values(rows.vectors, feature)) for feature, part in enumerate(ready)],
@@ -191,6 +191,7 @@ def _staircase(known: Floats, steps: int, *, rows: int) -> Staircase:
 class FittedLogisticRegression:
     """A regression and how its features are made ready."""
 
+    learner: LogisticRegression
     model: Regression
     ready: list[Ready]
     seen: list[Floats]
@@ -200,6 +201,9 @@ class FittedLogisticRegression:
 
     tolerance = 1e-6
     uncalibrated = Calibration()
+
+    def again(self, rows: Rows, settings: TrainingSettings, on_step: Steps) -> FittedLogisticRegression:
+        return self.learner.fit(rows, rows, settings, on_step)
 
     def margins(self, vectors: Vectors) -> Floats:
         margins = np.empty(len(vectors), np.float64)

@@ -66,18 +66,22 @@ class RandomForest:
             forest.fit(finite(rows.vectors), rows.is_fraud, sample_weight=rows.weights)
             on_step(trees, most)
         forest.set_params(n_jobs=1)  # several threads add up the trees' probabilities as they come to them
-        return FittedRandomForest(forest=forest, params=params | {"seed": settings.seed})
+        return FittedRandomForest(learner=self, forest=forest, params=params | {"seed": settings.seed})
 
 
 @dataclass(frozen=True, kw_only=True)
 class FittedRandomForest:
     """A forest."""
 
+    learner: RandomForest
     forest: RandomForestClassifier
     params: dict[str, Any]
 
     tolerance = 1e-6
     uncalibrated = Calibration(margins=(0.0, 1.0), scores=(0.0, 1.0))
+
+    def again(self, rows: Rows, settings: TrainingSettings, on_step: Steps) -> FittedRandomForest:
+        return self.learner.fit(rows, rows, settings, on_step)
 
     def margins(self, vectors: Vectors) -> Floats:
         parts = [

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -100,6 +100,16 @@ class FittedXGBoost:
 
     tolerance = 1e-6
     uncalibrated = Calibration()
+
+    def again(self, rows: Rows, settings: TrainingSettings, on_step: Steps) -> FittedXGBoost:
+        trees = self.booster.num_boosted_rounds()
+        booster = xgb.train(
+            self.params | {"nthread": settings.threads, "verbosity": 1},
+            _matrix(rows, settings),
+            trees,
+            callbacks=[_Told(on_step, trees)],
+        )
+        return replace(self, booster=booster)
 
     def margins(self, vectors: Vectors) -> Floats:
         start, trees = self._trees()
