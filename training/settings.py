@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +11,11 @@ from typing import Any
 import msgspec
 
 from schemas.errors import WrongSettings
+from training.costs import Costs
+
+POLICIES = ("precision", "capacity", "cost")
+"""What thresholds may be chosen by."""
+_USUAL = Costs()
 
 Parameters = dict[str, Any]
 """Of one learner, by its own names."""
@@ -86,6 +92,11 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
     patience: int = 50
     """Stop after so many trees that did not better the average precision on the validation rows."""
 
+    trusted: tuple[str, ...] = ()
+    """Columns that are learnt from although they alone tell the frauds: whoever names one says that it is known in time."""
+
+    thresholds_by: str = "precision"
+    """One of POLICIES: the most recall under the bounds below, as many alerts as the capacity allows, or the least cost."""
     review_share: float = 0.01
     """The review capacity: alerts as a share of the transactions."""
     review_per_day: float | None = None
@@ -94,6 +105,11 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Looking is worth while if at least so many of the alerts are frauds."""
     decline_precision: float = 0.9
     """Decline where at least so many of the declined are frauds."""
+    cost_missed_share: float = _USUAL.missed_share
+    cost_missed_fixed: float = _USUAL.missed_fixed
+    cost_review: float = _USUAL.review
+    cost_wrong_decline: float = _USUAL.wrong_decline
+    """training.costs.Costs, in minor units of the workers' currency: by them thresholds are chosen, and every model is judged."""
 
     def __post_init__(self) -> None:
         _require(self.train_until is None or self.train_until.tzinfo is not None, "train_until", "needs a time zone")
@@ -120,6 +136,18 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
         _require(self.review_per_day is None or self.review_per_day > 0, "review_per_day", "must be above 0")
         _require(0 <= self.review_precision <= 1, "review_precision", "must be from 0 to 1")
         _require(0 <= self.decline_precision <= 1, "decline_precision", "must be from 0 to 1")
+        _require(self.thresholds_by in POLICIES, "thresholds_by", f"must be one of {', '.join(POLICIES)}")
+        for cost in ("cost_missed_share", "cost_missed_fixed", "cost_review", "cost_wrong_decline"):
+            _require(0 <= getattr(self, cost) < math.inf, cost, "must not be negative")
+
+    def costs(self) -> Costs:
+        """What outcomes cost."""
+        return Costs(
+            missed_share=self.cost_missed_share,
+            missed_fixed=self.cost_missed_fixed,
+            review=self.cost_review,
+            wrong_decline=self.cost_wrong_decline,
+        )
 
 
 def columns(text: str) -> tuple[str, ...] | None:

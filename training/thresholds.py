@@ -1,4 +1,8 @@
-"""From which score on somebody looks, and from which on it is declined."""
+"""From which score on somebody looks, and from which on it is declined.
+
+Which policy chooses them is a setting: `precision` keeps to bounds of the precision-recall curve, `capacity` flags as much
+as somebody can look at, `cost` takes the thresholds under which the rows that were kept would have cost least.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,51 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.bundle import Thresholds
+from training.costs import Costs
+from training.settings import TrainingSettings
+
+Rows = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 NEVER = 2.0
 """A threshold that no score reaches."""
 
 
 def choose(
-    scores: npt.NDArray[np.float64],
-    is_fraud: npt.NDArray[np.bool_],
-    *,
-    capacity: float,
-    review_precision: float,
-    decline_precision: float,
+    scores: Floats, is_fraud: Rows, amounts: Ints, *, days: float, settings: TrainingSettings
+) -> tuple[Thresholds, dict[str, str | float]]:
+    """The thresholds of the rows [n], which took so many `days`, and how they came about, for the manifest.
+
+    `amounts`: in minor units of the currency that profiles are kept in.
+    """
+    said: dict[str, str | float] = {"policy": settings.thresholds_by}
+    if settings.thresholds_by == "cost":
+        costs = settings.costs()
+        said |= {name: getattr(costs, name) for name in costs.__struct_fields__}
+        return by_cost(scores, is_fraud, amounts, costs), said
+    if settings.review_per_day is None:
+        capacity = settings.review_share * scores.size
+        said["review_share"] = settings.review_share
+    else:
+        capacity = settings.review_per_day * days
+        said["review_per_day"] = settings.review_per_day
+    review_precision = 0.0
+    if settings.thresholds_by == "precision":
+        said["review_precision"] = review_precision = settings.review_precision
+    said["decline_precision"] = settings.decline_precision
+    thresholds = by_precision(
+        scores,
+        is_fraud,
+        capacity=capacity,
+        review_precision=review_precision,
+        decline_precision=settings.decline_precision,
+    )
+    return thresholds, said
+
+
+def by_precision(
+    scores: Floats, is_fraud: Rows, *, capacity: float, review_precision: float, decline_precision: float
 ) -> Thresholds:
     """The points of the precision-recall curve with the most recall under these bounds.
 
@@ -29,21 +66,46 @@ def choose(
     ranked = scores[order]
     taken = np.arange(1, ranked.size + 1)
     precision = np.cumsum(is_fraud[order]) / taken
-    is_last_of_ties = np.append(ranked[1:] != ranked[:-1], True)
-
-    possible = is_last_of_ties & (taken <= capacity)
+    possible = _last_of_ties(ranked) & (taken <= capacity)
     review = _most(possible & (precision >= review_precision))
     decline = _most(possible & (precision >= decline_precision) & (taken <= review))
     return Thresholds(review=_below(ranked, review), decline=_below(ranked, decline))
 
 
-def _most(allowed: npt.NDArray[np.bool_]) -> int:
+def by_cost(scores: Floats, is_fraud: Rows, amounts: Ints, costs: Costs) -> Thresholds:
+    """The thresholds under which the rows [n] would have cost least; of several, those that flag fewest.
+
+    They lie half-way between two scores.  NEVER where it costs least to flag, or to decline, nothing.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ranked, frauds = scores[order], is_fraud[order]
+    # With the first d rows declined, and those behind them up to r looked at, all rows cost what they would if all were
+    # approved, and by_declining[d] + by_looking[r] more.
+    by_looking = _sums(costs.review - costs.approved(amounts[order], frauds))
+    by_declining = _sums(costs.declined(frauds) - costs.review)
+    allowed = np.append(True, _last_of_ties(ranked))
+    by_looking[~allowed] = by_declining[~allowed] = np.inf
+    review = int(np.argmin(by_looking + np.minimum.accumulate(by_declining)))
+    decline = int(np.argmin(by_declining[: review + 1]))
+    return Thresholds(review=_below(ranked, review), decline=_below(ranked, decline))
+
+
+def _sums(values: Floats) -> Floats:
+    """Of the first 0, 1, 2 … of them [n + 1]."""
+    return np.append(0.0, np.cumsum(values))
+
+
+def _last_of_ties(ranked: Floats) -> Rows:
+    return np.append(ranked[1:] != ranked[:-1], True)
+
+
+def _most(allowed: Rows) -> int:
     """How many rows the longest prefix that is allowed has."""
     found = np.flatnonzero(allowed)
     return int(found[-1]) + 1 if found.size else 0
 
 
-def _below(ranked: npt.NDArray[np.float64], rows: int) -> float:
+def _below(ranked: Floats, rows: int) -> float:
     """A threshold that so many of the best `ranked` reach, and no other."""
     if rows == 0:
         return NEVER

@@ -1,0 +1,456 @@
+"""What is wrong or odd about a past, before anything is learnt from it.
+
+What can't be learnt from, or would teach what no worker can know, is refused; what is only odd is said.  A label is taken
+here as it stands at the past's end: what a column gives away it gives away at any date.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from schemas.mapping import Rejected
+from schemas.tables import LABEL_COLUMNS, TRANSACTION_COLUMNS
+from schemas.wire import MAX_AMOUNT
+from training.attributes import choose
+from training.errors import UnusablePast
+
+Rows = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+IDS = ("transaction_id", "account_id", "counterparty_id", "device_id")
+
+_FLOAT_ID = r"^-?\d+\.0+$|^-?\d(\.\d+)?[eE]\+\d+$"
+"""How a whole number is written that was a float on its way."""
+_TELLS_ALL = 0.99
+"""The area under the ROC curve from which on a single column is too good to be known in time."""
+_ENOUGH = 10
+"""Frauds, below which a column that fits them fits by chance."""
+_MOST_FRAUDS, _MOST_GENUINE = 50_000, 150_000
+"""Rows that columns are compared with the labels on; the error of an area is far below a hundredth."""
+_MOST_VALUES = 1_000
+_WORTH_SAYING = 0.05
+"""Of the frauds: a value of fewer of them is left to the model."""
+_FEW_LABELS, _MANY_FRAUDS, _RARE_FRAUDS = 20, 0.3, 0.0001
+_SPARSE = 0.5
+_LATE, _MOST_LATE = timedelta(days=1), 0.05
+_PARTS = 10
+_BUSY_DAY = 20
+_EARLIEST, _LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+_SHOWN = 5
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is wrong or odd."""
+
+    about: str
+    """A column, or what of the past it is about."""
+    says: str
+    """What, how much of it, and what would be right."""
+
+    def __str__(self) -> str:
+        return f"{self.about}: {self.says}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """What there is to say of a past."""
+
+    transactions: int
+    labels: int
+    frauds: int
+    """Transactions whose newest label says so."""
+    refused: tuple[Finding, ...]
+    odd: tuple[Finding, ...]
+
+    def require_usable(self) -> None:
+        """Raises UnusablePast, naming all that was refused."""
+        if self.refused:
+            raise UnusablePast("; ".join(map(str, self.refused)))
+
+
+@dataclass
+class _Notes:
+    refused: list[Finding] = field(default_factory=list)
+    odd: list[Finding] = field(default_factory=list)
+
+    def refuse(self, about: str, says: str) -> None:
+        self.refused.append(Finding(about=about, says=says))
+
+    def mention(self, about: str, says: str) -> None:
+        self.odd.append(Finding(about=about, says=says))
+
+
+def validate(
+    transactions: pl.DataFrame,
+    labels: pl.DataFrame,
+    *,
+    attributes: Sequence[str] | None = None,
+    trusted: Sequence[str] = (),
+    rejected: Sequence[Rejected] = (),
+) -> Validation:
+    """What is wrong or odd about a past, as schemas.tables has it.
+
+    `attributes`: the columns that are to be learnt from; None: all there are.  `trusted` of them may tell frauds alone.
+    `rejected`: rows that the mapping could make no transactions of.  Raises UnusablePast where an attribute is asked for
+    that isn't there.
+    """
+    notes = _Notes()
+    for one in rejected:
+        _look_at_rejected(one, notes)
+    is_fraud = np.zeros(transactions.height, bool)
+    if _has_its_columns("transactions", transactions, TRANSACTION_COLUMNS, notes) & _has_its_columns(
+        "labels", labels, LABEL_COLUMNS, notes
+    ):
+        if transactions.is_empty():
+            notes.refuse("transactions", "the table of transactions is empty; there is nothing to learn from")
+        else:
+            _look_at_values(transactions, notes)
+            _look_at_ids(transactions, notes)
+            _look_at_times(transactions, notes)
+            is_fraud = _look_at_labels(transactions, labels, notes)
+            _look_for_leaks(transactions, is_fraud, attributes, trusted, notes)
+    return Validation(
+        transactions=transactions.height,
+        labels=labels.height,
+        frauds=int(is_fraud.sum()),
+        refused=tuple(notes.refused),
+        odd=tuple(notes.odd),
+    )
+
+
+def _look_at_rejected(rejected: Rejected, notes: _Notes) -> None:
+    tell = notes.refuse if rejected.count > _SPARSE * rejected.rows else notes.mention
+    reasons = ", ".join(f"{reason} ({count:,})" for reason, count in rejected.reasons.items())
+    tell(
+        rejected.table,
+        f"{_of(rejected.count, rejected.rows)} rows can't be transactions: {reasons}; the first: {rejected.examples[0]}",
+    )
+
+
+def _has_its_columns(
+    table: str, frame: pl.DataFrame, columns: dict[str, pl.DataType | type[pl.DataType]], notes: _Notes
+) -> bool:
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        notes.refuse(
+            table, f"{table} has no column {', '.join(missing)}; a mapping says which of its columns is what"
+        )
+    other = [name for name, kind in columns.items() if name in frame.columns and frame.schema[name] != kind]
+    for name in other:
+        notes.refuse(name, f"it is {frame.schema[name]} in the table of {table}; {columns[name]} would be right")
+    return not missing and not other
+
+
+def _look_at_values(transactions: pl.DataFrame, notes: _Notes) -> None:
+    rows = transactions.height
+    amount, latitude, longitude = pl.col("amount"), pl.col("latitude"), pl.col("longitude")
+    counted = transactions.select(
+        *(
+            pl.col(name).null_count().alias(f"no {name}")
+            for name in ("transaction_id", "account_id", "amount", "currency", "occurred_at", "utc_offset")
+        ),
+        (~amount.is_between(0, MAX_AMOUNT)).sum().alias("amount"),
+        (~latitude.is_between(-90, 90)).sum().alias("latitude"),
+        (~longitude.is_between(-180, 180)).sum().alias("longitude"),
+        (~pl.col("currency").str.contains("^[A-Z]{3}$")).sum().alias("currency"),
+        (amount == 0).sum().alias("nothing"),
+        ((latitude == 0) & (longitude == 0)).sum().alias("nowhere"),
+    ).row(0, named=True)
+    for name, count in counted.items():
+        if count and name.startswith("no "):
+            notes.refuse(name.removeprefix("no "), f"it is missing in {_of(count, rows)} rows; each needs one")
+    right = {
+        "amount": f"whole minor units from 0 to {MAX_AMOUNT}",
+        "latitude": "degrees from -90 to 90",
+        "longitude": "degrees from -180 to 180",
+        "currency": "three capital letters (ISO 4217)",
+    }
+    for name, rule in right.items():
+        if counted[name]:
+            notes.refuse(name, f"{_of(counted[name], rows)} are out of range; {rule} would be right")
+    if counted["nothing"] > _SPARSE * rows:
+        notes.mention("amount", f"{_of(counted['nothing'], rows)} are 0: is it the right column, and the right unit?")
+    if counted["nowhere"]:
+        notes.mention(
+            "latitude", f"{_of(counted['nowhere'], rows)} places are 0, 0, in the ocean: leave unknown ones empty"
+        )
+    gaps = transactions.null_count().row(0, named=True)
+    sparse = [name for name, count in gaps.items() if _SPARSE * rows < count < rows]
+    if sparse:
+        notes.mention("missing values", f"in more than half of the rows there is no {_listed(sparse)}")
+
+
+def _look_at_ids(transactions: pl.DataFrame, notes: _Notes) -> None:
+    rows = transactions.height
+    for name in IDS:
+        like = transactions[name].filter(
+            transactions[name].str.ends_with("0") & transactions[name].str.contains(".", literal=True)
+            | transactions[name].str.contains("+", literal=True)
+        )
+        floats = like.filter(like.str.contains(_FLOAT_ID))
+        if len(floats):
+            notes.refuse(
+                name,
+                f"{_of(len(floats), rows)} ids are floats, such as {floats[0]!r}: messages will say "
+                f"{floats[0].split('.')[0]!r}, and be taken for somebody else's; write whole numbers or text",
+            )
+    different = transactions["transaction_id"].n_unique()
+    if different <= _SPARSE * rows:
+        notes.refuse(
+            "transaction_id",
+            f"{rows:,} rows share {different:,} ids: a transaction has one of its own; is it the right column?",
+        )
+    elif different < rows:
+        notes.mention(
+            "transaction_id",
+            f"{_of(rows - different, rows)} rows repeat the id of another: of an account's, only the first is learnt from",
+        )
+    if rows > 1 and transactions["account_id"].n_unique() == rows:
+        notes.mention("account_id", "no account pays twice: there are no habits to learn")
+
+
+def _look_at_times(transactions: pl.DataFrame, notes: _Notes) -> None:
+    rows = transactions.height
+    at = transactions["occurred_at"].drop_nulls()
+    first, last = at.min(), at.max()
+    if not isinstance(first, datetime) or not isinstance(last, datetime):
+        return
+    if first < _EARLIEST or last > _LATEST:
+        notes.refuse(
+            "occurred_at",
+            f"the times go from {_day(first)} to {_day(last)}: are they seconds, or milliseconds?  `time.format` in the "
+            "mapping says how they are written",
+        )
+    backwards = int((at.cum_max() - at > _LATE).sum())
+    if backwards > _MOST_LATE * rows:
+        notes.refuse(
+            "occurred_at",
+            f"times go backwards: {_of(backwards, rows)} rows are more than a day older than one before them.  Rows stand "
+            "in the order of the log; sort them by occurred_at",
+        )
+    elif backwards:
+        notes.mention(
+            "occurred_at", f"{_of(backwards, rows)} rows came more than a day late: older than one before them"
+        )
+    by_day = at.dt.date().value_counts()
+    days = (last.date() - first.date()).days + 1
+    if by_day.height < days and rows / by_day.height >= _BUSY_DAY:
+        there = set(by_day["occurred_at"])
+        empty = [day for day in _days(first.date(), days) if day not in there]
+        notes.mention(
+            "occurred_at", f"on {_of(len(empty), days)} days there is not one transaction: {_listed(map(str, empty))}"
+        )
+    at_midnight = int((at.dt.time() == datetime.min.time()).sum())
+    if at_midnight > _SPARSE * rows and by_day.height > 1:
+        notes.mention(
+            "occurred_at", f"{_of(at_midnight, rows)} are at midnight sharp: without the time of day its features are empty"
+        )
+
+
+def _look_at_labels(transactions: pl.DataFrame, labels: pl.DataFrame, notes: _Notes) -> Rows:
+    """Gives which of the transactions [n] are known frauds."""
+    rows = transactions.height
+    early = int((labels["known_at"] < labels["occurred_at"]).sum())
+    if early:
+        notes.refuse(
+            "known_at",
+            f"{_of(early, labels.height)} labels were known before their transaction occurred.  A day alone begins at "
+            'midnight: { pattern = "{day} 23:59:59" } is its end',
+        )
+    at_once = int((labels["known_at"] == labels["occurred_at"]).sum())
+    if at_once > _SPARSE * labels.height:
+        notes.mention(
+            "known_at",
+            f"{_of(at_once, labels.height)} labels were known the moment their transaction occurred; if that isn't so, "
+            "`label_delay` in the mapping says how long it takes",
+        )
+    newest = (
+        labels.sort("known_at", maintain_order=True)
+        .unique(["account_id", "transaction_id"], keep="last", maintain_order=True)
+        .select("account_id", "transaction_id", "is_fraud")
+    )
+    joined = transactions.select("account_id", "transaction_id").join(
+        newest, on=["account_id", "transaction_id"], how="left", maintain_order="left"
+    )["is_fraud"]
+    is_fraud: Rows = joined.fill_null(value=False).to_numpy()
+    frauds = int(is_fraud.sum())
+    found = min(len(joined) - joined.null_count(), newest.height)
+    if not frauds:
+        stray = f"; none of the {newest.height:,} labels belongs to a transaction" if newest.height and not found else ""
+        notes.refuse(
+            "labels", f"one class only: of {rows:,} transactions none is a fraud{stray}. A past with labels that say "
+            "is_fraud would do; in a mapping, `label.is_fraud` and `fraud_values` name them",
+        )  # fmt: skip
+        return is_fraud
+    if frauds == rows:
+        notes.refuse("labels", f"one class only: all {rows:,} transactions are frauds. The genuine ones are needed too")
+        return is_fraud
+    if found < newest.height:
+        notes.mention("labels", f"{_of(newest.height - found, newest.height)} belong to no transaction of the past")
+    share = frauds / rows
+    if frauds < _FEW_LABELS:
+        notes.mention("labels", f"only {frauds} of {rows:,} transactions are frauds: too few to learn much from")
+    elif share > _MANY_FRAUDS or share < _RARE_FRAUDS:
+        notes.mention("labels", f"{_of(frauds, rows)} transactions are frauds: do `fraud_values` name the right ones?")
+    parts = [int(part.sum()) for part in np.array_split(is_fraud, _PARTS)]
+    if frauds >= _PARTS * _ENOUGH and 0 in parts:
+        empty = [f"{100 * i // _PARTS} to {100 * (i + 1) // _PARTS} %" for i, part in enumerate(parts) if not part]
+        notes.mention("labels", f"no fraud is known in this part of the rows: {_listed(empty)}; were labels kept then?")
+    return is_fraud
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """The rows that columns are compared with the labels on, in the order of the log."""
+
+    at: Ints
+    """Of the past."""
+    is_fraud: Rows
+    early: Rows
+    """Up to the middle one of the frauds: what is found here is tried on the others."""
+
+    @classmethod
+    def of(cls, is_fraud: Rows) -> _Compared:
+        at = np.sort(
+            np.concatenate(
+                [_spread(np.flatnonzero(is_fraud), _MOST_FRAUDS), _spread(np.flatnonzero(~is_fraud), _MOST_GENUINE)]
+            )
+        )
+        compared = is_fraud[at]
+        return cls(at, compared, np.cumsum(compared) <= compared.sum() // 2)
+
+    def area(self, values: pl.Series) -> float:
+        """Under the ROC curve of these numbers, or of their negatives, where they are there; 0.5 where too few are."""
+        there = (values.is_not_null() & values.is_not_nan() if values.dtype.is_float() else values.is_not_null()).to_numpy()
+        frauds = int(self.is_fraud[there].sum())
+        genuine = int(there.sum()) - frauds
+        if min(frauds, genuine) < _ENOUGH:
+            return 0.5
+        rank = values.filter(there).rank().to_numpy()
+        above = float(rank[self.is_fraud[there]].sum()) - frauds * (frauds + 1) / 2
+        area = above / (frauds * genuine)
+        return max(area, 1 - area)
+
+    def area_of_values(self, values: pl.Series) -> float:
+        """The same of the share of frauds among the earlier rows of each value, asked of the later ones."""
+        table = pl.DataFrame({"value": values, "is_fraud": self.is_fraud, "early": self.early})
+        overall = float(table.filter("early")["is_fraud"].mean() or 0.0)  # type: ignore[arg-type]  # of booleans
+        rates = table.filter("early").group_by("value").agg(((pl.col("is_fraud").sum() + overall) / (pl.len() + 1)).alias("rate"))
+        asked = table.filter(~pl.col("early")).join(rates, on="value", how="left", nulls_equal=True, maintain_order="left")
+        later = _Compared(self.at[~self.early], self.is_fraud[~self.early], self.early[~self.early])
+        return later.area(asked["rate"].fill_null(overall))
+
+    def only_frauds_have(self, values: pl.Series) -> list[tuple[object, int]]:
+        """Values of enough frauds and of no genuine row, with how many frauds; the most frequent first."""
+        counted = (
+            pl.DataFrame({"value": values, "is_fraud": self.is_fraud})
+            .group_by("value")
+            .agg(pl.col("is_fraud").sum().alias("frauds"), pl.len().alias("rows"))
+            .filter((pl.col("frauds") == pl.col("rows")) & (pl.col("frauds") >= _ENOUGH))
+            .sort("frauds", descending=True)
+        )
+        return list(counted.select("value", "frauds").iter_rows())
+
+
+def _look_for_leaks(
+    transactions: pl.DataFrame, is_fraud: Rows, attributes: Sequence[str] | None, trusted: Sequence[str], notes: _Notes
+) -> None:
+    compared = _Compared.of(is_fraud)
+    frauds = int(compared.is_fraud.sum())
+    if min(frauds, compared.at.size - frauds) < _ENOUGH:
+        return
+    _look_for_telling_ids(transactions[compared.at], compared, notes)
+    for name in ("amount", "latitude", "longitude"):
+        if (area := compared.area(transactions[name].gather(compared.at))) > _TELLS_ALL:
+            notes.mention(name, f"it alone tells frauds from the others (AUC {area:.4f}); can that be?")
+    learnt, _ = choose(transactions, attributes)
+    for name in learnt:
+        says = _what_it_gives_away(transactions[name], compared, is_fraud)
+        if says is None:
+            continue
+        why, tells_most = says
+        if name in trusted or not tells_most:
+            notes.mention(name, why)
+        else:
+            notes.refuse(
+                name,
+                f"{why}. It seems to be known only after the fact: leave it out (`drop` in the mapping, or --attributes "
+                "with the others); if it is known when a payment comes, --trust names it",
+            )
+
+
+def _what_it_gives_away(column: pl.Series, compared: _Compared, is_fraud: Rows) -> tuple[str, bool] | None:
+    """Why this column can hardly be known in time, and whether it tells most frauds; None where it can."""
+    values = column.gather(compared.at)
+    frauds = int(compared.is_fraud.sum())
+    few = values.n_unique() <= _MOST_VALUES
+    is_number = values.dtype.is_numeric() or values.dtype == pl.Boolean
+    area = compared.area(values.cast(pl.Float64)) if is_number else 0.5
+    if few:
+        area = max(area, compared.area_of_values(values))
+    if area > _TELLS_ALL:
+        return f"it alone tells frauds from the others (AUC {area:.4f})", True
+    there = values.is_not_null()
+    for told, only in (("there", there), ("missing", ~there)):
+        count = int((only.to_numpy() & compared.is_fraud).sum())
+        whole = column.is_not_null() if told == "there" else column.is_null()
+        if count >= max(_ENOUGH, _WORTH_SAYING * frauds) and not (whole.to_numpy() & ~is_fraud).any():
+            return f"it is {told} for frauds only, for {_of(count, frauds)} of them", count > _SPARSE * frauds
+    if not few:
+        return None
+    telling = [
+        (value, count)
+        for value, count in compared.only_frauds_have(values)
+        if count >= _WORTH_SAYING * frauds and not ((column == value).fill_null(value=False).to_numpy() & ~is_fraud).any()
+    ]
+    if not telling:
+        return None
+    count = sum(of for _, of in telling)
+    shown = _listed(f"{value!r}" for value, _ in telling)
+    return f"only frauds have the value {shown}: {_of(count, frauds)} of them", count > _SPARSE * frauds
+
+
+def _look_for_telling_ids(rows: pl.DataFrame, compared: _Compared, notes: _Notes) -> None:
+    """An id says nothing of a payment: where it tells frauds, they came from somewhere else than the genuine rows."""
+    where = "the frauds seem to come from another source than the others"
+    area = compared.area(pl.Series(compared.at))
+    if area > _TELLS_ALL:
+        notes.mention("rows", f"the place in the table tells frauds from the others (AUC {area:.4f}): {where}")
+    for name in IDS:
+        number = rows[name].str.extract(r"(\d{1,18})$").cast(pl.Float64)
+        if (area := compared.area(number)) > _TELLS_ALL:
+            notes.mention(name, f"the number in it tells frauds from the others (AUC {area:.4f}): {where}")
+        shape = rows[name].str.replace_all(r"\d+", "#")
+        if shape.n_unique() <= _MOST_VALUES and (area := compared.area_of_values(shape)) > _TELLS_ALL:
+            notes.mention(name, f"how it is written tells frauds from the others (AUC {area:.4f}): {where}")
+
+
+def _spread(rows: Ints, most: int) -> Ints:
+    """At most so many of them, evenly."""
+    return rows if rows.size <= most else rows[np.linspace(0, rows.size - 1, most).astype(np.int64)]
+
+
+def _days(first: date, days: int) -> Iterator[date]:
+    return (first + timedelta(days=number) for number in range(days))
+
+
+def _day(moment: datetime) -> str:
+    return moment.date().isoformat()
+
+
+def _of(count: int, rows: int) -> str:
+    return f"{count:,} of {rows:,}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    """The first few, and how many more there are."""
+    every = list(names)
+    more = f" and {len(every) - _SHOWN:,} more" if len(every) > _SHOWN else ""
+    return ", ".join(every[:_SHOWN]) + more
