@@ -160,11 +160,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     left_out: dict[str, str] = {}
     """Columns that the training had and did not use, each with why."""
     thresholds: Thresholds
+    thresholds_by: dict[str, str | float] = {}
+    """How they were chosen: the `policy`, and the bounds or costs that it went by.  Absent in older bundles."""
     calibration: Calibration
     learner: dict[str, str | int | float | bool | None]
     """Name and parameters."""
     trained: dict[str, str | int | float]
-    """On what: rows, frauds, from, until, seed."""
+    """On what: rows, frauds, from, until, seed, and the currency of the vectors' amounts."""
     metrics: dict[str, float]
     """On the validation rows, which lie after the training rows."""
     base: float = 0.0

@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.console import Console
 
 from features.settings import Settings, load
 from schemas.errors import FraudScorerError
-from schemas.mapping import load_mapping, read_past
+from schemas.mapping import Rejected, load_mapping, read_past
 from schemas.spans import duration, moment
 
 # Read when LightGBM loads its OpenMP: threads that spin while they wait take the cores from Kafka, Redis and workers
@@ -21,9 +22,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from training.errors import ParityBroken
 from training.job import TrainedBundle, report, train
+from training.judging import Interval
 from training.learners.chosen import parameters
 from training.narration import OnConsole
 from training.settings import CalibrationMethod, Imbalance, TrainingSettings, columns, learners
+from training.validating import Validation, validate
 
 DEFAULTS = TrainingSettings()
 
@@ -147,6 +150,20 @@ def run(
     patience: Annotated[
         int, typer.Option(envvar="FRAUD_TRAINING_PATIENCE", help="Stop after so many trees without a gain.")
     ] = DEFAULTS.patience,
+    trust: Annotated[
+        str,
+        typer.Option(
+            envvar="FRAUD_TRAINING_TRUST",
+            help="Columns that are learnt from although they alone tell the frauds: known in time all the same.",
+        ),
+    ] = "none",
+    thresholds_by: Annotated[
+        str,
+        typer.Option(
+            envvar="FRAUD_TRAINING_THRESHOLDS_BY",
+            help="`precision`: the most recall within the bounds; `capacity`: as many alerts as it allows; `cost`: the least.",
+        ),
+    ] = DEFAULTS.thresholds_by,
     review_share: Annotated[
         float,
         typer.Option(envvar="FRAUD_TRAINING_REVIEW_SHARE", help="Alerts at most, as a share of the transactions."),
@@ -163,6 +180,25 @@ def run(
         float,
         typer.Option(envvar="FRAUD_TRAINING_DECLINE_PRECISION", help="Share of frauds among the declined, at least."),
     ] = DEFAULTS.decline_precision,
+    cost_missed_share: Annotated[
+        float,
+        typer.Option(
+            envvar="FRAUD_TRAINING_COST_MISSED_SHARE", help="What a missed fraud costs, as a share of its amount."
+        ),
+    ] = DEFAULTS.cost_missed_share,
+    cost_missed_fixed: Annotated[
+        float,
+        typer.Option(
+            envvar="FRAUD_TRAINING_COST_MISSED_FIXED",
+            help="What it costs besides, in minor units (cents) of FRAUD_CURRENCY, as the next two are.",
+        ),
+    ] = DEFAULTS.cost_missed_fixed,
+    cost_review: Annotated[
+        float, typer.Option(envvar="FRAUD_TRAINING_COST_REVIEW", help="What a review costs.")
+    ] = DEFAULTS.cost_review,
+    cost_wrong_decline: Annotated[
+        float, typer.Option(envvar="FRAUD_TRAINING_COST_WRONG_DECLINE", help="What a genuine payment declined costs.")
+    ] = DEFAULTS.cost_wrong_decline,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report to stdout, as JSON.")] = False,
 ) -> None:
     """Learn a bundle from a past, and make it the current one.
@@ -194,20 +230,85 @@ def run(
         l2=l2,
         feature_share=feature_share,
         patience=patience,
+        trusted=columns(trust) or (),
+        thresholds_by=thresholds_by,
         review_share=review_share,
         review_per_day=review_per_day,
         review_precision=review_precision,
         decline_precision=decline_precision,
+        cost_missed_share=cost_missed_share,
+        cost_missed_fixed=cost_missed_fixed,
+        cost_review=cost_review,
+        cost_wrong_decline=cost_wrong_decline,
     )
     rates = load(Settings, os.environ).rules().rates
     with OnConsole(Console(stderr=True)) as narrator:
         narrator.stage("read", f"reading {past}")
-        transactions, labels = read_past(past, meant)
-        trained = train(transactions, labels, settings=settings, rates=rates, narrator=narrator)
+        rejected: list[Rejected] = []
+        transactions, labels = read_past(past, meant, on_rejected=rejected.append)
+        trained = train(transactions, labels, settings=settings, rates=rates, rejected=rejected, narrator=narrator)
     if as_json:
         sys.stdout.write(report(trained, narrator.seconds).decode() + "\n")
     else:
         _sum_up(trained)
+
+
+@app.command(name="validate")
+def look_at(
+    past: Annotated[
+        Path,
+        typer.Argument(help="A folder that `loadgen simulate` wrote, or a Parquet or CSV file with a --mapping."),
+    ],
+    mapping: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="FRAUD_TRAINING_MAPPING",
+            help="Which column is what: a mapping.toml, or the name of one in schemas/mappings.",
+        ),
+    ] = None,
+    attributes: Annotated[
+        str,
+        typer.Option(
+            envvar="FRAUD_TRAINING_ATTRIBUTES", help="Columns that are to be learnt from, as for `training run`."
+        ),
+    ] = "all",
+    trust: Annotated[
+        str,
+        typer.Option(
+            envvar="FRAUD_TRAINING_TRUST", help="Columns that may tell the frauds alone, as for `training run`."
+        ),
+    ] = "none",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report to stdout, as JSON.")] = False,
+) -> None:
+    """Say what is wrong or odd about a past, and learn nothing.  Status 1 where `training run` would refuse it.
+
+    For example:  training validate payments.csv --mapping mapping.toml --json
+    """
+    with OnConsole(Console(stderr=True)) as narrator:
+        narrator.stage("read", f"reading {past}")
+        rejected: list[Rejected] = []
+        transactions, labels = read_past(past, mapping, on_rejected=rejected.append)
+        narrator.stage("validate", f"looking for what is wrong or odd about {transactions.height:,} transactions")
+        found = validate(
+            transactions, labels, attributes=columns(attributes), trusted=columns(trust) or (), rejected=rejected
+        )
+    if as_json:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")
+    else:
+        _list(found)
+    if found.refused:
+        raise typer.Exit(1)
+
+
+def _list(found: Validation) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    for word, findings in (("refused", found.refused), ("odd", found.odd)):
+        for finding in findings:
+            console.print(f"{word:8s} {finding}", markup=False)
+    console.print(
+        f"{found.transactions:,} transactions, {found.frauds:,} of them frauds, {found.labels:,} labels: "
+        f"{len(found.refused)} refused, {len(found.odd)} odd"
+    )
 
 
 def _sum_up(trained: TrainedBundle) -> None:
@@ -218,9 +319,19 @@ def _sum_up(trained: TrainedBundle) -> None:
     console.print(f"learner     {trained.manifest.learner['name']}")
     if "chosen" in trained.manifest.learner:
         console.print(f"            {trained.manifest.learner['chosen']}")
+    judgement = trained.judgement
     for name, value in metrics.items():
-        console.print(f"  {name:38s} {value:.5g}")
+        console.print(f"  {name:38s} {value:.5g}{_between(judgement.model.intervals.get(name))}")
+    if (champion := judgement.champion) is not None:
+        console.print(f"  less what the champion, {champion.name}, has on the same transactions:")
+        for name, interval in judgement.differences.items():
+            less = metrics[name] - champion.evaluation.metrics[name]
+            console.print(f"  {name:38s} {less:+.5g}{_between(interval)}")
     console.print(f"  review from {thresholds.review:.4g}, decline from {thresholds.decline:.4g}")
+
+
+def _between(interval: Interval | None) -> str:
+    return "" if interval is None else f"  ({interval.low:.5g} to {interval.high:.5g})"
 
 
 def main() -> None:

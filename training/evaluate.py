@@ -10,15 +10,33 @@ import polars as pl
 from sklearn import metrics
 
 from schemas.bundle import Thresholds
+from training.costs import Costs
 
 Rows = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 CARDS = 100
 """How many accounts a day the card precision is of."""
 _FALSE_POSITIVES = 0.01
+_LIFTED = 0.2
 _BINS = 10
 _MOST_SEGMENTS = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """The rows [n] that models are judged by; both classes must be among them."""
+
+    is_fraud: Rows
+    account: pl.Series
+    occurred_at: pl.Series
+    amounts: Ints
+    """In minor units of the currency that profiles are kept in."""
+    days: float
+    """How long they took."""
+    segments: dict[str, pl.Series]
+    """Name -> value of each row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,35 +118,30 @@ class Evaluation:
     decline: Confusion
     segments: tuple[Segment, ...]
     days: tuple[Day, ...]
+    costs: tuple[float, ...]
+    """Of each of the days, in minor units of the currency that profiles are kept in."""
 
 
-def evaluate(
-    *,
-    scores: Floats,
-    is_fraud: Rows,
-    account: pl.Series,
-    occurred_at: pl.Series,
-    thresholds: Thresholds,
-    days: float,
-    segments: dict[str, pl.Series],
-) -> Evaluation:
-    """Of rows [n] with calibrated `scores`; both classes must be among them.
-
-    `days`: how long they took.  `segments`: name -> value of each row.
-    """
+def evaluate(kept: Kept, *, scores: Floats, thresholds: Thresholds, costs: Costs) -> Evaluation:
+    """Of calibrated `scores` [n]."""
+    is_fraud = kept.is_fraud
     precision, recall, _ = metrics.precision_recall_curve(is_fraud, scores)
     false, true, _ = metrics.roc_curve(is_fraud, scores)
     review = _confusion(scores, is_fraud, thresholds.review)
     decline = _confusion(scores, is_fraud, thresholds.decline)
-    by_day = card_precision_by_day(scores, is_fraud, account, occurred_at, review=thresholds.review)
+    cost = costs.of(scores, kept.amounts, is_fraud, thresholds)
+    by_day = card_precision_by_day(scores, is_fraud, kept.account, kept.occurred_at, review=thresholds.review)
     said: dict[str, float | None] = {
         "auc": float(metrics.roc_auc_score(is_fraud, scores)),
         "average_precision": float(metrics.average_precision_score(is_fraud, scores)),
         "recall_at_1_percent_false_positives": float(true[false <= _FALSE_POSITIVES].max()),
+        f"lift_at_{round(100 * _LIFTED)}_percent": lift(scores, is_fraud, share=_LIFTED),
+        "cost_per_1000": _per_1000(cost),
+        "cost_per_1000_if_all_are_approved": _per_1000(costs.approved(kept.amounts, is_fraud)),
         "brier": float(np.mean((scores - is_fraud) ** 2)),
         f"card_precision_{CARDS}": float(np.mean([day.card_precision for day in by_day])),
         "fraud_share": float(is_fraud.mean()),
-        "alerts_per_day": (review.caught + review.wrong) / days,
+        "alerts_per_day": (review.caught + review.wrong) / kept.days,
         "review_precision": review.precision,
         "review_recall": review.recall,
         "decline_precision": decline.precision,
@@ -142,9 +155,12 @@ def evaluate(
         review=review,
         decline=decline,
         segments=tuple(
-            part for name, values in segments.items() for part in _segments(name, values, scores, is_fraud, thresholds)
+            part
+            for name, values in kept.segments.items()
+            for part in _segments(name, values, scores, is_fraud, thresholds)
         ),
         days=by_day,
+        costs=_by_day(cost, kept.occurred_at),
     )
 
 
@@ -177,6 +193,26 @@ def card_precision_by_day(
             )
         )
     return tuple(days)
+
+
+def lift(scores: Floats, is_fraud: Rows, *, share: float) -> float:
+    """How many times more frauds this `share` of the rows holds, the highest scores first, than as many of any rows.
+
+    Of rows with one score each is taken in part, so that their order plays no role.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ends = np.append(0, np.flatnonzero(np.append(np.diff(scores[order]) != 0, True)) + 1)
+    caught = np.append(0, np.cumsum(is_fraud[order]))[ends]
+    return float(np.interp(share * scores.size, ends, caught) / caught[-1] / share)
+
+
+def _by_day(costs: Floats, occurred_at: pl.Series) -> tuple[float, ...]:
+    by_day = pl.DataFrame({"day": occurred_at.dt.date(), "cost": costs}).group_by("day").agg(pl.col("cost").sum())
+    return tuple(by_day.sort("day")["cost"])
+
+
+def _per_1000(costs: Floats) -> float:
+    return 1_000 * float(costs.mean())
 
 
 def _confusion(scores: Floats, is_fraud: Rows, threshold: float) -> Confusion:

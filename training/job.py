@@ -15,12 +15,16 @@ import polars as pl
 from features.catalogue import DIGEST, FEATURES
 from schemas.bundle import FORMAT, Manifest, Thresholds
 from schemas.currencies import DEFAULT_RATES, Rates
+from schemas.errors import UnusableModel
+from schemas.mapping import Rejected
 from training import attributes, replay
 from training.bundle import make_current, write
 from training.calibration import brier, calibrated, probabilities
+from training.champion import Champion
 from training.errors import ParityBroken, UnusablePast
-from training.evaluate import evaluate
+from training.evaluate import Kept
 from training.export import require_parity
+from training.judging import Judged, Judgement, Opinion, judge
 from training.learners.chosen import learner_of
 from training.learners.learner import Card, Fitted, Rows
 from training.narration import Narrator, Silent
@@ -28,6 +32,7 @@ from training.page import page
 from training.settings import Imbalance, TrainingSettings
 from training.split import Split, known_at, split
 from training.thresholds import choose
+from training.validating import Validation, validate
 
 Vectors = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -46,6 +51,10 @@ class TrainedBundle:
     manifest: Manifest
     metrics: dict[str, float]
     """The manifest's: on the validation rows."""
+    judgement: Judgement
+    """The same rows by the champion too: the bundle that `current` named before."""
+    validation: Validation
+    """What was odd about the past."""
 
 
 def train(
@@ -54,17 +63,26 @@ def train(
     *,
     settings: TrainingSettings | None = None,
     rates: Rates = DEFAULT_RATES,
+    rejected: Sequence[Rejected] = (),
     narrator: Narrator | None = None,
 ) -> TrainedBundle:
     """A bundle learnt from a past (frames as schemas.tables has them, in the order of the log), made the current one.
 
-    `rates` must be the workers', or amounts mean something else.  The same past, settings, code and libraries give
-    the same digest.  Raises WrongSettings, UnusablePast, NotExportable, ParityBroken, OSError; then nothing was written,
-    and `current` is what it was.
+    `rates` must be the workers', or amounts mean something else.  `rejected`: rows that the mapping could make no
+    transactions of.  The same past, settings, code and libraries give the same digest.  Raises WrongSettings,
+    UnusablePast, NotExportable, ParityBroken, OSError; then nothing was written, and `current` is what it was.
     """
     settings = settings or TrainingSettings()
     tell = narrator or Silent()
     learner = learner_of(settings)
+
+    tell.stage("validate", f"looking for what is wrong or odd about {transactions.height:,} transactions")
+    validation = validate(
+        transactions, labels, attributes=settings.attributes, trusted=settings.trusted, rejected=rejected
+    )
+    validation.require_usable()
+    for finding in validation.odd:
+        tell.warn(str(finding))
 
     tell.stage("join", f"joining {labels.height:,} labels to {transactions.height:,} transactions")
     past = known_at(settings.train_until, transactions, labels)
@@ -103,24 +121,23 @@ def train(
     calibration = calibrated(margins, kept_is_fraud, settings.calibration, seed=settings.seed)
     scores = probabilities(margins, calibration)
     days = (cut.validation_until - cut.validation_from) / timedelta(days=1)
-    thresholds = choose(
-        scores,
-        kept_is_fraud,
-        capacity=settings.review_share * len(scores)
-        if settings.review_per_day is None
-        else settings.review_per_day * days,
-        review_precision=settings.review_precision,
-        decline_precision=settings.decline_precision,
+    amounts = replay.amounts(kept, rates)
+    thresholds, thresholds_by = choose(scores, kept_is_fraud, amounts, days=days, settings=settings)
+    judgement = judge(
+        Kept(
+            is_fraud=kept_is_fraud,
+            account=kept["account_id"],
+            occurred_at=kept["occurred_at"],
+            amounts=amounts,
+            days=days,
+            segments=_segments(past.transactions, cut),
+        ),
+        Opinion(name="this model", scores=scores, thresholds=thresholds),
+        _champion(settings.out, replayed.vectors[cut.validation], kept, cut, tell),
+        costs=settings.costs(),
+        seed=settings.seed,
     )
-    evaluation = evaluate(
-        scores=scores,
-        is_fraud=kept_is_fraud,
-        account=kept["account_id"],
-        occurred_at=kept["occurred_at"],
-        thresholds=thresholds,
-        days=days,
-        segments=_segments(past.transactions, cut),
-    )
+    metrics = judgement.model.evaluation.metrics
 
     tell.stage("export", "exporting it to ONNX, and holding the graph to the learner on every one of them")
     exported = fitted.exported()
@@ -133,6 +150,7 @@ def train(
         attributes=encoder.columns,
         left_out=left_out,
         thresholds=thresholds,
+        thresholds_by=thresholds_by,
         calibration=calibration,
         learner=_card(fitted, settings),
         trained={
@@ -148,8 +166,9 @@ def train(
             "validation_from": cut.validation_from.isoformat(),
             "validation_until": cut.validation_until.isoformat(),
             "seed": settings.seed,
+            "currency": rates.currency,
         },
-        metrics=evaluation.metrics,
+        metrics=metrics,
         base=exported.base,
         usual=usual(vectors[is_fraud == 0], features),
     )
@@ -164,13 +183,33 @@ def train(
         attributes=encoder.attributes,
         evaluation=page(
             manifest,
-            evaluation,
+            judgement,
             importance=fitted.importance(),
             uncalibrated=brier(margins, kept_is_fraud, fitted.uncalibrated),
+            odd=validation.odd,
         ),
     )
     make_current(path)
-    return TrainedBundle(path=path, manifest=manifest, metrics=manifest.metrics)
+    return TrainedBundle(
+        path=path, manifest=manifest, metrics=manifest.metrics, judgement=judgement, validation=validation
+    )
+
+
+def _champion(out: Path, described: Vectors, kept: pl.DataFrame, cut: Split, tell: Narrator) -> Opinion | None:
+    """What the bundle in use says of the `kept` rows; None where there is none, or none that can be asked."""
+    try:
+        champion = Champion.of(out)
+    except UnusableModel as error:
+        tell.warn(f"there is no champion to compare with: {error}")
+        return None
+    if champion is None:
+        return None
+    return Opinion(
+        name=champion.name,
+        scores=champion.scores(described, kept),
+        thresholds=champion.manifest.thresholds,
+        knew=champion.knew(cut.validation_from),
+    )
 
 
 def _in_words(columns: tuple[str, ...], left_out: dict[str, str]) -> str:
@@ -217,12 +256,14 @@ def golden_rows(vectors: Vectors, margins: Floats, *, seed: int) -> npt.NDArray[
 
 def report(trained: TrainedBundle, seconds: dict[str, float]) -> bytes:
     """What `training run --json` prints."""
+    champion = trained.judgement.champion
     said = {
         "bundle": trained.path.name,
         "path": str(trained.path),
         "evaluation": str(trained.path / "evaluation.html"),
         "catalogue": trained.manifest.catalogue,
         "thresholds": trained.manifest.thresholds,
+        "thresholds_by": trained.manifest.thresholds_by,
         "policy": trained.manifest.thresholds.digest(),
         "calibration": trained.manifest.calibration,
         "attributes": trained.manifest.attributes,
@@ -230,9 +271,22 @@ def report(trained: TrainedBundle, seconds: dict[str, float]) -> bytes:
         "learner": trained.manifest.learner,
         "trained": trained.manifest.trained,
         "metrics": trained.metrics,
+        "intervals": trained.judgement.model.intervals,
+        "champion": None if champion is None else _compared(champion, trained.judgement),
+        "odd": trained.validation.odd,
         "seconds": seconds,
     }
     return msgspec.json.format(msgspec.json.encode(said), indent=2)
+
+
+def _compared(champion: Judged, judgement: Judgement) -> dict[str, object]:
+    return {
+        "bundle": champion.name,
+        "knew_some_of_the_rows": champion.knew,
+        "metrics": champion.evaluation.metrics,
+        "intervals": champion.intervals,
+        "differences": judgement.differences,
+    }
 
 
 def _segments(transactions: pl.DataFrame, cut: Split) -> dict[str, pl.Series]:

@@ -19,6 +19,9 @@ class Narrator(Protocol):
     def progress(self, done: int, of: int) -> None:
         """How far the stage is."""
 
+    def warn(self, what: str) -> None:
+        """Something is odd, and the run goes on."""
+
 
 class Silent:
     """Says nothing; remembers how long each stage took."""
@@ -33,6 +36,8 @@ class Silent:
         self._stage, self._since = name, time.perf_counter()
 
     def progress(self, done: int, of: int) -> None: ...
+
+    def warn(self, what: str) -> None: ...
 
     def end(self) -> None:
         if self._stage is not None:
@@ -79,6 +84,9 @@ class OnConsole(Silent):
     def progress(self, done: int, of: int) -> None:
         if self._task is not None:
             self._bars.update(self._task, completed=done, total=of)
+
+    def warn(self, what: str) -> None:
+        self._console.print(f"odd: {what}", style="yellow", highlight=False, soft_wrap=True, markup=False)
 
     def end(self) -> None:
         super().end()

@@ -96,7 +96,7 @@ def vectors(transactions: pl.DataFrame, labels: pl.DataFrame, rates: Rates = DEF
 def _facts(transactions: pl.DataFrame, rates: Rates) -> Facts:
     rows = np.empty(len(transactions), TRANSACTION)
     rows["time"] = transactions["occurred_at"].dt.epoch("us").to_numpy()
-    rows["amount"] = _amounts(transactions, rates)
+    rows["amount"] = amounts(transactions, rates)
     rows["offset"] = np.arange(len(transactions))
     rows["id"] = _hashes(transactions["transaction_id"]) & np.uint64(ID_BITS)
     rows["content"] = transactions.hash_rows(seed=0).to_numpy() & np.uint64(CONTENT_BITS)
@@ -159,14 +159,15 @@ def _codes(ids: pl.Series, others: pl.Series) -> tuple[Ints, Ints]:
     return dense[: len(ids)], dense[len(ids) :]
 
 
-def _amounts(transactions: pl.DataFrame, rates: Rates) -> Ints:
-    amounts: Ints = np.array(transactions["amount"].to_numpy(), np.int64)
+def amounts(transactions: pl.DataFrame, rates: Rates) -> Ints:
+    """[n] in minor units of the currency that profiles are kept in.  Raises ValueError for a currency without a rate."""
+    converted: Ints = np.array(transactions["amount"].to_numpy(), np.int64)
     for currency in transactions["currency"].unique():
         if currency == rates.currency:
             continue
         if currency not in rates.factors:
             raise ValueError(f"no rate for {currency!r}: known are {', '.join(sorted(rates.factors))}")
         rows = np.flatnonzero((transactions["currency"] == currency).to_numpy())
-        amounts[rows] = [min(rates.convert(int(amount), currency), MAX_PROFILE_AMOUNT) for amount in amounts[rows]]
-    amounts[amounts > MAX_PROFILE_AMOUNT] = MAX_PROFILE_AMOUNT
-    return amounts
+        converted[rows] = [min(rates.convert(int(amount), currency), MAX_PROFILE_AMOUNT) for amount in converted[rows]]
+    converted[converted > MAX_PROFILE_AMOUNT] = MAX_PROFILE_AMOUNT
+    return converted

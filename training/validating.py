@@ -139,9 +139,7 @@ def _has_its_columns(
 ) -> bool:
     missing = [name for name in columns if name not in frame.columns]
     if missing:
-        notes.refuse(
-            table, f"{table} has no column {', '.join(missing)}; a mapping says which of its columns is what"
-        )
+        notes.refuse(table, f"{table} has no column {', '.join(missing)}; a mapping says which of its columns is what")
     other = [name for name, kind in columns.items() if name in frame.columns and frame.schema[name] != kind]
     for name in other:
         notes.refuse(name, f"it is {frame.schema[name]} in the table of {table}; {columns[name]} would be right")
@@ -250,7 +248,8 @@ def _look_at_times(transactions: pl.DataFrame, notes: _Notes) -> None:
     at_midnight = int((at.dt.time() == datetime.min.time()).sum())
     if at_midnight > _SPARSE * rows and by_day.height > 1:
         notes.mention(
-            "occurred_at", f"{_of(at_midnight, rows)} are at midnight sharp: without the time of day its features are empty"
+            "occurred_at",
+            f"{_of(at_midnight, rows)} are at midnight sharp: without the time of day its features are empty",
         )
 
 
@@ -283,7 +282,9 @@ def _look_at_labels(transactions: pl.DataFrame, labels: pl.DataFrame, notes: _No
     frauds = int(is_fraud.sum())
     found = min(len(joined) - joined.null_count(), newest.height)
     if not frauds:
-        stray = f"; none of the {newest.height:,} labels belongs to a transaction" if newest.height and not found else ""
+        stray = (
+            f"; none of the {newest.height:,} labels belongs to a transaction" if newest.height and not found else ""
+        )
         notes.refuse(
             "labels", f"one class only: of {rows:,} transactions none is a fraud{stray}. A past with labels that say "
             "is_fraud would do; in a mapping, `label.is_fraud` and `fraud_values` name them",
@@ -328,7 +329,9 @@ class _Compared:
 
     def area(self, values: pl.Series) -> float:
         """Under the ROC curve of these numbers, or of their negatives, where they are there; 0.5 where too few are."""
-        there = (values.is_not_null() & values.is_not_nan() if values.dtype.is_float() else values.is_not_null()).to_numpy()
+        there = (
+            values.is_not_null() & values.is_not_nan() if values.dtype.is_float() else values.is_not_null()
+        ).to_numpy()
         frauds = int(self.is_fraud[there].sum())
         genuine = int(there.sum()) - frauds
         if min(frauds, genuine) < _ENOUGH:
@@ -342,8 +345,14 @@ class _Compared:
         """The same of the share of frauds among the earlier rows of each value, asked of the later ones."""
         table = pl.DataFrame({"value": values, "is_fraud": self.is_fraud, "early": self.early})
         overall = float(table.filter("early")["is_fraud"].mean() or 0.0)  # type: ignore[arg-type]  # of booleans
-        rates = table.filter("early").group_by("value").agg(((pl.col("is_fraud").sum() + overall) / (pl.len() + 1)).alias("rate"))
-        asked = table.filter(~pl.col("early")).join(rates, on="value", how="left", nulls_equal=True, maintain_order="left")
+        rates = (
+            table.filter("early")
+            .group_by("value")
+            .agg(((pl.col("is_fraud").sum() + overall) / (pl.len() + 1)).alias("rate"))
+        )
+        asked = table.filter(~pl.col("early")).join(
+            rates, on="value", how="left", nulls_equal=True, maintain_order="left"
+        )
         later = _Compared(self.at[~self.early], self.is_fraud[~self.early], self.early[~self.early])
         return later.area(asked["rate"].fill_null(overall))
 
@@ -408,7 +417,8 @@ def _what_it_gives_away(column: pl.Series, compared: _Compared, is_fraud: Rows) 
     telling = [
         (value, count)
         for value, count in compared.only_frauds_have(values)
-        if count >= _WORTH_SAYING * frauds and not ((column == value).fill_null(value=False).to_numpy() & ~is_fraud).any()
+        if count >= _WORTH_SAYING * frauds
+        and not ((column == value).fill_null(value=False).to_numpy() & ~is_fraud).any()
     ]
     if not telling:
         return None

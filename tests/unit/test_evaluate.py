@@ -2,35 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas.bundle import FORMAT, Calibration, Manifest, Thresholds
-from training.evaluate import CARDS, Evaluation, card_precision_by_day, evaluate
+from training.costs import Costs
+from training.evaluate import CARDS, Evaluation, Kept, card_precision_by_day, evaluate, lift
+from training.judging import Judgement, Opinion, judge
 from training.page import page
 from training.thresholds import NEVER
+from training.validating import Finding
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
-def an_evaluation(*, thresholds: Thresholds | None = None, rows: int = 3_000) -> Evaluation:
+def kept(is_fraud: npt.NDArray[np.bool_], **parts: Any) -> Kept:
+    rows = is_fraud.size
+    usual: dict[str, Any] = {
+        "account": pl.Series(["a"] * rows),
+        "occurred_at": pl.Series([NOON] * rows),
+        "amounts": np.full(rows, 1_000),
+        "days": 1.0,
+        "segments": {},
+    }
+    return Kept(is_fraud=is_fraud, **(usual | parts))
+
+
+def a_judgement(*, thresholds: Thresholds | None = None, rows: int = 3_000, beside: bool = False) -> Judgement:
     random = np.random.default_rng(0)
     scores = random.beta(0.3, 6, rows)
     is_fraud = random.random(rows) < scores
-    return evaluate(
-        scores=scores,
-        is_fraud=is_fraud,
+    those = kept(
+        is_fraud,
         account=pl.Series([f"a{i}" for i in random.integers(0, 900, rows)]),
         occurred_at=pl.Series([NOON + timedelta(minutes=float(i)) for i in np.linspace(0, 4 * 1_440, rows)]),
-        thresholds=thresholds or Thresholds(review=0.2, decline=0.6),
+        amounts=random.integers(100, 9_000, rows),
         days=4.0,
         segments={"channel": pl.Series(["<b>card</b>", "online", None]).sample(rows, with_replacement=True, seed=0)},
     )
+    model = Opinion(name="this model", scores=scores, thresholds=thresholds or Thresholds(review=0.2, decline=0.6))
+    champion = Opinion(
+        name="0123<b>", scores=random.random(rows), thresholds=Thresholds(review=0.9, decline=0.95), knew=True
+    )
+    return judge(those, model, champion if beside else None, costs=Costs(), seed=0)
+
+
+def an_evaluation(*, thresholds: Thresholds | None = None) -> Evaluation:
+    return a_judgement(thresholds=thresholds).model.evaluation
 
 
 def test_card_precision_leaves_out_accounts_that_were_found_before() -> None:
@@ -82,10 +110,7 @@ def test_the_confusion_adds_up_and_the_metrics_follow_from_it() -> None:
 def test_recall_at_one_percent_false_positives() -> None:
     is_fraud = np.array([True] * 4 + [False] * 100)
     scores = np.array([0.9, 0.8, 0.4, 0.1, 0.85, *np.linspace(0.3, 0.2, 99)])
-    evaluation = evaluate(
-        scores=scores, is_fraud=is_fraud, account=pl.Series(["a"] * 104), occurred_at=pl.Series([NOON] * 104),
-        thresholds=Thresholds(review=0.5, decline=0.95), days=1.0, segments={},
-    )  # fmt: skip
+    evaluation = evaluate(kept(is_fraud), scores=scores, thresholds=Thresholds(review=0.5, decline=0.95), costs=Costs())
 
     assert evaluation.metrics["recall_at_1_percent_false_positives"] == 0.75
     assert evaluation.metrics["brier"] == pytest.approx(np.mean((scores - is_fraud) ** 2))
@@ -118,27 +143,34 @@ class _Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-@pytest.mark.parametrize("decline", [0.6, NEVER])
-def test_the_page_is_whole_and_needs_nothing_from_elsewhere(decline: float) -> None:
-    thresholds = Thresholds(review=0.2, decline=decline)
+def a_page(judgement: Judgement, *, odd: Sequence[Finding] = ()) -> str:
+    evaluation = judgement.model.evaluation
+    thresholds = Thresholds(review=evaluation.review.threshold, decline=evaluation.decline.threshold)
     manifest = Manifest(
         format=FORMAT, catalogue="c", features=("amount", "<count>"), thresholds=thresholds,
-        calibration=Calibration(), learner={"name": "lightgbm"},
+        thresholds_by={"policy": "capacity", "review_per_day": 20.0}, calibration=Calibration(),
+        learner={"name": "lightgbm"},
         trained={
             "rows": 10_000, "frauds": 99, "from": "2026-02-01", "until": "2026-02-20", "validation_rows": 3_000,
             "validation_frauds": 50, "validation_from": "2026-03-01", "validation_until": "2026-03-05",
-            "known_until": "2026-03-12",
+            "known_until": "2026-03-12", "currency": "EUR",
         },
         metrics={},
     )  # fmt: skip
-    html = page(manifest, an_evaluation(thresholds=thresholds), importance=np.array([0.75, 0.25]), uncalibrated=0.1)
+    return page(manifest, judgement, importance=np.array([0.75, 0.25]), uncalibrated=0.1, odd=odd)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("decline", [0.6, NEVER])
+def test_the_page_is_whole_and_needs_nothing_from_elsewhere(decline: float, beside: bool) -> None:
+    html = a_page(a_judgement(thresholds=Thresholds(review=0.2, decline=decline), beside=beside))
     tags = _Tags()
     tags.feed(html)
 
     assert tags.open == []
     assert tags.counted["svg"] == 4
-    assert tags.counted["polyline"] == 3
-    assert tags.counted["table"] == 4
+    assert tags.counted["polyline"] == 3 + 2 * beside
+    assert tags.counted["table"] == 4 + beside
     assert not {"script", "link", "img", "iframe"} & set(tags.counted)
     assert not {"src", "href"} & tags.attributes
     assert "//" not in html
@@ -147,3 +179,64 @@ def test_the_page_is_whole_and_needs_nothing_from_elsewhere(decline: float) -> N
     assert "<b>card</b>" not in html
     assert "&lt;count&gt;" in html
     assert ("decline: never" in html) == (decline == NEVER)
+    assert "prefers-color-scheme: dark" in html
+
+
+def test_the_page_shows_the_champion_beside_and_whether_it_knew_the_rows() -> None:
+    judgement = a_judgement(beside=True)
+    html = a_page(judgement)
+
+    assert "bundle 0123&lt;b&gt;" in html
+    assert "learnt from some of these very transactions" in html
+    assert judgement.champion is not None
+    difference = judgement.model.evaluation.metrics["auc"] - judgement.champion.evaluation.metrics["auc"]
+    between = judgement.differences["auc"]
+    assert f"<td>{difference:.4f}</td><td>{between.low:.4f} to {between.high:.4f}</td>" in html
+    assert between.low > 0
+    assert "none to compare with" in a_page(a_judgement())
+
+
+def test_the_page_says_what_was_odd_and_how_the_thresholds_were_chosen() -> None:
+    html = a_page(a_judgement(), odd=[Finding(about="labels", says="only <12> frauds")])
+
+    assert "What is odd about the data" in html
+    assert "only &lt;12&gt; frauds" in html
+    assert "Thresholds by capacity: as many alerts as somebody can look at (review per day 20)." in html
+    assert "EUR per 1,000 transactions" in html
+    assert "What is odd" not in a_page(a_judgement())
+
+
+def test_lift_is_how_many_times_more_frauds_the_best_fifth_holds() -> None:
+    scores = np.linspace(1, 0, 10)
+
+    assert lift(scores, np.array([True, False, True, *[False] * 7]), share=0.2) == pytest.approx(2.5)
+    assert lift(scores, np.array([True, True, *[False] * 8]), share=0.2) == 5
+    assert lift(np.zeros(10), np.array([True, True, *[False] * 8]), share=0.2) == 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=40))
+def test_lift_is_the_mean_over_all_orders_of_ties(rows: list[tuple[int, bool]]) -> None:
+    rows = [*rows, (3, True)]
+    scores, is_fraud = np.array([score for score, _ in rows]) / 5, np.array([fraud for _, fraud in rows])
+    left, caught = 0.2 * len(rows), 0.0
+    for score in sorted(set(scores.tolist()), reverse=True):
+        of = is_fraud[scores == score]
+        taken = min(left, of.size)
+        left, caught = left - taken, caught + taken * of.mean()
+
+    assert lift(scores, is_fraud, share=0.2) == pytest.approx(caught / is_fraud.sum() / 0.2)
+
+
+def test_costs_add_up_over_the_days() -> None:
+    is_fraud = np.array([True, True, False, False])
+    evaluation = evaluate(
+        kept(is_fraud, amounts=np.array([4_000, 9_000, 50, 70]),
+             occurred_at=pl.Series([NOON, NOON + DAY, NOON + DAY, NOON + DAY])),
+        scores=np.array([0.1, 0.5, 0.4, 0.95]),
+        thresholds=Thresholds(review=0.3, decline=0.9),
+        costs=Costs(missed_share=0.5, missed_fixed=100, review=10, wrong_decline=700),
+    )  # fmt: skip
+
+    assert list(evaluation.costs) == [2_100, 10 + 10 + 700]
+    assert evaluation.metrics["cost_per_1000"] == pytest.approx(1_000 * 2_820 / 4)
+    assert evaluation.metrics["cost_per_1000_if_all_are_approved"] == pytest.approx(1_000 * 6_700 / 4)

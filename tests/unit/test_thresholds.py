@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from schemas.bundle import Calibration, Thresholds
+from schemas.errors import WrongSettings
+from schemas.verdict import Outcome
 from training.calibration import brier, calibrate, calibrated, isotonic, probabilities
-from training.settings import CalibrationMethod
-from training.thresholds import NEVER, choose
+from training.costs import Costs
+from training.settings import CalibrationMethod, TrainingSettings
+from training.thresholds import NEVER, by_cost, by_precision, choose
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
@@ -79,7 +82,7 @@ def test_margins_that_tell_nothing_or_the_contrary_give_the_share_to_all(sign: i
 
 def chosen(scores: Floats, is_fraud: Bools, **bounds: float) -> Thresholds:
     defaults = {"capacity": float(len(scores)), "review_precision": 0.0, "decline_precision": 1.0}
-    return choose(scores, is_fraud, **(defaults | bounds))
+    return by_precision(scores, is_fraud, **(defaults | bounds))
 
 
 def test_no_more_is_flagged_than_somebody_can_look_at() -> None:
@@ -188,3 +191,110 @@ def test_a_calibration_that_can_not_be_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=said):
         Calibration(margins=margins, scores=scores)
+
+
+PAYMENTS = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.1, 0.2, 0.5, 0.7, 0.9, 1.0]), st.integers(0, 900), st.booleans()),
+    min_size=1,
+    max_size=14,
+)
+COSTS = st.builds(
+    Costs,
+    missed_share=st.sampled_from([0.0, 0.5, 1.0]),
+    missed_fixed=st.integers(0, 300),
+    review=st.integers(0, 300),
+    wrong_decline=st.integers(0, 600),
+)
+
+
+def plain_cost(payments: list[tuple[float, int, bool]], costs: Costs, thresholds: Thresholds) -> float:
+    """One by one, by what the worker itself would say."""
+    total = 0.0
+    for score, amount, is_fraud in payments:
+        outcome = thresholds.judge(score)
+        if outcome is Outcome.REVIEW:
+            total += costs.review
+        elif outcome is Outcome.DECLINE:
+            total += 0 if is_fraud else costs.wrong_decline
+        elif is_fraud:
+            total += costs.missed_share * amount + costs.missed_fixed
+    return total
+
+
+@given(PAYMENTS, COSTS)
+def test_no_other_thresholds_cost_less(payments: list[tuple[float, int, bool]], costs: Costs) -> None:
+    scores, amounts, is_fraud = (np.array(column) for column in zip(*payments, strict=True))
+    found = by_cost(scores, is_fraud, amounts, costs)
+    possible = [*sorted(set(scores.tolist())), NEVER]
+    every = [
+        Thresholds(review=review, decline=decline) for review in possible for decline in possible if review <= decline
+    ]
+
+    least = min(plain_cost(payments, costs, thresholds) for thresholds in every)
+    assert plain_cost(payments, costs, found) == pytest.approx(least)
+    flagged = min(
+        int((scores >= thresholds.review).sum())
+        for thresholds in every
+        if plain_cost(payments, costs, thresholds) == least
+    )
+    assert (scores >= found.review).sum() == flagged
+    assert costs.of(scores, amounts, is_fraud, found).sum() == pytest.approx(least)
+
+
+def test_a_dear_review_leaves_small_frauds_alone() -> None:
+    scores = np.array([0.9, 0.8, 0.7, 0.1])
+    amounts, is_fraud = np.array([90_000, 300, 300, 50]), np.array([True, True, True, False])
+    dear = by_cost(scores, is_fraud, amounts, Costs(review=500, wrong_decline=1e9))
+    cheap = by_cost(scores, is_fraud, amounts, Costs(review=100, wrong_decline=1e9))
+
+    # Declining is right as long as all are frauds; what is looked at needs a reason of its own.
+    assert (dear.review, dear.decline) == pytest.approx((0.4, 0.4))
+    assert cheap == dear
+    mixed = np.array([True, False, True, False])
+    assert by_cost(scores, mixed, amounts, Costs(review=500, wrong_decline=1e9)).review == pytest.approx(0.85)
+    assert by_cost(scores, mixed, amounts, Costs(review=100, wrong_decline=1e9)).review == pytest.approx(0.4)
+
+
+def by_policy(**settings: Any) -> tuple[Thresholds, dict[str, str | float]]:
+    margins, is_fraud = some_margins()
+    scores = probabilities(margins, calibrate(margins, is_fraud))
+    amounts = np.full(scores.size, 10_000)
+    return choose(scores, is_fraud, amounts, days=10.0, settings=TrainingSettings(**settings))
+
+
+def test_one_setting_chooses_the_policy_and_the_manifest_says_which() -> None:
+    margins, is_fraud = some_margins()
+    scores = probabilities(margins, calibrate(margins, is_fraud))
+
+    by_precision, said = by_policy(review_per_day=50, review_precision=0.99)
+    assert said == {"policy": "precision", "review_per_day": 50, "review_precision": 0.99, "decline_precision": 0.9}
+    assert (scores >= by_precision.review).sum() < 500
+    by_capacity, said = by_policy(thresholds_by="capacity", review_per_day=50, review_precision=0.99)
+    assert said == {"policy": "capacity", "review_per_day": 50, "decline_precision": 0.9}
+    assert (scores >= by_capacity.review).sum() == 500
+    by_share, said = by_policy(thresholds_by="capacity", review_share=0.03)
+    assert said == {"policy": "capacity", "review_share": 0.03, "decline_precision": 0.9}
+    assert (scores >= by_share.review).sum() == 600
+    by_cost, said = by_policy(thresholds_by="cost", cost_review=1_000)
+    assert said == {
+        "policy": "cost",
+        "missed_share": 1.0,
+        "missed_fixed": 0.0,
+        "review": 1_000,
+        "wrong_decline": 2_000.0,
+    }
+    # At a tenth of what it saves, a review is worth while where one in ten is a fraud.
+    assert by_cost.review == pytest.approx(0.1, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"thresholds_by": "luck"}, "thresholds_by must be one of precision, capacity, cost"),
+        ({"cost_review": -1.0}, "cost_review must not be negative"),
+        ({"cost_missed_share": float("nan")}, "cost_missed_share must not be negative"),
+    ],
+)
+def test_a_policy_that_can_not_be_meant_is_named(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(WrongSettings, match=said):
+        TrainingSettings(**wrong)

@@ -1,0 +1,132 @@
+"""A new model is judged beside the one in use, on the same rows."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+import pytest
+
+from features.catalogue import DIGEST, FEATURES
+from schemas.bundle import MANIFEST, MODEL
+from schemas.errors import UnusableModel
+from streaming.bundle import LoadedBundle
+from tests.unit.pasts import START, a_past
+from training import replay
+from training.calibration import probabilities
+from training.champion import Champion
+from training.job import TrainedBundle, report, train
+from training.narration import Silent
+from training.settings import TrainingSettings
+
+TRANSACTIONS, LABELS = a_past()
+WITH_ATTRIBUTE = TRANSACTIONS.with_columns((pl.col("amount") % 7).cast(pl.String).alias("attributes.code"))
+
+
+class Listening(Silent):
+    def __init__(self) -> None:
+        super().__init__()
+        self.warned: list[str] = []
+
+    def warn(self, what: str) -> None:
+        self.warned.append(what)
+
+
+def trained(out: Path, narrator: Silent | None = None, **settings: Any) -> TrainedBundle:
+    usual: dict[str, Any] = {"trees": 20, "leaves": 7, "smallest_leaf": 5, "threads": 1, "out": out}
+    return train(WITH_ATTRIBUTE, LABELS, settings=TrainingSettings(**(usual | settings)), narrator=narrator)
+
+
+def test_the_first_model_has_no_champion_and_the_next_is_held_to_it(tmp_path: Path) -> None:
+    first, second = trained(tmp_path, trees=5), trained(tmp_path)
+
+    assert first.judgement.champion is None
+    assert msgspec.json.decode(report(first, {}))["champion"] is None
+    champion = second.judgement.champion
+    assert champion is not None
+    assert champion.name == first.path.name
+    # The rows are the same ones, and so is the model: it does as it did.
+    assert champion.evaluation.metrics["auc"] == pytest.approx(first.metrics["auc"], abs=0.01)
+    said = msgspec.json.decode(report(second, {}))["champion"]
+    assert said["bundle"] == first.path.name
+    assert set(said["differences"]) == set(msgspec.json.decode(report(second, {}))["intervals"])
+    assert first.path.name in (second.path / "evaluation.html").read_text()
+
+
+def test_without_attributes_the_champion_does_exactly_as_it_did(tmp_path: Path) -> None:
+    first, second = trained(tmp_path, trees=5, attributes=()), trained(tmp_path, attributes=())
+
+    assert second.judgement.champion is not None
+    assert second.judgement.champion.evaluation.metrics == first.metrics
+    assert second.judgement.champion.intervals == first.judgement.model.intervals
+    assert not second.judgement.champion.knew
+
+
+def test_the_champion_leaves_no_trace_in_the_bundle(tmp_path: Path) -> None:
+    alone = trained(tmp_path / "alone")
+    trained(tmp_path / "other", trees=5)
+
+    assert trained(tmp_path / "other").path.name == alone.path.name
+
+
+def test_its_scores_are_what_a_worker_would_have_said(tmp_path: Path) -> None:
+    first = trained(tmp_path)
+    champion = Champion.of(tmp_path)
+    assert champion is not None
+    described = replay.vectors(WITH_ATTRIBUTE, LABELS).vectors[-500:]
+    kept = WITH_ATTRIBUTE.tail(500)
+
+    bundle = LoadedBundle.load(first.path, features=FEATURES, catalogue=DIGEST)
+    margins = bundle.margins(np.hstack([described, bundle.encoder.encode_table(kept)]))
+    assert champion.scores(described, kept).tolist() == probabilities(margins, bundle.manifest.calibration).tolist()
+
+
+def test_a_champion_that_learnt_from_the_rows_is_told_apart(tmp_path: Path) -> None:
+    late = trained(tmp_path, trees=5, attributes=(), label_delay=timedelta(days=4), validation=timedelta(days=3))
+    champion = Champion.of(tmp_path)
+    assert champion is not None
+
+    assert champion.knew(START)
+    assert not champion.knew(START + timedelta(days=90))
+    assert str(late.manifest.trained["until"]) < (START + timedelta(days=36)).isoformat()
+    early = trained(tmp_path, attributes=(), train_until=START + timedelta(days=35))
+    assert early.judgement.champion is not None
+    assert early.judgement.champion.knew
+
+
+def test_the_tables_of_its_encodings_know_labels_to_the_end(tmp_path: Path) -> None:
+    trained(tmp_path, trees=5)
+    champion = Champion.of(tmp_path)
+    assert champion is not None
+    until = str(champion.manifest.trained["known_until"])
+
+    assert champion.manifest.attributes
+    assert champion.knew(START + timedelta(days=39))
+    assert until > (START + timedelta(days=39)).isoformat()
+
+
+def spoil_catalogue(folder: Path) -> None:
+    manifest = msgspec.json.decode((folder / MANIFEST).read_bytes())
+    (folder / MANIFEST).write_bytes(msgspec.json.encode(manifest | {"catalogue": "0" * 16}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (spoil_catalogue, "catalogue 0000000000000000"),
+        (lambda folder: (folder / MODEL).unlink(), "can't be read"),
+        (lambda folder: (folder / MANIFEST).write_text("{"), "can't be read"),
+    ],
+)
+def test_a_champion_that_can_not_be_asked_is_said_and_the_run_goes_on(tmp_path: Path, spoil: Any, said: str) -> None:
+    spoil(trained(tmp_path, trees=5).path)
+    with pytest.raises(UnusableModel, match=said):
+        Champion.of(tmp_path)
+
+    narrator = Listening()
+    assert trained(tmp_path, narrator).judgement.champion is None
+    assert any("no champion to compare with" in what and said in what for what in narrator.warned)
