@@ -257,18 +257,21 @@ class _Reading:
         self._used: set[str] = set()
 
     def past(self, on_rejected: Callable[[Rejected], None]) -> tuple[pl.DataFrame, pl.DataFrame]:
-        columns = self._transaction_columns()
-        labels = self._label_columns()
+        columns = self._transaction_columns() | self._label_columns()
         attributes = self._attribute_columns()
-        plan = self._scan.with_row_index(_NUMBER).select(_NUMBER, **columns, **labels, **attributes)
+        # What is the same in all rows is not kept for each of them: of a large table that would be half of the memory.
+        same = {name: made for name, made in columns.items() if not _asks_a_column(made)}
+        differing = [_NUMBER, _WHY, *(name for name in columns if name not in same), *attributes]
+        plan = self._scan.with_row_index(_NUMBER).select(_NUMBER, **columns, **attributes)
         try:
-            frame = plan.with_columns(_what_is_wrong().alias(_WHY)).collect()
+            frame = plan.with_columns(_what_is_wrong().alias(_WHY)).select(differing).collect(engine="streaming")
         except (pl.exceptions.PolarsError, OSError) as error:
             raise WrongSettings(f"{self._mapping.origin} on {self._file}: {error}") from error
         wrong = frame[_WHY].is_not_null()
         if wrong.any():
-            on_rejected(self._rejected(frame.filter(wrong), frame.height))
-        kept = frame.filter(~wrong).sort("occurred_at", maintain_order=True)
+            on_rejected(self._rejected(frame.filter(wrong).with_columns(**same), frame.height))
+            frame = frame.filter(~wrong)
+        kept = _in_order(frame).with_columns(**same)
         transactions = kept.select([*TRANSACTION_COLUMNS, *attributes]).cast(pl.Schema(TRANSACTION_COLUMNS))
         return transactions, self._labels(kept)
 
@@ -454,9 +457,13 @@ class _Reading:
         made: dict[str, pl.Expr] = {_FRAUD: pl.when(told.is_not_null()).then(told.is_in(frauds))}
         if fields.known_at is not None:
             made[_KNOWN] = self._moment("label.known_at", fields.known_at)[0]
-        made[_LABEL] = self._text("label.label_id", fields.label_id)
+        wanted = self._wants_a_label(made[_FRAUD])
+        made[_LABEL] = pl.when(wanted).then(self._text("label.label_id", fields.label_id))
         made[_SOURCE] = self._text("label.source", fields.source)
         return made
+
+    def _wants_a_label(self, is_fraud: pl.Expr) -> pl.Expr:
+        return is_fraud if self._mapping.labels == "frauds" else is_fraud.is_not_null()
 
     def _labels(self, kept: pl.DataFrame) -> pl.DataFrame:
         if self._mapping.label is None:
@@ -464,10 +471,9 @@ class _Reading:
         if kept.height and not kept[_FRAUD].any():
             # Most likely a slip in `fraud_values`; a quiet month has no frauds either, so it is no error.
             log.warning("%s: no row of %s has one of `fraud_values`", self._mapping.origin, self._file)
-        wanted = pl.col(_FRAUD) if self._mapping.labels == "frauds" else pl.col(_FRAUD).is_not_null()
         delay = self._mapping.delay()
         known = pl.col(_KNOWN) if _KNOWN in kept.columns else pl.col("occurred_at") + delay
-        labels = kept.filter(wanted).with_columns(
+        labels = kept.filter(self._wants_a_label(pl.col(_FRAUD))).with_columns(
             pl.col(_FRAUD).alias("is_fraud"),
             known.alias("known_at"),
             pl.col(_LABEL).alias("label_id"),
@@ -513,6 +519,18 @@ class _Reading:
             reasons=dict(reasons.iter_rows()),
             examples=[_example(row) for row in wrong.head(5).iter_rows(named=True)],
         )
+
+
+def _asks_a_column(made: pl.Expr) -> bool:
+    return bool(made.meta.root_names()) or made.meta.has_multiple_outputs()  # what `exactly` picks has no name yet
+
+
+def _in_order(frame: pl.DataFrame) -> pl.DataFrame:
+    """By `occurred_at`, which must be there; column after column, so that no two copies of the table are held."""
+    if frame["occurred_at"].is_sorted():
+        return frame
+    order = frame.select(pl.arg_sort_by("occurred_at", maintain_order=True)).to_series()
+    return pl.DataFrame([frame.drop_in_place(name).gather(order) for name in frame.columns])
 
 
 def _example(row: Mapping[str, object]) -> str:
@@ -587,4 +605,5 @@ def _what_is_wrong() -> pl.Expr:
         "longitude is beyond 180": column["longitude"].abs() > 180,
         "ip is over 45 characters": column["ip"].str.len_chars() > 45,
     }
-    return pl.coalesce([pl.when(condition).then(pl.lit(reason)) for reason, condition in checks.items()])
+    kind = pl.Enum(list(checks))
+    return pl.coalesce([pl.when(condition).then(pl.lit(reason, kind)) for reason, condition in checks.items()])

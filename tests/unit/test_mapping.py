@@ -224,6 +224,29 @@ def test_rows_that_cannot_be_transactions_are_counted_and_shown(tmp_path: Path) 
     assert "7 of 8 rows" in str(rejected)
 
 
+def test_what_is_the_same_in_all_rows_is_named_where_it_is_wrong(tmp_path: Path) -> None:
+    told: list[Rejected] = []
+    mapping = mapping_of(MINIMAL.replace('"EUR"', '"euro"'))
+    transactions, _ = read_past(a_table(tmp_path), mapping, on_rejected=told.append)
+
+    assert transactions.is_empty()
+    assert transactions.schema == pl.Schema(TRANSACTION_COLUMNS)
+    assert told[0].examples[0] == "row 0: currency is not three capital letters (euro)"
+
+
+def test_rows_of_one_moment_stay_in_the_tables_order(tmp_path: Path) -> None:
+    later = NOON + timedelta(seconds=1)
+    rows = [f"r{i}" for i in range(200)]
+    table = a_table(
+        tmp_path, id=rows, who=["x"] * 200, paid=[1.0] * 200, when=[later if i % 2 else NOON for i in range(200)],
+        extra=[*range(200)],
+    )  # fmt: skip
+    transactions, _ = read_past(table, mapping_of('attributes = ["extra"]\n' + MINIMAL))
+
+    assert transactions["transaction_id"].to_list() == rows[::2] + rows[1::2]
+    assert transactions["attributes.extra"].to_list() == [*range(0, 200, 2), *range(1, 200, 2)]
+
+
 def test_rejected_rows_are_never_silent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     read_past(a_table(tmp_path, paid=[-1.0, 1.0]), mapping_of(MINIMAL))
 
