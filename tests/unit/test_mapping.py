@@ -238,7 +238,7 @@ def test_rows_of_one_moment_stay_in_the_tables_order(tmp_path: Path) -> None:
     later = NOON + timedelta(seconds=1)
     rows = [f"r{i}" for i in range(200)]
     table = a_table(
-        tmp_path, id=rows, who=["x"] * 200, paid=[1.0] * 200, when=[later if i % 2 else NOON for i in range(200)],
+        tmp_path, id=list[object](rows), who=["x"] * 200, paid=[1.0] * 200, when=[later if i % 2 else NOON for i in range(200)],
         extra=[*range(200)],
     )  # fmt: skip
     transactions, _ = read_past(table, mapping_of('attributes = ["extra"]\n' + MINIMAL))
