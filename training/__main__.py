@@ -323,7 +323,8 @@ def _sum_up(trained: TrainedBundle) -> None:
     for name, value in metrics.items():
         console.print(f"  {name:38s} {value:.5g}{_between(judgement.model.intervals.get(name))}")
     if (champion := judgement.champion) is not None:
-        console.print(f"  less what the champion, {champion.name}, has on the same transactions:")
+        knew = ", some of which it learnt from" if champion.knew else ""
+        console.print(f"  less what the champion, {champion.name}, has on the same transactions{knew}:")
         for name, interval in judgement.differences.items():
             less = metrics[name] - champion.evaluation.metrics[name]
             console.print(f"  {name:38s} {less:+.5g}{_between(interval)}")
