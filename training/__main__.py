@@ -25,7 +25,7 @@ from training.job import TrainedBundle, report, train
 from training.judging import Interval
 from training.learners.chosen import parameters
 from training.narration import OnConsole
-from training.settings import CalibrationMethod, Imbalance, TrainingSettings, columns, learners
+from training.settings import CalibrationMethod, Imbalance, Policy, TrainingSettings, columns, learners
 from training.validating import Validation, validate
 
 DEFAULTS = TrainingSettings()
@@ -158,7 +158,7 @@ def run(
         ),
     ] = "none",
     thresholds_by: Annotated[
-        str,
+        Policy,
         typer.Option(
             envvar="FRAUD_TRAINING_THRESHOLDS_BY",
             help="`precision`: the most recall within the bounds; `capacity`: as many alerts as it allows; `cost`: the least.",

@@ -31,7 +31,7 @@ from training.narration import Narrator, Silent
 from training.page import page
 from training.settings import Imbalance, TrainingSettings
 from training.split import Split, known_at, split
-from training.thresholds import choose
+from training.thresholds import choose, went_by
 from training.validating import Validation, validate
 
 Vectors = npt.NDArray[np.float32]
@@ -122,7 +122,7 @@ def train(
     scores = probabilities(margins, calibration)
     days = (cut.validation_until - cut.validation_from) / timedelta(days=1)
     amounts = replay.amounts(kept, rates)
-    thresholds, thresholds_by = choose(scores, kept_is_fraud, amounts, days=days, settings=settings)
+    thresholds = choose(scores, kept_is_fraud, amounts, days=days, settings=settings)
     judgement = judge(
         Kept(
             is_fraud=kept_is_fraud,
@@ -150,7 +150,7 @@ def train(
         attributes=encoder.columns,
         left_out=left_out,
         thresholds=thresholds,
-        thresholds_by=thresholds_by,
+        thresholds_by=went_by(settings),
         calibration=calibration,
         learner=_card(fitted, settings),
         trained={

@@ -13,6 +13,7 @@ from schemas.bundle import Manifest
 from schemas.currencies import MINOR_DIGITS
 from training.evaluate import CARDS, Confusion, Curve, Evaluation
 from training.judging import Interval, Judged, Judgement
+from training.settings import Policy
 from training.thresholds import NEVER
 from training.validating import Finding
 
@@ -72,11 +73,11 @@ _NAMES = {
 }
 """Of metrics, as people call them, in the page's order."""
 _POLICIES = {
-    "precision": "the most recall within a bound of the alerts and with enough precision",
-    "capacity": "as many alerts as somebody can look at",
-    "cost": "the least cost of these very transactions",
+    Policy.PRECISION: "the most recall within a bound of the alerts and with enough precision",
+    Policy.CAPACITY: "as many alerts as somebody can look at",
+    Policy.COST: "the least cost of these very transactions",
 }
-"""Of training.settings.POLICIES."""
+"""By training.settings.Policy."""
 
 
 def page(
@@ -211,7 +212,7 @@ def _confusions(judgement: Judgement) -> list[tuple[str, ...]]:
 
 def _chosen(manifest: Manifest) -> str:
     by = dict(manifest.thresholds_by)
-    policy = str(by.pop("policy"))
+    policy = Policy(str(by.pop("policy")))
     with_what = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in by.items())
     return f"Thresholds by {escape(policy)}: {_POLICIES[policy]} ({escape(with_what)})."
 

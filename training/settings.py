@@ -13,8 +13,6 @@ import msgspec
 from schemas.errors import WrongSettings
 from training.costs import Costs
 
-POLICIES = ("precision", "capacity", "cost")
-"""What thresholds may be chosen by."""
 _USUAL = Costs()
 
 Parameters = dict[str, Any]
@@ -45,6 +43,14 @@ class CalibrationMethod(StrEnum):
     PLATT = "platt"
     ISOTONIC = "isotonic"
     AUTO = "auto"
+
+
+class Policy(StrEnum):
+    """What thresholds are chosen by: the most recall within bounds, as many alerts as the capacity allows, the least cost."""
+
+    PRECISION = "precision"
+    CAPACITY = "capacity"
+    COST = "cost"
 
 
 class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,8 +101,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
     trusted: tuple[str, ...] = ()
     """Columns that are learnt from although they alone tell the frauds: whoever names one says that it is known in time."""
 
-    thresholds_by: str = "precision"
-    """One of POLICIES: the most recall under the bounds below, as many alerts as the capacity allows, or the least cost."""
+    thresholds_by: Policy = Policy.PRECISION
     review_share: float = 0.01
     """The review capacity: alerts as a share of the transactions."""
     review_per_day: float | None = None
@@ -136,7 +141,6 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
         _require(self.review_per_day is None or self.review_per_day > 0, "review_per_day", "must be above 0")
         _require(0 <= self.review_precision <= 1, "review_precision", "must be from 0 to 1")
         _require(0 <= self.decline_precision <= 1, "decline_precision", "must be from 0 to 1")
-        _require(self.thresholds_by in POLICIES, "thresholds_by", f"must be one of {', '.join(POLICIES)}")
         for cost in ("cost_missed_share", "cost_missed_fixed", "cost_review", "cost_wrong_decline"):
             _require(0 <= getattr(self, cost) < math.inf, cost, "must not be negative")
 

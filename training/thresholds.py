@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from schemas.bundle import Thresholds
 from training.costs import Costs
-from training.settings import TrainingSettings
+from training.settings import Policy, TrainingSettings
 
 Rows = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -21,36 +21,37 @@ NEVER = 2.0
 """A threshold that no score reaches."""
 
 
-def choose(
-    scores: Floats, is_fraud: Rows, amounts: Ints, *, days: float, settings: TrainingSettings
-) -> tuple[Thresholds, dict[str, str | float]]:
-    """The thresholds of the rows [n], which took so many `days`, and how they came about, for the manifest.
+def choose(scores: Floats, is_fraud: Rows, amounts: Ints, *, days: float, settings: TrainingSettings) -> Thresholds:
+    """The thresholds of the rows [n], which took so many `days`, by the policy of the settings.
 
     `amounts`: in minor units of the currency that profiles are kept in.
     """
-    said: dict[str, str | float] = {"policy": settings.thresholds_by}
-    if settings.thresholds_by == "cost":
-        costs = settings.costs()
-        said |= {name: getattr(costs, name) for name in costs.__struct_fields__}
-        return by_cost(scores, is_fraud, amounts, costs), said
-    if settings.review_per_day is None:
-        capacity = settings.review_share * scores.size
-        said["review_share"] = settings.review_share
-    else:
-        capacity = settings.review_per_day * days
-        said["review_per_day"] = settings.review_per_day
-    review_precision = 0.0
-    if settings.thresholds_by == "precision":
-        said["review_precision"] = review_precision = settings.review_precision
-    said["decline_precision"] = settings.decline_precision
-    thresholds = by_precision(
+    if settings.thresholds_by is Policy.COST:
+        return by_cost(scores, is_fraud, amounts, settings.costs())
+    capacity = settings.review_share * scores.size
+    return by_precision(
         scores,
         is_fraud,
-        capacity=capacity,
-        review_precision=review_precision,
+        capacity=capacity if settings.review_per_day is None else settings.review_per_day * days,
+        review_precision=settings.review_precision if settings.thresholds_by is Policy.PRECISION else 0.0,
         decline_precision=settings.decline_precision,
     )
-    return thresholds, said
+
+
+def went_by(settings: TrainingSettings) -> dict[str, str | float]:
+    """The policy, and what of the settings it goes by: for the manifest."""
+    if settings.thresholds_by is Policy.COST:
+        costs = settings.costs()
+        bounds = {name: float(getattr(costs, name)) for name in costs.__struct_fields__}
+    else:
+        bounds = {"decline_precision": settings.decline_precision}
+        if settings.review_per_day is None:
+            bounds["review_share"] = settings.review_share
+        else:
+            bounds["review_per_day"] = settings.review_per_day
+        if settings.thresholds_by is Policy.PRECISION:
+            bounds["review_precision"] = settings.review_precision
+    return {"policy": str(settings.thresholds_by), **bounds}
 
 
 def by_precision(
