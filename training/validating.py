@@ -35,6 +35,8 @@ _ENOUGH = 10
 _MOST_FRAUDS, _MOST_GENUINE = 50_000, 150_000
 """Rows that columns are compared with the labels on; the error of an area is far below a hundredth."""
 _MOST_VALUES = 1_000
+_A_STATUS = 50
+"""Values of a column, at most, that may say how a payment ended.  Of more, as of devices, some are rightly of frauds only."""
 _WORTH_SAYING = 0.05
 """Of the frauds: a value of fewer of them is left to the model."""
 _FEW_LABELS, _MANY_FRAUDS, _RARE_FRAUDS = 20, 0.3, 0.0001
@@ -424,7 +426,8 @@ def _what_it_gives_away(column: pl.Series, compared: _Compared, is_fraud: Rows) 
         return None
     count = sum(of for _, of in telling)
     shown = _listed(f"{value!r}" for value, _ in telling)
-    return f"only frauds have the value {shown}: {_of(count, frauds)} of them", count > _SPARSE * frauds
+    tells_most = count > _SPARSE * frauds and values.n_unique() <= _A_STATUS
+    return f"only frauds have the value {shown}: {_of(count, frauds)} of them", tells_most
 
 
 def _look_for_telling_ids(rows: pl.DataFrame, compared: _Compared, notes: _Notes) -> None:

@@ -202,7 +202,7 @@ def test_the_page_says_what_was_odd_and_how_the_thresholds_were_chosen() -> None
     assert "What is odd about the data" in html
     assert "only &lt;12&gt; frauds" in html
     assert "Thresholds by capacity: as many alerts as somebody can look at (review per day 20)." in html
-    assert "EUR per 1,000 transactions" in html
+    assert "EUR per 1,000" in html
     assert "What is odd" not in a_page(a_judgement())
 
 

@@ -300,7 +300,8 @@ def test_an_id_is_dropped_and_said(without: TrainedBundle, tmp_path: Path) -> No
 
 
 def test_names_that_lightgbm_would_refuse(tmp_path: Path) -> None:
-    named = trained(tmp_path, carrying(np.where(FRAUD, 1.0, 0.5), 'a "quoted": [name], {é}'), trees=2)
+    telling = carrying(np.where(FRAUD, 1.0, 0.5), 'a "quoted": [name], {é}')
+    named = trained(tmp_path, telling, trees=2, trusted=('attributes.a "quoted": [name], {é}',))
 
     assert named.manifest.features[-1] == 'attributes.a "quoted": [name], {é}'
 

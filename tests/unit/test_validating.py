@@ -177,6 +177,15 @@ def test_a_column_known_only_after_the_fact_is_refused_and_named(planted: pl.Ser
     assert "attributes.later" in odd(trusted)
 
 
+def test_devices_of_frauds_only_are_odd() -> None:
+    """Whoever has three telephones for nothing else is found by them, and rightly."""
+    devices = np.where(SOME_FRAUDS, RANDOM.choice(["x1", "x2", "x3"], ROWS), RANDOM.integers(0, 90, ROWS).astype(str))
+    found = of(pl.Series(devices).alias("attributes.device"))
+
+    assert "only frauds have the value" in odd(found)["attributes.device"]
+    assert found.refused == ()
+
+
 def test_a_value_of_some_frauds_only_is_odd() -> None:
     few = FRAUD & pl.Series(RANDOM.random(ROWS) < 0.2)
     found = of(pl.Series(np.where(few, "x", RANDOM.choice(["a", "b"], ROWS))).alias("attributes.code"))
