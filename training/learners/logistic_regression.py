@@ -125,7 +125,8 @@ class LogisticRegression:
         with _one_thread():
             model.fit(columns, rows.is_fraud, sample_weight=rows.weights)
         on_step(steps, steps)
-        return FittedLogisticRegression(learner=self, 
+        return FittedLogisticRegression(
+            learner=self,
             model=model,
             ready=ready,
             seen=[_seen(part, _values(rows.vectors, feature)) for feature, part in enumerate(ready)],
