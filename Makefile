@@ -15,7 +15,7 @@ set_up = sh deploy/bootstrap.sh
 # All four are run and reported, also where one has found something.
 checks = "ruff check ." "ruff format --check ." "mypy" "pytest -m 'not slow' $(ARGS)"
 
-.PHONY: demo test up down status lint faults bench handbook oracle lock clean help
+.PHONY: demo test up down status lint faults bench handbook oracle bench-quality lock clean help
 
 demo: ## The main job on a real Kafka: simulate, train, load, score 240,000 live transactions, sum up
 	@$(set_up) demo
@@ -63,6 +63,10 @@ oracle: ## Minutes: August of the published transactions through the worker, aga
 	@$(set_up) demo
 	@$(run) benchmarks.oracle "$(DATA)" $(ARGS)
 
+bench-quality: ## An hour at most: the handbook's published protocol, its table beside ours; DATA
+	@$(set_up) demo
+	@$(run) benchmarks.quality "$(DATA)" $(ARGS)
+
 lock: ## Resolve the requirements and Kafka's jars anew; ARGS=--upgrade takes newer versions
 	@$(set_up) dev
 	@sh deploy/lock.sh $(ARGS)
@@ -74,4 +78,4 @@ clean: ## Removes all that was made here: the environment, the downloads, the da
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile

@@ -20,6 +20,7 @@ from schemas.spans import duration, moment
 # beside us, and then from each other (a fit of 60 s took 270).
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+from training import backtest_command
 from training.errors import ParityBroken
 from training.job import TrainedBundle, report, train
 from training.judging import Interval
@@ -251,6 +252,9 @@ def run(
         sys.stdout.write(report(trained, narrator.seconds).decode() + "\n")
     else:
         _sum_up(trained)
+
+
+app.command(name="backtest")(backtest_command.command)
 
 
 @app.command(name="validate")

@@ -58,6 +58,12 @@ def choose(transactions: pl.DataFrame, wanted: Sequence[str] | None) -> tuple[tu
     return tuple(name for name in chosen if name not in left_out), left_out
 
 
+def in_words(columns: Sequence[str], left_out: dict[str, str]) -> str:
+    """What `choose` chose."""
+    said = f"encoding {', '.join(columns) or 'no attributes'}"
+    return said + "".join(f"; leaving out {name}: {why}" for name, why in left_out.items())
+
+
 def _useless(values: pl.Series) -> str | None:
     kind = values.dtype
     if not (_is_category(kind) or kind.is_numeric() or kind in (pl.Boolean, pl.Null)):

@@ -95,7 +95,7 @@ def train(
         ) from error
     cut = split(past, replayed.accepted, delay=settings.label_delay, validation=settings.validation)
     columns, left_out = attributes.choose(past.transactions, settings.attributes)
-    tell.stage("encode", _in_words(columns, left_out))
+    tell.stage("encode", attributes.in_words(columns, left_out))
     history = attributes.History(past, replayed.accepted, columns, settings)
     encoder = history.frozen(past.until + _MOMENT)
     is_fraud, kept_is_fraud = past.is_fraud[cut.fit], past.is_fraud[cut.validation]
@@ -210,11 +210,6 @@ def _champion(out: Path, described: Vectors, kept: pl.DataFrame, cut: Split, tel
         thresholds=champion.manifest.thresholds,
         knew=champion.knew(cut.validation_from),
     )
-
-
-def _in_words(columns: tuple[str, ...], left_out: dict[str, str]) -> str:
-    said = f"encoding {', '.join(columns) or 'no attributes'}"
-    return said + "".join(f"; leaving out {name}: {why}" for name, why in left_out.items())
 
 
 def _card(fitted: Fitted, settings: TrainingSettings) -> Card:

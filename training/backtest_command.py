@@ -1,0 +1,179 @@
+"""`training backtest`: what a recipe would have been worth on anybody's table."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import polars as pl
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from features.settings import Settings, load
+from schemas.errors import WrongSettings
+from schemas.mapping import load_mapping, read_past
+from schemas.spans import duration, moment
+from training.backtest import Backtested, Described, Window, backtest
+from training.learners.chosen import parameters
+from training.narration import OnConsole
+from training.settings import CalibrationMethod, Imbalance, TrainingSettings, columns, learners
+
+DEFAULTS = TrainingSettings()
+SHOWN = (
+    "auc", "average_precision", "recall_at_1_percent_false_positives", "card_precision_100", "lift_at_20_percent",
+    "cost_per_1000", "cost_per_1000_if_all_are_approved",
+)  # fmt: skip
+_DATE = "as 2026-07-01 (midnight UTC) or 2026-07-01T06:00:00+02:00"
+
+
+def command(
+    file: Annotated[Path, typer.Option(help="A Parquet or CSV file, or a folder that `loadgen simulate` wrote.")],
+    train_until: Annotated[str, typer.Option(help=f"No later row is learnt from; {_DATE}.")],
+    test_from: Annotated[
+        str, typer.Option(help="The rows to be judged begin here; no label known later is learnt from.")
+    ],
+    mapping: Annotated[
+        Path | None,
+        typer.Option(help="Which column is what: a mapping.toml, or the name of one in schemas/mappings."),
+    ] = None,
+    train_from: Annotated[str | None, typer.Option(help="No earlier row is learnt from. Default: all.")] = None,
+    test_until: Annotated[str | None, typer.Option(help="The rows to be judged end here. Default: all.")] = None,
+    label_delay: Annotated[
+        str | None, typer.Option(help="After this a label may be expected. Default: the mapping's, or 7d.")
+    ] = None,
+    learner: Annotated[
+        str,
+        typer.Option(
+            help="lightgbm, xgboost, random-forest or logistic-regression; several, as lightgbm,xgboost, are an ensemble."
+        ),
+    ] = ",".join(DEFAULTS.learner),
+    learners_file: Annotated[
+        Path | None, typer.Option("--learners", help="A TOML file of their parameters, in tables [learners.xgboost].")
+    ] = None,
+    said: Annotated[
+        list[str] | None, typer.Option("--set", help="One such parameter, as xgboost.max_depth=3. Any number.")
+    ] = None,
+    imbalance: Annotated[
+        Imbalance, typer.Option(help="What is done about frauds being rare, inside the fit.")
+    ] = DEFAULTS.imbalance,
+    calibration: Annotated[CalibrationMethod, typer.Option(help="How margins become probabilities.")] = (
+        DEFAULTS.calibration
+    ),
+    attributes: Annotated[str, typer.Option(help="Columns learnt from beside the catalogue; `all` or `none`.")] = "all",
+    without_known: Annotated[
+        bool,
+        typer.Option(
+            "--without-known", help="Leave out accounts with a fraud that was known the day before, as published."
+        ),
+    ] = False,
+    scores: Annotated[
+        Path | None, typer.Option(help="Write the rows' transaction_id, is_fraud and score here, as Parquet.")
+    ] = None,
+    seed: Annotated[int, typer.Option()] = DEFAULTS.seed,
+    threads: Annotated[int, typer.Option(help="0: one a core.")] = DEFAULTS.threads,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures to stdout, as JSON.")] = False,
+) -> None:
+    """Learn at a date of the past, and judge by what came after it.
+
+    For example:  training backtest --file cards.parquet --mapping handbook --train-until 2018-08-01 --test-from 2018-08-08
+    """
+    meant = None if mapping is None else load_mapping(mapping)
+    settings = TrainingSettings(
+        label_delay=(DEFAULTS.label_delay if meant is None else meant.delay())
+        if label_delay is None
+        else duration(label_delay),
+        seed=seed,
+        threads=threads,
+        learner=learners(learner),
+        learners=parameters(learners_file, said or []),
+        imbalance=imbalance,
+        calibration=calibration,
+        attributes=columns(attributes),
+    )
+    if scores is not None and not scores.parent.is_dir():
+        raise WrongSettings(f"{scores.parent}, the folder for the scores, does not exist")
+    rates = load(Settings, os.environ).rules().rates
+    with OnConsole(Console(stderr=True)) as narrator:
+        narrator.stage("read", f"reading {file}")
+        transactions, labels = read_past(file, meant)
+        narrator.stage("describe", f"describing {transactions.height:,} transactions as a worker sees them")
+        past = Described.of(transactions, labels, rates)
+        last = past.transactions["occurred_at"].max()
+        assert isinstance(last, datetime)  # Described.of has none without transactions
+        window = Window(
+            train_from=None if train_from is None else _date(train_from),
+            train_until=_date(train_until),
+            test_from=_date(test_from),
+            test_until=last + timedelta(microseconds=1) if test_until is None else _date(test_until),
+        )
+        found = backtest(past, window, settings, rates=rates, without_known=without_known, narrator=narrator)
+    if scores is not None:
+        _write(scores, past, found)
+    if as_json:
+        said_json = msgspec.json.encode(_report(past, window, found, narrator.seconds))
+        sys.stdout.write(msgspec.json.format(said_json, indent=2).decode() + "\n")
+    else:
+        _show(past, window, found)
+        if scores is not None:
+            Console(highlight=False).print(f"the scores are in {scores}")
+
+
+def _date(text: str) -> datetime:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        return moment(text)
+
+
+def _write(target: Path, past: Described, found: Backtested) -> None:
+    """Whole, or not at all."""
+    draft = target.with_name(f".{target.name}.draft")
+    try:
+        pl.DataFrame(
+            {
+                "transaction_id": past.transactions["transaction_id"].gather(found.rows),
+                "is_fraud": past.is_fraud[found.rows],
+                "score": found.scores,
+            }
+        ).write_parquet(draft)
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _report(past: Described, window: Window, found: Backtested, seconds: dict[str, float]) -> dict[str, Any]:
+    return {
+        "train": {
+            "from": window.train_from,
+            "until": window.train_until,
+            "rows": found.fit_rows,
+            "frauds": found.fit_frauds,
+        },
+        "test": {
+            "from": window.test_from,
+            "until": window.test_until,
+            "rows": len(found.rows),
+            "frauds": int(past.is_fraud[found.rows].sum()),
+        },
+        "learner": found.fitted.card(),
+        "thresholds": found.thresholds,
+        "metrics": found.evaluation.metrics,
+        "seconds": seconds,
+    }
+
+
+def _show(past: Described, window: Window, found: Backtested) -> None:
+    table = Table(box=None, show_header=False)
+    table.add_row(
+        "learnt from", f"{found.fit_rows:,} transactions, {found.fit_frauds:,} frauds, before {window.train_until}"
+    )
+    frauds = int(past.is_fraud[found.rows].sum())
+    table.add_row("judged by", f"{len(found.rows):,} transactions, {frauds:,} frauds, from {window.test_from}")
+    for name in SHOWN:
+        table.add_row(name, f"{found.evaluation.metrics[name]:.4f}")
+    Console(highlight=False, soft_wrap=True).print(table)
