@@ -87,13 +87,13 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
     most_values: int = 1_000
     """Known values of a category, at most: the first to be seen so often."""
 
-    trees: int = 300
-    leaves: int = 63
-    learning_rate: float = 0.08
+    trees: int = 400
+    leaves: int = 15
+    learning_rate: float = 0.05
     smallest_leaf: int = 50
     """Rows in it, at least: frauds are rare, and smaller leaves learn them by heart."""
     l2: float = 10.0
-    feature_share: float = 0.5
+    feature_share: float = 0.3
     """Of the features that each tree may ask: several describe the same thing over other windows."""
     patience: int = 50
     """Stop after so many trees that did not better the average precision on the validation rows."""
