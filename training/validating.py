@@ -201,7 +201,7 @@ def _look_at_ids(transactions: pl.DataFrame, notes: _Notes) -> None:
                 f"{_of(len(floats), rows)} ids are floats, such as {floats[0]!r}: messages will say "
                 f"{floats[0].split('.')[0]!r}, and be taken for somebody else's; write whole numbers or text",
             )
-    different = transactions["transaction_id"].n_unique()
+    different = transactions["transaction_id"].hash().n_unique()
     if different <= _SPARSE * rows:
         notes.refuse(
             "transaction_id",
@@ -212,7 +212,7 @@ def _look_at_ids(transactions: pl.DataFrame, notes: _Notes) -> None:
             "transaction_id",
             f"{_of(rows - different, rows)} rows repeat the id of another: of an account's, only the first is learnt from",
         )
-    if rows > 1 and transactions["account_id"].n_unique() == rows:
+    if rows > 1 and transactions["account_id"].hash().n_unique() == rows:
         notes.mention("account_id", "no account pays twice: there are no habits to learn")
 
 
@@ -277,10 +277,13 @@ def _look_at_labels(transactions: pl.DataFrame, labels: pl.DataFrame, notes: _No
         .unique(["account_id", "transaction_id"], keep="last", maintain_order=True)
         .select("account_id", "transaction_id", "is_fraud")
     )
-    joined = transactions.select("account_id", "transaction_id").join(
+    # Few transactions have a label: the others needn't be joined.
+    labelled = transactions["transaction_id"].is_in(newest["transaction_id"].implode()).arg_true().to_numpy()
+    joined = transactions.select("account_id", "transaction_id")[labelled].join(
         newest, on=["account_id", "transaction_id"], how="left", maintain_order="left"
     )["is_fraud"]
-    is_fraud: Rows = joined.fill_null(value=False).to_numpy()
+    is_fraud: Rows = np.zeros(rows, bool)
+    is_fraud[labelled] = joined.fill_null(value=False).to_numpy()
     frauds = int(is_fraud.sum())
     found = min(len(joined) - joined.null_count(), newest.height)
     if not frauds:
