@@ -36,7 +36,7 @@ class Opinion:
     scores: Floats
     thresholds: Thresholds
     knew: bool = False
-    """It learnt from some of the rows themselves, so that its figures are too good."""
+    """It learnt from some of the rows themselves, so that its figures may be too good."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -189,7 +189,7 @@ def _beside_champion(judgement: Judgement, money: _Money) -> str:
             )
         )
     knew = (
-        "<p>The champion learnt from some of these very transactions: its figures are too good.</p>"
+        "<p>The champion learnt from some of these very transactions: its figures may be too good.</p>"
         if champion.knew
         else ""
     )
@@ -214,7 +214,8 @@ def _chosen(manifest: Manifest) -> str:
     by = dict(manifest.thresholds_by)
     policy = Policy(str(by.pop("policy")))
     with_what = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in by.items())
-    return f"Thresholds by {escape(policy)}: {_POLICIES[policy]} ({escape(with_what)})."
+    units = ", in minor units" if policy is Policy.COST else ""
+    return f"Thresholds by {escape(policy)}: {_POLICIES[policy]} ({escape(with_what)}{units})."
 
 
 def _days(evaluation: Evaluation, beside: Evaluation | None, money: _Money) -> str:
