@@ -67,7 +67,7 @@ def main(
         stack.create_topics()
         settings = Settings(kafka_url=stack.kafka_url, redis_url=stack.redis_url)
         bundles = FOLDER / "bundles"
-        training = run_command(stack, FOLDER, "training", "run", str(history), "--out", str(bundles))
+        training = run_command(stack, FOLDER, "training", "run", str(history), "--no-mlflow", "--out", str(bundles))
         loading = run_command(stack, FOLDER, "features", "load", str(history), **environment_of(settings))
         wait_for([training, loading])
         worker = start_worker(stack, settings, FOLDER, bundles / "current")

@@ -1,9 +1,10 @@
-"""`training run`: a bundle from a past."""
+"""`training run`: a bundle from a past; `training upload`: what MLflow has not got yet."""
 
 from __future__ import annotations
 
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -21,15 +22,36 @@ from schemas.spans import duration, moment
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from training import backtest_command
-from training.errors import ParityBroken
+from training.errors import MLflowAway, ParityBroken
 from training.job import TrainedBundle, report, train
 from training.judging import Interval
 from training.learners.chosen import parameters
 from training.narration import OnConsole
+from training.options import (
+    ArtifactsOption,
+    AttributesOption,
+    DelayOption,
+    ExperimentOption,
+    JsonOption,
+    MappingOption,
+    MLflowOption,
+    ModelOption,
+    PastArgument,
+    PendingOption,
+    SeedOption,
+    ThreadsOption,
+    UntilOption,
+    UriOption,
+    ValidationOption,
+)
+from training.pending import record_of
 from training.settings import CalibrationMethod, Imbalance, Policy, TrainingSettings, columns, learners
+from training.tracking import Told, Tracking, tell, upload
+from training.versions import Source, code_version
 from training.validating import Validation, validate
 
 DEFAULTS = TrainingSettings()
+MLFLOW = Tracking()
 
 app = typer.Typer(
     name="training", help="What is learnt from the past.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -43,45 +65,14 @@ def training() -> None:
 
 @app.command()
 def run(
-    past: Annotated[
-        Path,
-        typer.Argument(help="A folder that `loadgen simulate` wrote, or a Parquet or CSV file with a --mapping."),
-    ],
-    mapping: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="FRAUD_TRAINING_MAPPING",
-            help="Which column is what: a mapping.toml, or the name of one in schemas/mappings.",
-        ),
-    ] = None,
+    past: PastArgument,
+    mapping: MappingOption = None,
     out: Annotated[Path, typer.Option(envvar="FRAUD_TRAINING_OUT", help="The folder of bundles.")] = DEFAULTS.out,
-    train_until: Annotated[
-        str | None,
-        typer.Option(
-            envvar="FRAUD_TRAINING_UNTIL",
-            help="The training's date, as 2026-07-01T00:00:00Z: nothing known later is used. Default: the past's end.",
-        ),
-    ] = None,
-    label_delay: Annotated[
-        str | None,
-        typer.Option(
-            envvar="FRAUD_TRAINING_LABEL_DELAY",
-            help="After this a label may be expected; younger transactions are unknown, not genuine. "
-            "Default: the mapping's, or 7d.",
-        ),
-    ] = None,
-    validation: Annotated[
-        str | None,
-        typer.Option(
-            envvar="FRAUD_TRAINING_VALIDATION",
-            help="How much of the newest known part is kept to judge by. Default: three tenths, at most 14d.",
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(envvar="FRAUD_TRAINING_SEED")] = DEFAULTS.seed,
-    threads: Annotated[
-        int,
-        typer.Option(envvar="FRAUD_TRAINING_THREADS", help="0: one a core. The bundle is the same either way."),
-    ] = DEFAULTS.threads,
+    train_until: UntilOption = None,
+    label_delay: DelayOption = None,
+    validation: ValidationOption = None,
+    seed: SeedOption = DEFAULTS.seed,
+    threads: ThreadsOption = DEFAULTS.threads,
     learner: Annotated[
         str,
         typer.Option(
@@ -118,13 +109,7 @@ def run(
             help="How margins become probabilities; auto: by the Brier score, cross-validated.",
         ),
     ] = DEFAULTS.calibration,
-    attributes: Annotated[
-        str,
-        typer.Option(
-            envvar="FRAUD_TRAINING_ATTRIBUTES",
-            help="Columns that are learnt from beside the catalogue, as channel,attributes.tip; `all` or `none`.",
-        ),
-    ] = "all",
+    attributes: AttributesOption = "all",
     smoothing: Annotated[
         float,
         typer.Option(
@@ -200,9 +185,15 @@ def run(
     cost_wrong_decline: Annotated[
         float, typer.Option(envvar="FRAUD_TRAINING_COST_WRONG_DECLINE", help="What a genuine payment declined costs.")
     ] = DEFAULTS.cost_wrong_decline,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report to stdout, as JSON.")] = False,
+    mlflow: MLflowOption = True,
+    mlflow_uri: UriOption = MLFLOW.uri,
+    mlflow_artifacts: ArtifactsOption = MLFLOW.artifacts,
+    mlflow_experiment: ExperimentOption = MLFLOW.experiment,
+    mlflow_model: ModelOption = MLFLOW.model,
+    mlflow_pending: PendingOption = MLFLOW.pending,
+    as_json: JsonOption = False,
 ) -> None:
-    """Learn a bundle from a past, and make it the current one.
+    """Learn a bundle from a past, make it the current one, and tell MLflow of it.
 
     For example:  training run .local/demo/history --trees 300 --json
     """
@@ -242,16 +233,43 @@ def run(
         cost_review=cost_review,
         cost_wrong_decline=cost_wrong_decline,
     )
+    tracking = Tracking(
+        uri=mlflow_uri,
+        artifacts=mlflow_artifacts,
+        experiment=mlflow_experiment,
+        model=mlflow_model,
+        pending=mlflow_pending,
+    )
     rates = load(Settings, os.environ).rules().rates
+    began = datetime.now(UTC)
+    told: Told | None = None
     with OnConsole(Console(stderr=True)) as narrator:
         narrator.stage("read", f"reading {past}")
         rejected: list[Rejected] = []
         transactions, labels = read_past(past, meant, on_rejected=rejected.append)
+        source = Source.of(past, None if meant is None else Path(meant.origin)) if mlflow else None
         trained = train(transactions, labels, settings=settings, rates=rates, rejected=rejected, narrator=narrator)
+        if source is not None:
+            narrator.stage("log", f"telling MLflow at {tracking.shown}")
+            record = record_of(
+                trained.path,
+                trained.manifest,
+                settings,
+                began=began,
+                ended=datetime.now(UTC),
+                source=source,
+                code=code_version(),
+                seconds=narrator.seconds,
+            )
+            told = tell(tracking, record, trained.path, narrator.progress)
+    if told is not None and told.waits is not None:
+        _warn(
+            f"MLflow was not told: {told.waits}; the run waits in {tracking.pending} for the next, or `training upload`"
+        )
     if as_json:
-        sys.stdout.write(report(trained, narrator.seconds).decode() + "\n")
+        sys.stdout.write(report(trained, narrator.seconds, told).decode() + "\n")
     else:
-        _sum_up(trained)
+        _sum_up(trained, told)
 
 
 app.command(name="backtest")(backtest_command.command)
@@ -315,7 +333,40 @@ def _list(found: Validation) -> None:
     )
 
 
-def _sum_up(trained: TrainedBundle) -> None:
+@app.command("upload")
+def upload_pending(
+    mlflow_uri: UriOption = MLFLOW.uri,
+    mlflow_artifacts: ArtifactsOption = MLFLOW.artifacts,
+    mlflow_experiment: ExperimentOption = MLFLOW.experiment,
+    mlflow_model: ModelOption = MLFLOW.model,
+    mlflow_pending: PendingOption = MLFLOW.pending,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell MLflow of the runs that wait since it was away. Status 1 where some still do.
+
+    For example:  training upload --mlflow-uri http://127.0.0.1:5000
+    """
+    tracking = Tracking(
+        uri=mlflow_uri,
+        artifacts=mlflow_artifacts,
+        experiment=mlflow_experiment,
+        model=mlflow_model,
+        pending=mlflow_pending,
+    )
+    with OnConsole(Console(stderr=True)) as narrator:
+        narrator.stage("log", f"telling MLflow at {tracking.shown}")
+        outcome = upload(tracking, narrator.progress)
+    if as_json:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(outcome), indent=2).decode() + "\n")
+    else:
+        for name, uploaded in outcome.uploaded.items():
+            print(f"{name}  version {uploaded.version} of {tracking.model}")
+        print(f"{len(outcome.uploaded)} uploaded, {len(outcome.waiting)} waiting in {tracking.pending}")
+    if outcome.waiting:
+        raise MLflowAway(next(iter(outcome.waiting.values())))
+
+
+def _sum_up(trained: TrainedBundle, told: Told | None) -> None:
     console = Console(highlight=False, soft_wrap=True)
     metrics, thresholds = trained.metrics, trained.manifest.thresholds
     console.print(f"bundle      {trained.path}")
@@ -324,6 +375,8 @@ def _sum_up(trained: TrainedBundle) -> None:
     if "chosen" in trained.manifest.learner:
         console.print(f"            {trained.manifest.learner['chosen']}")
     judgement = trained.judgement
+    if told is not None and told.version is not None:
+        console.print(f"mlflow      version {told.version} of {told.model}, run {told.run}")
     for name, value in metrics.items():
         console.print(f"  {name:38s} {value:.5g}{_between(judgement.model.intervals.get(name))}")
     if (champion := judgement.champion) is not None:
@@ -343,15 +396,19 @@ def main() -> None:
     """The console script: 0 well, 1 found something wrong, 2 wrong use or settings."""
     try:
         app()
-    except ParityBroken as error:
+    except (ParityBroken, MLflowAway) as error:
         _fail(error, status=1)
     except (FraudScorerError, OSError) as error:
         _fail(error, status=2)
 
 
 def _fail(error: Exception, *, status: int) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"training: {error}", markup=False)
+    _warn(str(error))
     raise SystemExit(status)
+
+
+def _warn(what: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"training: {what}", markup=False)
 
 
 if __name__ == "__main__":

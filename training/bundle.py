@@ -61,17 +61,22 @@ def write(
             draft / GOLDEN, compression="zstd", statistics=False
         )
         (draft / EVALUATION).write_text(evaluation, encoding="utf-8")
-        for file in draft.iterdir():
-            _to_disk(file)
-        folder = out / digest_of(draft)
-        if folder.exists():
-            (draft / EVALUATION).replace(folder / EVALUATION)
-        else:
-            draft.rename(folder)
-            _to_disk(out)
-        return folder
+        return place(draft, out)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def place(draft: Path, out: Path) -> Path:
+    """A whole bundle, moved from `draft` to `out`/<digest> at once; one that is there is kept, but for its evaluation."""
+    for file in draft.iterdir():
+        _to_disk(file)
+    folder = out / digest_of(draft)
+    if folder.exists():
+        (draft / EVALUATION).replace(folder / EVALUATION)
+    else:
+        draft.rename(folder)
+        _to_disk(out)
+    return folder
 
 
 def make_current(folder: Path) -> Path:

@@ -4,6 +4,7 @@
   x UnusablePast    the table can't be learnt from; the message says what would do (exit status 2)
   x NotExportable   the model holds something that the graph can't say exactly: train without it (exit status 2)
   x ParityBroken    graph and learner disagree, a bug of ours: nothing is written (exit status 1)
+  x MLflowAway      what it is to be told waits; `training upload` tells it later (exit status 1)
 """
 
 from __future__ import annotations
@@ -21,3 +22,7 @@ class NotExportable(FraudScorerError):
 
 class ParityBroken(FraudScorerError):
     """The graph's margins are not the learner's."""
+
+
+class MLflowAway(FraudScorerError):
+    """MLflow, its database or its artifact store did not answer, or not as they should."""

@@ -32,6 +32,7 @@ from training.page import page
 from training.settings import Imbalance, TrainingSettings
 from training.split import Split, known_at, split
 from training.thresholds import choose, went_by
+from training.tracking import Told
 from training.validating import Validation, validate
 
 Vectors = npt.NDArray[np.float32]
@@ -249,7 +250,7 @@ def golden_rows(vectors: Vectors, margins: Floats, *, seed: int) -> npt.NDArray[
     return np.sort(np.array(chosen[:GOLDEN_ROWS], np.int64))
 
 
-def report(trained: TrainedBundle, seconds: dict[str, float]) -> bytes:
+def report(trained: TrainedBundle, seconds: dict[str, float], mlflow: Told | None = None) -> bytes:
     """What `training run --json` prints."""
     champion = trained.judgement.champion
     said = {
@@ -269,6 +270,7 @@ def report(trained: TrainedBundle, seconds: dict[str, float]) -> bytes:
         "intervals": trained.judgement.model.intervals,
         "champion": None if champion is None else _compared(champion, trained.judgement),
         "odd": trained.validation.odd,
+        "mlflow": mlflow,
         "seconds": seconds,
     }
     return msgspec.json.format(msgspec.json.encode(said), indent=2)

@@ -67,7 +67,7 @@ def test_from_somebodys_table_to_alerts(stack: LocalStack, prefix: str, tmp_path
         edit(mapping, example.edits)
         foreign = (table, "--mapping", mapping)
         learn = ("--train-until", example.cut, "--review-share", "0.05", "--trees", "60", "--smallest-leaf", "10")
-        well(fleet, "training", "run", *foreign, *learn, "--threads", "1", "--out", tmp_path / "bundles")
+        well(fleet, "training", "run", *foreign, *learn, "--no-mlflow", "--threads", "1", "--out", tmp_path / "bundles")
         well(fleet, "features", "load", *foreign, "--until", example.cut)
         fleet.start()
         well(fleet, "loadgen", "replay", *foreign, "--since", example.cut, "--limit", ENOUGH, "--rate", "1000")

@@ -151,6 +151,7 @@ def past(tmp_path: Path) -> Path:
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int | str | None:
     monkeypatch.setattr("sys.argv", ["training", *(str(argument) for argument in arguments)])
+    monkeypatch.setenv("FRAUD_MLFLOW", "false")
     with pytest.raises(SystemExit) as left:
         command.main()
     return left.value.code

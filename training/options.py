@@ -1,0 +1,81 @@
+"""Options that several commands of `training` have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PastArgument = Annotated[
+    Path, typer.Argument(help="A folder that `loadgen simulate` wrote, or a Parquet or CSV file with a --mapping.")
+]
+MappingOption = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="FRAUD_TRAINING_MAPPING",
+        help="Which column is what: a mapping.toml, or the name of one in schemas/mappings.",
+    ),
+]
+UntilOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="FRAUD_TRAINING_UNTIL",
+        help="The training's date, as 2026-07-01T00:00:00Z: nothing known later is used. Default: the past's end.",
+    ),
+]
+DelayOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="FRAUD_TRAINING_LABEL_DELAY",
+        help="After this a label may be expected; younger transactions are unknown, not genuine. "
+        "Default: the mapping's, or 7d.",
+    ),
+]
+ValidationOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="FRAUD_TRAINING_VALIDATION",
+        help="How much of the newest known part is kept to judge by. Default: three tenths, at most 14d.",
+    ),
+]
+SeedOption = Annotated[int, typer.Option(envvar="FRAUD_TRAINING_SEED")]
+ThreadsOption = Annotated[
+    int, typer.Option(envvar="FRAUD_TRAINING_THREADS", help="0: one a core. The bundle is the same either way.")
+]
+AttributesOption = Annotated[
+    str,
+    typer.Option(
+        envvar="FRAUD_TRAINING_ATTRIBUTES",
+        help="Columns that are learnt from beside the catalogue, as channel,attributes.tip; `all` or `none`.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the report to stdout, as JSON.")]
+
+MLflowOption = Annotated[bool, typer.Option("--mlflow/--no-mlflow", envvar="FRAUD_MLFLOW", help="Tell MLflow of it.")]
+UriOption = Annotated[
+    str,
+    typer.Option(
+        "--mlflow-uri",
+        envvar="FRAUD_MLFLOW_URI",
+        help="Where MLflow is: sqlite:///FILE, http://HOST:PORT or postgresql://…",
+    ),
+]
+ArtifactsOption = Annotated[
+    str,
+    typer.Option(
+        "--mlflow-artifacts",
+        envvar="FRAUD_MLFLOW_ARTIFACTS",
+        help="Where bundles go: a folder or s3://BUCKET/FOLDER. Default: beside SQLite's file; where the server says.",
+    ),
+]
+ExperimentOption = Annotated[
+    str, typer.Option("--mlflow-experiment", envvar="FRAUD_MLFLOW_EXPERIMENT", help="What MLflow calls the runs.")
+]
+ModelOption = Annotated[
+    str, typer.Option("--mlflow-model", envvar="FRAUD_MLFLOW_MODEL", help="The registered model that gets a version.")
+]
+PendingOption = Annotated[
+    Path,
+    typer.Option("--mlflow-pending", envvar="FRAUD_MLFLOW_PENDING", help="Where runs wait for an MLflow that is away."),
+]

@@ -1,0 +1,357 @@
+"""MLflow: every run's parameters, metrics and bundle, and a version of the registered model for each.
+
+The one place that imports mlflow, and only when it is needed: that takes seconds.  What is to be told waits in
+training/pending.py until MLflow has it, so that nothing here can hold a training up; and what is told twice, since a
+process died in between, is there once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import msgspec
+
+from schemas.bundle import digest_of
+from schemas.errors import UnusableModel, WrongSettings
+from training import pending
+from training.bundle import place
+from training.errors import MLflowAway
+from training.pending import BUNDLE, BUNDLE_TAG, CATALOGUE_TAG, Record
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
+
+SQLITE = "sqlite:///"
+_WEB = ("http", "https")
+_DATABASES = {"postgresql": 5432, "mysql": 3306}
+"""What a tracking address may begin with, and the port where none is said."""
+_TIMEOUT = 2.0
+"""Seconds for a database to be connected to.  MLflow itself would try for minutes."""
+_AT_ONCE = 100
+"""Parameters, tags or metrics that MLflow takes in one call."""
+_RUN_TAG = "fraud.run"
+_ENVIRONMENT = {
+    # Nobody is told that we use it.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+_USUAL_ENVIRONMENT = {
+    # MLflow's own are 120 s and seven times.
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+}
+"""Unless the environment says otherwise."""
+
+
+Runs = Callable[[int, int], None]
+"""Is told how many runs of how many were told."""
+
+
+def _unheard(_done: int, _of: int) -> None: ...
+
+
+class Tracking(msgspec.Struct, frozen=True, kw_only=True):
+    """Where MLflow is, and what things are called there.  Raises WrongSettings where that can't be meant."""
+
+    uri: str = "sqlite:///.local/mlflow/mlflow.db"
+    """A file of SQLite's, a database (postgresql://…, mysql://…) or an MLflow server (http://…)."""
+    artifacts: str = ""
+    """Where a new experiment's artifacts go: a folder or s3://….  Empty: beside SQLite's file; where a server says."""
+    experiment: str = "fraud-scorer"
+    model: str = "fraud-scorer"
+    """The registered model, which a version is added to by every run."""
+    pending: Path = Path(".local/mlflow/pending")
+    """What MLflow has not got yet."""
+
+    def __post_init__(self) -> None:
+        kind = self._kind
+        if not self.uri.startswith(SQLITE) and kind not in (*_WEB, *_DATABASES):
+            raise WrongSettings(
+                f"FRAUD_MLFLOW_URI is {self.shown!r}; write sqlite:///FILE, http://HOST:PORT or postgresql://…"
+            )
+        if kind in _DATABASES and not self.artifacts:
+            raise WrongSettings(
+                f"FRAUD_MLFLOW_ARTIFACTS is missing: {kind} keeps no files; say where they go, as s3://BUCKET/FOLDER"
+            )
+        for name in ("experiment", "model"):
+            value = getattr(self, name)
+            if not re.fullmatch(r"[\w.-]+( [\w.-]+)*", value):
+                raise WrongSettings(
+                    f"FRAUD_MLFLOW_{name.upper()} is {value!r}; letters, digits, and . _ - within, as fraud-scorer, would do"
+                )
+
+    @property
+    def shown(self) -> str:
+        """The address, without a password."""
+        there = urlsplit(self.uri)
+        return self.uri.replace(there.netloc, there.netloc.rpartition("@")[2], 1) if there.netloc else self.uri
+
+    @property
+    def database(self) -> Path | None:
+        """SQLite's file."""
+        return Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
+
+    @property
+    def artifact_location(self) -> str | None:
+        """As a new experiment is told; None: as the server has it."""
+        if self.artifacts:
+            return self.artifacts if "://" in self.artifacts else str(Path(self.artifacts).resolve())
+        return None if self.database is None else str((self.database.parent / "artifacts").resolve())
+
+    @property
+    def _kind(self) -> str:
+        return urlsplit(self.uri).scheme.partition("+")[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uploaded:
+    """What MLflow calls a run."""
+
+    run: str
+    version: str
+    """Of the registered model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of the runs that waited, by name."""
+
+    uploaded: dict[str, Uploaded] = field(default_factory=dict)
+    waiting: dict[str, str] = field(default_factory=dict)
+    """Each with why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What came of telling MLflow of one run."""
+
+    uri: str
+    model: str
+    run: str | None = None
+    version: str | None = None
+    waits: str | None = None
+    """Why it waits."""
+
+
+def tell(tracking: Tracking, record: Record, bundle: Path, on_run: Runs = _unheard) -> Told:
+    """Put a run down, and tell MLflow of it and of all that waited.  Raises OSError."""
+    kept = pending.keep(tracking.pending, record, bundle)
+    outcome = upload(tracking, on_run)
+    uploaded = outcome.uploaded.get(kept.name)
+    return Told(
+        uri=tracking.shown,
+        model=tracking.model,
+        run=None if uploaded is None else uploaded.run,
+        version=None if uploaded is None else uploaded.version,
+        waits=outcome.waiting.get(kept.name),
+    )
+
+
+def upload(tracking: Tracking, on_run: Runs = _unheard) -> Outcome:
+    """Tell MLflow of everything that waits, oldest first.
+
+    Whatever MLflow and the stores behind it raise is in the Outcome: it is no reason to fail.  Raises OSError.
+    """
+    outcome = Outcome()
+    with pending.alone(tracking.pending):
+        folders = pending.waiting(tracking.pending)
+        if not folders:
+            return outcome
+        why = ""
+        try:
+            client = _connected(tracking)
+            experiment = _experiment(client, tracking)
+        except MLflowAway as error:
+            why = str(error)
+        for done, folder in enumerate(folders):
+            if not why:
+                try:
+                    outcome.uploaded[folder.name] = _tell_of(client, tracking, experiment, folder)
+                    pending.drop(folder)
+                except Exception as error:  # of MLflow, its database, its artifact store, or a record that is none
+                    outcome.waiting[folder.name] = in_a_line(error)
+                    why = _gone(client, tracking)
+            if why and folder.name not in outcome.waiting:
+                outcome.waiting[folder.name] = why
+            on_run(done + 1, len(folders))
+    return outcome
+
+
+def fetch_bundle(tracking: Tracking, wanted: str, out: Path) -> Path:
+    """The bundle of a registered version (`7`) or alias (`champion`): `out`/<digest>, downloaded where it isn't there.
+
+    Its digest is verified in any case.  Raises MLflowAway; UnusableModel where there is no such version or alias, or what is
+    there is not what was registered.  Then nothing was written.
+    """
+    client = _connected(tracking)
+    version = _registered(client, tracking.model, wanted)
+    name = f"version {version.version} of {tracking.model}"
+    digest = version.tags.get(BUNDLE_TAG)
+    if digest is None:
+        raise UnusableModel(f"{name} has no tag {BUNDLE_TAG}: `training run` did not register it")
+    if (out / digest).exists():
+        _require_digest(out / digest, digest, str(out / digest))
+        return out / digest
+    from mlflow.artifacts import download_artifacts  # noqa: PLC0415 - takes seconds
+
+    out.mkdir(parents=True, exist_ok=True)
+    draft = out / f".draft-{secrets.token_hex(8)}"
+    draft.mkdir()
+    try:
+        with _mlflows_errors(tracking):
+            source = client.get_model_version_download_uri(tracking.model, version.version)
+            got = Path(download_artifacts(artifact_uri=source, dst_path=str(draft), tracking_uri=tracking.uri))
+        _require_digest(got, digest, name)
+        return place(got, out)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def in_a_line(error: BaseException) -> str:
+    """The first line of what it says, without the trace that some carry along."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:500] if lines else type(error).__name__
+
+
+def _connected(tracking: Tracking) -> MlflowClient:
+    """Raises MLflowAway, within seconds."""
+    os.environ.update(_ENVIRONMENT)
+    for name, value in _USUAL_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    with _mlflows_errors(tracking):
+        _require_database(tracking)
+        from mlflow import MlflowClient  # noqa: PLC0415 - takes seconds
+
+        logging.getLogger("alembic").setLevel(logging.ERROR)  # which tells of every table it makes
+        return MlflowClient(tracking_uri=tracking.uri, registry_uri=tracking.uri)
+
+
+def _require_database(tracking: Tracking) -> None:
+    """That a database can be connected to, where MLflow is one.  MLflow's first attempt lasts for minutes."""
+    there = urlsplit(tracking.uri)
+    if there.scheme in _WEB:
+        return
+    if tracking.database is not None:
+        tracking.database.parent.mkdir(parents=True, exist_ok=True)
+    else:
+        kind = there.scheme.partition("+")[0]
+        address = (there.hostname or "127.0.0.1", there.port or _DATABASES[kind])
+        socket.create_connection(address, timeout=_TIMEOUT).close()
+    import sqlalchemy  # noqa: PLC0415 - comes with MLflow, and takes as long
+
+    engine = sqlalchemy.create_engine(tracking.uri)
+    try:
+        sqlalchemy.inspect(engine).get_table_names()
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _mlflows_errors(tracking: Tracking) -> Iterator[None]:
+    """As MLflowAway: those of MLflow, SQLAlchemy, requests, boto3 have no root in common."""
+    try:
+        yield
+    except Exception as error:
+        raise MLflowAway(f"MLflow at {tracking.shown} does not answer: {in_a_line(error)}") from error
+
+
+def _experiment(client: MlflowClient, tracking: Tracking) -> str:
+    with _mlflows_errors(tracking):
+        there = client.get_experiment_by_name(tracking.experiment)
+        if there is not None:
+            return str(there.experiment_id)
+        return str(client.create_experiment(tracking.experiment, tracking.artifact_location))
+
+
+def _gone(client: MlflowClient, tracking: Tracking) -> str:
+    """Why there is no use in asking further; empty where there is."""
+    try:
+        client.get_experiment_by_name(tracking.experiment)
+    except Exception as error:  # as above
+        return in_a_line(error)
+    return ""
+
+
+def _tell_of(client: MlflowClient, tracking: Tracking, experiment: str, folder: Path) -> Uploaded:
+    from mlflow.entities import Metric, Param, RunTag  # noqa: PLC0415 - takes seconds
+
+    record = pending.read(folder)
+    run = _run(client, experiment, record)
+    number = run.info.run_id
+    parameters = iter([Param(name, value) for name, value in record.parameters.items()])
+    while some := list(islice(parameters, _AT_ONCE)):
+        client.log_batch(number, params=some)
+    client.log_batch(
+        number,
+        metrics=[Metric(name, value, record.ended, 0) for name, value in record.metrics.items()],
+        tags=[RunTag(name, value) for name, value in record.tags.items()],
+    )
+    client.log_artifacts(number, str(folder / BUNDLE), BUNDLE)
+    version = _version(client, tracking, run, record)
+    client.set_terminated(number, "FINISHED", record.ended)
+    return Uploaded(run=number, version=str(version.version))
+
+
+def _run(client: MlflowClient, experiment: str, record: Record) -> Run:
+    """MLflow's run of this name, made where an earlier attempt has not."""
+    begun = client.search_runs([experiment], f"tags.`{_RUN_TAG}` = '{record.name}'", max_results=1)
+    if begun:
+        return begun[0]
+    return client.create_run(experiment, record.began, tags={_RUN_TAG: record.name}, run_name=record.name)
+
+
+def _version(client: MlflowClient, tracking: Tracking, run: Run, record: Record) -> ModelVersion:
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - takes seconds
+
+    try:
+        client.create_registered_model(tracking.model)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    registered = client.search_model_versions(f"name = '{tracking.model}' and run_id = '{run.info.run_id}'")
+    if registered:
+        return registered[0]
+    return client.create_model_version(
+        tracking.model,
+        f"{run.info.artifact_uri}/{BUNDLE}",
+        run.info.run_id,
+        tags={tag: record.tags[tag] for tag in (BUNDLE_TAG, CATALOGUE_TAG)},
+    )
+
+
+def _registered(client: MlflowClient, model: str, wanted: str) -> ModelVersion:
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - takes seconds
+
+    try:
+        if wanted.isdecimal():
+            return client.get_model_version(model, wanted)
+        return client.get_model_version_by_alias(model, wanted)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise UnusableModel(f"the registered model {model} has no version or alias {wanted!r}") from error
+        raise MLflowAway(f"MLflow does not answer: {in_a_line(error)}") from error
+
+
+def _require_digest(folder: Path, digest: str, name: str) -> None:
+    try:
+        found = digest_of(folder)
+    except OSError as error:
+        raise UnusableModel(f"{name} is no whole bundle: {error}") from error
+    if found != digest:
+        raise UnusableModel(f"{name} was registered as bundle {digest}, and is {found}: it was changed or cut short")
