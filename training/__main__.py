@@ -32,6 +32,7 @@ from training.options import (
     AttributesOption,
     DelayOption,
     ExperimentOption,
+    FoldsOption,
     JsonOption,
     MappingOption,
     MLflowOption,
@@ -71,6 +72,7 @@ def run(
     train_until: UntilOption = None,
     label_delay: DelayOption = None,
     validation: ValidationOption = None,
+    folds: FoldsOption = DEFAULTS.folds,
     seed: SeedOption = DEFAULTS.seed,
     threads: ThreadsOption = DEFAULTS.threads,
     learner: Annotated[
@@ -204,6 +206,7 @@ def run(
         train_until=None if train_until is None else moment(train_until),
         label_delay=usual if label_delay is None else duration(label_delay),
         validation=None if validation is None else duration(validation),
+        folds=folds,
         seed=seed,
         threads=threads,
         learner=learners(learner),
@@ -254,6 +257,7 @@ def run(
             record = record_of(
                 trained.path,
                 trained.manifest,
+                trained.folds,
                 settings,
                 began=began,
                 ended=datetime.now(UTC),

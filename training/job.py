@@ -17,7 +17,7 @@ from schemas.bundle import FORMAT, Manifest, Thresholds
 from schemas.currencies import DEFAULT_RATES, Rates
 from schemas.errors import UnusableModel
 from schemas.mapping import Rejected
-from training import attributes, replay
+from training import attributes, prequential, replay
 from training.bundle import make_current, write
 from training.calibration import brier, calibrated, probabilities
 from training.champion import Champion
@@ -30,7 +30,7 @@ from training.learners.learner import Card, Fitted, Rows
 from training.narration import Narrator, Silent
 from training.page import page
 from training.settings import Imbalance, TrainingSettings
-from training.split import Split, known_at, split
+from training.split import KnownPast, Split, known_at, split
 from training.thresholds import choose, went_by
 from training.tracking import Told
 from training.validating import Validation, validate
@@ -56,6 +56,8 @@ class TrainedBundle:
     """The same rows by the champion too: the bundle that `current` named before."""
     validation: Validation
     """What was odd about the past."""
+    folds: tuple[prequential.Judged, ...] = ()
+    """How the same did at earlier dates, where that was asked for."""
 
 
 def train(
@@ -99,6 +101,7 @@ def train(
     tell.stage("encode", attributes.in_words(columns, left_out))
     history = attributes.History(past, replayed.accepted, columns, settings)
     encoder = history.frozen(past.until + _MOMENT)
+    folds = _judge_folds(past, replayed, history, learner, settings, tell) if settings.folds else ()
     is_fraud, kept_is_fraud = past.is_fraud[cut.fit], past.is_fraud[cut.validation]
     kept = past.transactions.filter(cut.validation)
     vectors = np.hstack([replayed.vectors[cut.fit], history.as_they_occurred()[cut.fit]])
@@ -169,7 +172,7 @@ def train(
             "seed": settings.seed,
             "currency": rates.currency,
         },
-        metrics=metrics,
+        metrics=metrics | (prequential.summary(folds) if folds else {}),
         base=exported.base,
         usual=usual(vectors[is_fraud == 0], features),
     )
@@ -192,8 +195,32 @@ def train(
     )
     make_current(path)
     return TrainedBundle(
-        path=path, manifest=manifest, metrics=manifest.metrics, judgement=judgement, validation=validation
+        path=path,
+        manifest=manifest,
+        metrics=manifest.metrics,
+        judgement=judgement,
+        validation=validation,
+        folds=folds,
     )
+
+
+
+def _judge_folds(
+    past: KnownPast,
+    replayed: replay.Replayed,
+    history: attributes.History,
+    learner: Learner,
+    settings: TrainingSettings,
+    tell: Narrator,
+) -> tuple[prequential.Judged, ...]:
+    described = prequential.Described(past=past, vectors=replayed.vectors, accepted=replayed.accepted, history=history)
+    dates = prequential.cut(described, settings, folds=settings.folds)
+    tell.stage("folds", f"fitting and judging the same at {len(dates)} dates, the first of them {dates[0].at:%Y-%m-%d}")
+    judged = []
+    for done, fold in enumerate(prequential.judge(described, dates, learner, settings), 1):
+        judged.append(fold)
+        tell.progress(done, len(dates))
+    return tuple(judged)
 
 
 def _champion(out: Path, described: Vectors, kept: pl.DataFrame, cut: Split, tell: Narrator) -> Opinion | None:
@@ -270,6 +297,7 @@ def report(trained: TrainedBundle, seconds: dict[str, float], mlflow: Told | Non
         "intervals": trained.judgement.model.intervals,
         "champion": None if champion is None else _compared(champion, trained.judgement),
         "odd": trained.validation.odd,
+        "folds": trained.folds,
         "mlflow": mlflow,
         "seconds": seconds,
     }

@@ -39,6 +39,13 @@ ValidationOption = Annotated[
         help="How much of the newest known part is kept to judge by. Default: three tenths, at most 14d.",
     ),
 ]
+FoldsOption = Annotated[
+    int,
+    typer.Option(
+        envvar="FRAUD_TRAINING_FOLDS",
+        help="At how many earlier dates the same is fitted and judged as well; each takes as long as the fit.",
+    ),
+]
 SeedOption = Annotated[int, typer.Option(envvar="FRAUD_TRAINING_SEED")]
 ThreadsOption = Annotated[
     int, typer.Option(envvar="FRAUD_TRAINING_THREADS", help="0: one a core. The bundle is the same either way.")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +21,7 @@ import msgspec
 
 from schemas.bundle import Manifest
 from schemas.wire import EPOCH
+from training.prequential import Judged
 from training.settings import TrainingSettings
 from training.versions import Source
 
@@ -43,12 +44,15 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     ended: int
     parameters: dict[str, str]
     metrics: dict[str, float]
+    series: dict[str, list[float]] = {}
+    """Metrics that have a value for each step: the folds, the oldest first."""
     tags: dict[str, str]
 
 
 def record_of(
     bundle: Path,
     manifest: Manifest,
+    folds: Sequence[Judged],
     settings: TrainingSettings,
     *,
     began: datetime,
@@ -67,6 +71,9 @@ def record_of(
         ended=(ended - EPOCH) // _MILLISECOND,
         parameters=dict(_flat(told)),
         metrics=dict(manifest.metrics) | {f"seconds.{stage}": took for stage, took in seconds.items()},
+        series={
+            f"fold_{name}": [getattr(fold, name) for fold in folds] for name in ("average_precision", "auc") if folds
+        },
         tags={
             BUNDLE_TAG: bundle.name,
             CATALOGUE_TAG: manifest.catalogue,

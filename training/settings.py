@@ -64,6 +64,8 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
     """After this a label may be expected; a younger transaction is unknown, not genuine."""
     validation: timedelta | None = None
     """How much of the newest known part is kept from the fit.  None: three tenths of it, at most 14 days."""
+    folds: int = 0
+    """At how many earlier dates the same is fitted and judged as well: 0, or from 2 to 20."""
     seed: int = 0
     threads: int = 0
     """Of the learners; 0: one for each core.  The model is the same with any number."""
@@ -120,6 +122,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
         _require(self.train_until is None or self.train_until.tzinfo is not None, "train_until", "needs a time zone")
         _require(self.label_delay >= timedelta(0), "label_delay", "must not be negative")
         _require(self.validation is None or self.validation > timedelta(0), "validation", "must be above 0")
+        _require(self.folds == 0 or 2 <= self.folds <= 20, "folds", "must be 0 (none) or from 2 to 20")
         _require(0 <= self.seed < 2**31, "seed", "must be from 0 to 2147483647")
         _require(self.threads >= 0, "threads", "must be 0 (one a core) or more")
         _require(bool(self.learner), "learner", f"must name one of {', '.join(LearnerName)}")

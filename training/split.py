@@ -67,19 +67,9 @@ def known_at(until: datetime | None, transactions: pl.DataFrame, labels: pl.Data
             f"--train-until after the first, of {transactions['occurred_at'].min()!s}, would do"
         )
     heard = labels.filter(pl.col("known_at") <= until)
-    newest = (
-        heard.sort("known_at", maintain_order=True)
-        .unique(["account_id", "transaction_id"], keep="last", maintain_order=True)
-        .select("account_id", "transaction_id", "is_fraud")
-    )
-    is_fraud = (
-        seen.select("account_id", "transaction_id")
-        .join(newest, on=["account_id", "transaction_id"], how="left", maintain_order="left")["is_fraud"]
-        .fill_null(value=False)
-        .to_numpy()
-    )
+    is_fraud = known_frauds(seen, heard, until)
     if not is_fraud.any():
-        unmatched = f"; none of the {newest.height} labels belongs to a transaction" if newest.height else ""
+        unmatched = f"; none of the {heard.height} labels belongs to a transaction" if heard.height else ""
         raise UnusablePast(
             f"one class only: of {seen.height} transactions none was known to be a fraud at {until}{unmatched}. "
             "A past with labels that say is_fraud, or a later --train-until, would do"
@@ -89,6 +79,23 @@ def known_at(until: datetime | None, transactions: pl.DataFrame, labels: pl.Data
             f"one class only: all {seen.height} transactions are frauds. A past with the genuine ones too would do"
         )
     return KnownPast(transactions=seen, labels=heard, is_fraud=is_fraud, until=until)
+
+
+def known_frauds(transactions: pl.DataFrame, labels: pl.DataFrame, until: datetime) -> Rows:
+    """For each transaction: whether the newest of its labels that were known `until` then says so."""
+    newest = (
+        labels.filter(pl.col("known_at") <= until)
+        .sort("known_at", maintain_order=True)
+        .unique(["account_id", "transaction_id"], keep="last", maintain_order=True)
+        .select("account_id", "transaction_id", "is_fraud")
+    )
+    is_fraud: Rows = (
+        transactions.select("account_id", "transaction_id")
+        .join(newest, on=["account_id", "transaction_id"], how="left", maintain_order="left")["is_fraud"]
+        .fill_null(value=False)
+        .to_numpy()
+    )
+    return is_fraud
 
 
 def split(past: KnownPast, accepted: Rows, *, delay: timedelta, validation: timedelta | None = None) -> Split:

@@ -299,7 +299,12 @@ def _tell_of(client: MlflowClient, tracking: Tracking, experiment: str, folder: 
         client.log_batch(number, params=some)
     client.log_batch(
         number,
-        metrics=[Metric(name, value, record.ended, 0) for name, value in record.metrics.items()],
+        metrics=[Metric(name, value, record.ended, 0) for name, value in record.metrics.items()]
+        + [
+            Metric(name, value, record.ended, step)
+            for name, values in record.series.items()
+            for step, value in enumerate(values, 1)
+        ],
         tags=[RunTag(name, value) for name, value in record.tags.items()],
     )
     client.log_artifacts(number, str(folder / BUNDLE), BUNDLE)

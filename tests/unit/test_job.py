@@ -12,14 +12,14 @@ import polars as pl
 import pytest
 
 from features.catalogue import DIGEST, FEATURES
-from schemas.bundle import DIGESTED, EVALUATION, digest_of
+from schemas.bundle import DIGESTED, EVALUATION, MODEL, digest_of
 from streaming.bundle import LoadedBundle
 from streaming.reasons import Explainer
 from tests.unit.pasts import START, a_past
 from training import __main__ as command
 from training import job, replay
 from training.errors import ParityBroken, UnusablePast
-from training.job import GOLDEN_ROWS, TrainedBundle, golden_rows, train, usual
+from training.job import GOLDEN_ROWS, TrainedBundle, golden_rows, report, train, usual
 from training.learners.lightgbm import FittedLightGBM
 from training.settings import TrainingSettings
 
@@ -76,6 +76,17 @@ def test_the_same_seed_past_and_code_give_the_same_digest(one: TrainedBundle, tm
 
     assert again.path.name == one.path.name
     assert trained(tmp_path, seed=1).path.name != one.path.name
+
+
+def test_folds_are_reported_and_change_nothing_of_the_model(one: TrainedBundle, tmp_path: Path) -> None:
+    folded = trained(tmp_path, folds=2)
+    precisions = [fold.average_precision for fold in folded.folds]
+
+    assert folded.metrics["prequential_average_precision"] == pytest.approx(np.mean(precisions))
+    assert folded.metrics.items() >= one.metrics.items()
+    assert (folded.path / MODEL).read_bytes() == (one.path / MODEL).read_bytes()
+    assert not one.folds
+    assert json.loads(report(folded, {}))["folds"][0]["average_precision"] == precisions[0]
 
 
 def test_current_moves_to_the_newest_and_the_others_stay(tmp_path: Path) -> None:

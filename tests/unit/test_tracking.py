@@ -24,6 +24,7 @@ from training import __main__ as command
 from training import pending
 from training.errors import MLflowAway
 from training.pending import BUNDLE_TAG, CATALOGUE_TAG, DATA_TAG, Record, record_of
+from training.prequential import Judged
 from training.settings import TrainingSettings
 from training.tracking import Told, Tracking, fetch_bundle, tell, upload
 from training.versions import Source, code_version
@@ -67,12 +68,26 @@ def a_record(bundle: Path, *, began: datetime = NOON) -> Record:
     return record_of(
         bundle,
         msgspec.json.decode((bundle / MANIFEST).read_bytes(), type=Manifest),
+        [a_fold(0.6), a_fold(0.8)],
         TrainingSettings(seed=7),
         began=began,
         ended=began + timedelta(seconds=90),
         source=Source(name="payments.csv", digest="d" * 64),
         code="c0ffee",
         seconds={"fit": 1.5},
+    )
+
+
+def a_fold(precision: float) -> Judged:
+    return Judged(
+        at=NOON,
+        until=NOON,
+        rows=9,
+        frauds=1,
+        validation_rows=9,
+        validation_frauds=1,
+        average_precision=precision,
+        auc=0.9,
     )
 
 
@@ -107,6 +122,8 @@ def test_mlflow_has_all_that_a_run_was_made_of_and_came_to(tracking: Tracking, b
         BUNDLE_TAG: bundle.name,
         DATA_TAG: "d" * 64,
     }.items() <= run.data.tags.items()
+    folds = client(tracking).get_metric_history(answer.run or "", "fold_average_precision")
+    assert [(fold.step, fold.value) for fold in folds] == [(1, 0.6), (2, 0.8)]
     assert not pending.waiting(tracking.pending)
 
 

@@ -1,0 +1,159 @@
+"""How well a recipe does from date to date: learnt from what was known then, judged by what came next.
+
+    |<-- fit -->|<- gap: the delay ->|<- validation ->|
+    |<------------ fit ------------->|<- gap: the delay ->|<- validation ->|
+    |<-------------------- fit ------------------------->|<- gap: the delay ->|<- validation ->|<- too young ->|
+
+Each fold is a training at the date its validation begins: of labels that came later, also for older rows, nothing is known.
+One number from one stretch of time says little of a learner; their mean is what tuning goes by, and their spread says how
+much of a difference is noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+from sklearn import metrics
+
+from schemas.wire import EPOCH, microseconds
+from training.attributes import History
+from training.errors import UnusablePast
+from training.learners.learner import Learner
+from training.learners.learner import Rows as LearntRows
+from training.settings import TrainingSettings
+from training.split import KnownPast, known_frauds
+
+Rows = npt.NDArray[np.bool_]
+Vectors = npt.NDArray[np.float32]
+
+_MICROSECOND = timedelta(microseconds=1)
+_SHARE_OF_VALIDATION = 0.5
+_LONGEST_VALIDATION = timedelta(days=14)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fold:
+    """Which of the transactions [n] one training is made of, and how it is judged."""
+
+    at: datetime
+    """The training's date, when its validation begins."""
+    until: datetime
+    """When that ends."""
+    fit: Rows
+    known: Rows
+    """The frauds that were known at the training's date."""
+    validation: Rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """How well a fold's model did."""
+
+    at: datetime
+    until: datetime
+    rows: int
+    frauds: int
+    """Known of them at the time."""
+    validation_rows: int
+    validation_frauds: int
+    average_precision: float
+    auc: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """A past with its vectors."""
+
+    past: KnownPast
+    vectors: Vectors
+    """[n, features]: the catalogue's."""
+    accepted: Rows
+    """[n]: what gets a verdict."""
+    history: History
+
+
+def cut(described: Described, settings: TrainingSettings, *, folds: int) -> tuple[Fold, ...]:
+    """So many folds, the oldest first, whose validations follow each other up to the youngest that is mature.
+
+    They take `settings.validation` each, by default half of what is mature but for the first gap among them, and 14 days at
+    most.  Raises UnusablePast where a part has no rows, no fraud or nothing but frauds.
+    """
+    past, delay = described.past, settings.label_delay // _MICROSECOND
+    time = past.transactions["occurred_at"].dt.epoch("us").to_numpy()
+    first, mature = int(time.min()), microseconds(past.until) - delay
+    most = max(mature - first - delay, 0) * _SHARE_OF_VALIDATION / folds
+    length = int(min(most, _LONGEST_VALIDATION / _MICROSECOND))
+    if settings.validation is not None:
+        length = settings.validation // _MICROSECOND
+    edges = [mature - length * left for left in range(folds, -1, -1)]
+    return tuple(
+        _fold(described, time, number, begins, ends, delay, last=ends == mature)
+        for number, (begins, ends) in enumerate(pairwise(edges), 1)
+    )
+
+
+def judge(
+    described: Described, folds: Sequence[Fold], learner: Learner, settings: TrainingSettings
+) -> Iterator[Judged]:
+    """Fold after fold, a model fitted and judged.  Its trees stop where they are best on the rows that it is judged by."""
+    encoded = described.history.as_they_occurred()
+    for fold in folds:
+        kept = described.past.transactions.filter(fold.validation)
+        frozen = described.history.frozen(fold.at).encode_table(kept)
+        rows = LearntRows(
+            vectors=np.hstack([described.vectors[fold.fit], encoded[fold.fit]]), is_fraud=fold.known[fold.fit]
+        )
+        validation = LearntRows(
+            vectors=np.hstack([described.vectors[fold.validation], frozen]),
+            is_fraud=described.past.is_fraud[fold.validation],
+        )
+        margins = learner.fit(rows, validation, settings, _unheard).margins(validation.vectors)
+        yield Judged(
+            at=fold.at,
+            until=fold.until,
+            rows=len(rows.is_fraud),
+            frauds=int(rows.is_fraud.sum()),
+            validation_rows=len(validation.is_fraud),
+            validation_frauds=int(validation.is_fraud.sum()),
+            average_precision=float(metrics.average_precision_score(validation.is_fraud, margins)),
+            auc=float(metrics.roc_auc_score(validation.is_fraud, margins)),
+        )
+
+
+def summary(judged: Sequence[Judged]) -> dict[str, float]:
+    """Mean and spread (standard deviation) over at least two folds, as metrics are called."""
+    said: dict[str, float] = {}
+    for name in ("average_precision", "auc"):
+        values = [float(getattr(fold, name)) for fold in judged]
+        mean = math.fsum(values) / len(values)
+        said[f"prequential_{name}"] = mean
+        said[f"prequential_{name}_spread"] = math.sqrt(
+            math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+        )
+    return said
+
+
+def _fold(
+    described: Described, time: npt.NDArray[np.int64], number: int, begins: int, ends: int, delay: int, *, last: bool
+) -> Fold:
+    past, at = described.past, EPOCH + timedelta(microseconds=begins)
+    fit = described.accepted & (time < begins - delay)
+    kept = described.accepted & (time >= begins) & ((time <= ends) if last else (time < ends))
+    known = known_frauds(past.transactions, past.labels, at)
+    for purpose, is_fraud in (("to fit", known[fit]), ("to validate", past.is_fraud[kept])):
+        frauds = int(is_fraud.sum())
+        if frauds in (0, is_fraud.size):
+            raise UnusablePast(
+                f"fold {number}, of {at}, has {is_fraud.size} mature rows {purpose}, {frauds} of them known as frauds: "
+                "fewer --folds, more history, or another --validation would do"
+            )
+    return Fold(at=at, until=EPOCH + timedelta(microseconds=ends), fit=fit, known=known, validation=kept)
+
+
+def _unheard(_done: int, _of: int) -> None: ...
