@@ -213,7 +213,13 @@ def _judge_folds(
     settings: TrainingSettings,
     tell: Narrator,
 ) -> tuple[prequential.Judged, ...]:
-    described = prequential.Described(past=past, vectors=replayed.vectors, accepted=replayed.accepted, history=history)
+    described = prequential.Described(
+        past=past,
+        accepted=replayed.accepted,
+        vectors=replayed.vectors,
+        encoded=history.as_they_occurred(),
+        history=history,
+    )
     dates = prequential.cut(described, settings, folds=settings.folds)
     tell.stage("folds", f"fitting and judging the same at {len(dates)} dates, the first of them {dates[0].at:%Y-%m-%d}")
     judged = []

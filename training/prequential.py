@@ -24,7 +24,7 @@ from sklearn import metrics
 from schemas.wire import EPOCH, microseconds
 from training.attributes import History
 from training.errors import UnusablePast
-from training.learners.learner import Learner
+from training.learners.learner import Learner, Steps
 from training.learners.learner import Rows as LearntRows
 from training.settings import TrainingSettings
 from training.split import KnownPast, known_frauds
@@ -49,6 +49,8 @@ class Fold:
     known: Rows
     """The frauds that were known at the training's date."""
     validation: Rows
+    frozen: Vectors
+    """[validation rows, attributes' features]: as a model of that date is served with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +70,20 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
-    """A past with its vectors."""
+    """A past with its vectors, all of them by what was known before each transaction."""
 
     past: KnownPast
-    vectors: Vectors
-    """[n, features]: the catalogue's."""
     accepted: Rows
     """[n]: what gets a verdict."""
+    vectors: Vectors
+    """[n, features]: the catalogue's."""
+    encoded: Vectors
+    """[n, attributes' features]"""
     history: History
+    """What `encoded` comes from, to be frozen at any date."""
+
+
+def _unheard(_done: int, _of: int) -> None: ...
 
 
 def cut(described: Described, settings: TrainingSettings, *, folds: int) -> tuple[Fold, ...]:
@@ -99,21 +107,19 @@ def cut(described: Described, settings: TrainingSettings, *, folds: int) -> tupl
 
 
 def judge(
-    described: Described, folds: Sequence[Fold], learner: Learner, settings: TrainingSettings
+    described: Described, folds: Sequence[Fold], learner: Learner, settings: TrainingSettings, on_step: Steps = _unheard
 ) -> Iterator[Judged]:
-    """Fold after fold, a model fitted and judged.  Its trees stop where they are best on the rows that it is judged by."""
-    encoded = described.history.as_they_occurred()
+    """Fold after fold, a model fitted and judged.  It may stop where it is best on the rows that it is judged by."""
     for fold in folds:
-        kept = described.past.transactions.filter(fold.validation)
-        frozen = described.history.frozen(fold.at).encode_table(kept)
         rows = LearntRows(
-            vectors=np.hstack([described.vectors[fold.fit], encoded[fold.fit]]), is_fraud=fold.known[fold.fit]
+            vectors=np.hstack([described.vectors[fold.fit], described.encoded[fold.fit]]),
+            is_fraud=fold.known[fold.fit],
         )
         validation = LearntRows(
-            vectors=np.hstack([described.vectors[fold.validation], frozen]),
+            vectors=np.hstack([described.vectors[fold.validation], fold.frozen]),
             is_fraud=described.past.is_fraud[fold.validation],
         )
-        margins = learner.fit(rows, validation, settings, _unheard).margins(validation.vectors)
+        margins = learner.fit(rows, validation, settings, on_step).margins(validation.vectors)
         yield Judged(
             at=fold.at,
             until=fold.until,
@@ -153,7 +159,11 @@ def _fold(
                 f"fold {number}, of {at}, has {is_fraud.size} mature rows {purpose}, {frauds} of them known as frauds: "
                 "fewer --folds, more history, or another --validation would do"
             )
-    return Fold(at=at, until=EPOCH + timedelta(microseconds=ends), fit=fit, known=known, validation=kept)
-
-
-def _unheard(_done: int, _of: int) -> None: ...
+    return Fold(
+        at=at,
+        until=EPOCH + timedelta(microseconds=ends),
+        fit=fit,
+        known=known,
+        validation=kept,
+        frozen=described.history.frozen(at).encode_table(past.transactions.filter(kept)),
+    )

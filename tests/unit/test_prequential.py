@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -34,11 +34,13 @@ def described(
     known = known_at(until, *past)
     replayed = replay.vectors(known.transactions, known.labels)
     columns, _ = attributes.choose(known.transactions, None)
+    history = attributes.History(known, replayed.accepted, columns, TrainingSettings(**given))
     return Described(
         past=known,
-        vectors=replayed.vectors,
         accepted=replayed.accepted,
-        history=attributes.History(known, replayed.accepted, columns, TrainingSettings(**given)),
+        vectors=replayed.vectors,
+        encoded=history.as_they_occurred(),
+        history=history,
     )
 
 
@@ -95,9 +97,7 @@ def test_the_folds_lie_in_the_younger_half() -> None:
 
 
 def test_what_gets_no_verdict_is_in_no_fold() -> None:
-    without = Described(
-        past=WHOLE.past, vectors=WHOLE.vectors, history=WHOLE.history, accepted=np.arange(len(WHOLE.accepted)) % 3 > 0
-    )
+    without = replace(WHOLE, accepted=np.arange(len(WHOLE.accepted)) % 3 > 0)
 
     for fold in cut(without, TrainingSettings(), folds=3):
         assert not ((fold.fit | fold.validation) & ~without.accepted).any()
