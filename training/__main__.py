@@ -1,4 +1,4 @@
-"""`training run`: a bundle from a past; `training upload`: what MLflow has not got yet."""
+"""`training run`: a bundle from a past; `tune`: parameters for it; `upload`: what MLflow has not got yet."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ from training.options import (
 from training.pending import record_of
 from training.settings import CalibrationMethod, Imbalance, Policy, TrainingSettings, columns, learners
 from training.tracking import Told, Tracking, tell, upload
+from training.tune_command import tune
 from training.versions import Source, code_version
 from training.validating import Validation, validate
 
@@ -276,6 +277,7 @@ def run(
         _sum_up(trained, told)
 
 
+app.command("tune")(tune)
 app.command(name="backtest")(backtest_command.command)
 
 
@@ -397,7 +399,7 @@ def _between(interval: Interval | None) -> str:
 
 
 def main() -> None:
-    """The console script: 0 well, 1 found something wrong, 2 wrong use or settings."""
+    """The console script: 0 well, 1 found something wrong, 2 wrong use or settings, 130 after Ctrl-C."""
     try:
         app()
     except (ParityBroken, MLflowAway) as error:

@@ -26,7 +26,7 @@ from training.evaluate import Kept
 from training.export import require_parity
 from training.judging import Judged, Judgement, Opinion, judge
 from training.learners.chosen import learner_of
-from training.learners.learner import Card, Fitted, Rows
+from training.learners.learner import Card, Fitted, Learner, Rows
 from training.narration import Narrator, Silent
 from training.page import page
 from training.settings import Imbalance, TrainingSettings

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn import metrics
 
+from features.catalogue import FEATURES
 from schemas.wire import EPOCH, microseconds
 from training.attributes import History
 from training.errors import UnusablePast
@@ -51,6 +52,8 @@ class Fold:
     validation: Rows
     frozen: Vectors
     """[validation rows, attributes' features]: as a model of that date is served with."""
+    features: tuple[str, ...]
+    """What the columns are called, the catalogue's and the attributes'."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,10 +117,12 @@ def judge(
         rows = LearntRows(
             vectors=np.hstack([described.vectors[fold.fit], described.encoded[fold.fit]]),
             is_fraud=fold.known[fold.fit],
+            features=fold.features,
         )
         validation = LearntRows(
             vectors=np.hstack([described.vectors[fold.validation], fold.frozen]),
             is_fraud=described.past.is_fraud[fold.validation],
+            features=fold.features,
         )
         margins = learner.fit(rows, validation, settings, on_step).margins(validation.vectors)
         yield Judged(
@@ -159,11 +164,13 @@ def _fold(
                 f"fold {number}, of {at}, has {is_fraud.size} mature rows {purpose}, {frauds} of them known as frauds: "
                 "fewer --folds, more history, or another --validation would do"
             )
+    encoder = described.history.frozen(at)
     return Fold(
         at=at,
         until=EPOCH + timedelta(microseconds=ends),
         fit=fit,
         known=known,
         validation=kept,
-        frozen=described.history.frozen(at).encode_table(past.transactions.filter(kept)),
+        frozen=encoder.encode_table(past.transactions.filter(kept)),
+        features=FEATURES + encoder.features,
     )

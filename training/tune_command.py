@@ -1,0 +1,176 @@
+"""`training tune`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from features.settings import Settings, load
+from schemas.mapping import load_mapping, read_past
+from schemas.spans import duration, moment
+from training.learners.chosen import parameters
+from training.narration import OnConsole
+from training.options import (
+    AttributesOption,
+    DelayOption,
+    JsonOption,
+    MappingOption,
+    PastArgument,
+    SeedOption,
+    ThreadsOption,
+    UntilOption,
+    ValidationOption,
+)
+from training.settings import TrainingSettings, columns, learners
+from training.tuning import Found, Search, Standing, prepare
+from training.tuning import tune as search_for
+from training.versions import Source
+
+DEFAULTS = TrainingSettings()
+SEARCH = Search()
+INTERRUPTED = 130
+
+
+def tune(
+    past: PastArgument,
+    mapping: MappingOption = None,
+    learner: Annotated[
+        str,
+        typer.Option(
+            envvar="FRAUD_TRAINING_LEARNER",
+            help="lightgbm, xgboost, random-forest or logistic-regression; one of them.",
+        ),
+    ] = DEFAULTS.learner[0],
+    learners_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--learners",
+            envvar="FRAUD_TRAINING_LEARNERS",
+            help="A TOML file of parameters, in tables [learners.xgboost]; those that are searched for come over them.",
+        ),
+    ] = None,
+    budget: Annotated[
+        str, typer.Option(envvar="FRAUD_TUNING_BUDGET", help="How long, as 10m or 2h.")
+    ] = f"{SEARCH.budget.total_seconds() / 60:.0f}m",
+    trials: Annotated[
+        int, typer.Option(envvar="FRAUD_TUNING_TRIALS", help="At most, with those of earlier commands.")
+    ] = SEARCH.trials,
+    folds: Annotated[
+        int, typer.Option(envvar="FRAUD_TUNING_FOLDS", help="At how many dates each is fitted and judged.")
+    ] = SEARCH.folds,
+    out: Annotated[
+        Path, typer.Option(envvar="FRAUD_TUNING_OUT", help="The folder of studies and of what they found.")
+    ] = SEARCH.folder,
+    train_until: UntilOption = None,
+    label_delay: DelayOption = None,
+    validation: ValidationOption = None,
+    seed: SeedOption = DEFAULTS.seed,
+    threads: ThreadsOption = DEFAULTS.threads,
+    attributes: AttributesOption = "all",
+    as_json: JsonOption = False,
+) -> None:
+    """Search for a learner's parameters, judged at several dates before those that `training run` judges by.
+
+    Stopped with Ctrl-C (status 130) or at the budget's end it keeps what it found, and the same command goes on from there.
+
+    For example:  training tune .local/demo/history --budget 10m, then
+    training run .local/demo/history --learners .local/tuning/lightgbm.toml
+    """
+    meant = None if mapping is None else load_mapping(mapping)
+    usual = DEFAULTS.label_delay if meant is None else meant.delay()
+    settings = TrainingSettings(
+        train_until=None if train_until is None else moment(train_until),
+        label_delay=usual if label_delay is None else duration(label_delay),
+        validation=None if validation is None else duration(validation),
+        seed=seed,
+        threads=threads,
+        learner=learners(learner),
+        learners=parameters(learners_file, []),
+        attributes=columns(attributes),
+    )
+    search = Search(folds=folds, trials=trials, budget=duration(budget), folder=out)
+    rates = load(Settings, os.environ).rules().rates
+    console = Console(stderr=True)
+    with OnConsole(console) as narrator:
+        narrator.stage("read", f"reading {past}")
+        transactions, labels = read_past(past, meant)
+        source = Source.of(past, None if meant is None else Path(meant.origin))
+        described, dates = prepare(
+            transactions, labels, settings=settings, folds=search.folds, rates=rates, narrator=narrator
+        )
+    console.print(f"judging {learner} at {', '.join(f'{fold.at:%Y-%m-%d}' for fold in dates)}", highlight=False)
+    with OnBar(console) as bar:
+        found = search_for(
+            described, dates, settings=settings, search=search, data=source.digest, rates=rates, on_standing=bar.show
+        )
+    report = msgspec.json.format(msgspec.json.encode(found), indent=2)
+    (search.folder / "report.json").write_bytes(report + b"\n")
+    if as_json:
+        sys.stdout.write(report.decode() + "\n")
+    else:
+        _sum_up(found, search)
+    if found.ended == "interrupted":
+        raise SystemExit(INTERRUPTED)
+
+
+class OnBar:
+    """A bar for the whole search where somebody watches, else a line for each trial."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=1.0, visible=False)
+        self._told = -1
+
+    def __enter__(self) -> OnBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, standing: Standing) -> None:
+        """Called at every step of every fit."""
+        if self._console.is_terminal:
+            where = f"trial {standing.done + 1} of {standing.of}, date {standing.folds_done + 1} of {standing.folds}"
+            self._bar.update(
+                self._task, description=f"{where}{_in_words(standing)}", completed=standing.share, visible=True
+            )
+        elif standing.done > self._told:
+            self._told = standing.done
+            self._console.print(
+                f"{standing.done} of {standing.of} trials{_in_words(standing)}", highlight=False, soft_wrap=True
+            )
+
+
+def _in_words(standing: Standing) -> str:
+    if standing.as_it_was is None:
+        return ""
+    found = "" if standing.best is None else f" best {standing.best:.4f},"
+    return f";{found} as it was {standing.as_it_was:.4f}"
+
+
+def _sum_up(found: Found, search: Search) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    file = search.folder / f"{found.learner}.toml"
+    console.print(
+        f"{found.trials} trials, {found.given_up} of them given up; ended by {found.ended}; study {found.study}"
+    )
+    console.print(f"average precision over {len(found.dates)} dates {found.best:.4f}, {found.as_it_was:.4f} as it was")
+    for name, value in found.parameters.items():
+        console.print(f"  {name:24s} {value:.6g}" if isinstance(value, float) else f"  {name:24s} {value}")
+    console.print(f"training run … --learner {found.learner} --learners {file}", markup=False)
