@@ -268,7 +268,7 @@ def test_a_record_that_is_none_holds_nobody_up(tracking: Tracking, bundle: Path)
     assert pending.waiting(tracking.pending) == [broken]
 
 
-def test_a_database_that_goes_in_between_is_asked_no_further(tracking: Tracking, bundle: Path, database: Path) -> None:
+def test_a_database_that_goes_in_between_takes_nothing_along(tracking: Tracking, bundle: Path, database: Path) -> None:
     for hour in range(3):
         pending.keep(tracking.pending, a_record(bundle, began=NOON + timedelta(hours=hour)), bundle)
 
