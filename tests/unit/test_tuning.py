@@ -84,6 +84,10 @@ def test_it_finds_what_does_better(found: Found) -> None:
     assert found.dates == tuple(fold.at for fold in FOLDS)
 
 
+def test_no_two_trials_are_the_same(found: Found, folder: Path) -> None:
+    assert len({str(of) for of, _ in tried(folder, found)}) == found.trials
+
+
 def test_what_it_found_is_what_a_training_takes(found: Found, folder: Path) -> None:
     assert parameters(folder / "lightgbm.toml", []) == {"lightgbm": found.parameters}
 
@@ -133,14 +137,15 @@ def test_a_budget_that_is_too_short_for_anything_says_so(tmp_path: Path) -> None
     assert not (tmp_path / "lightgbm.toml").exists()
 
 
-def test_where_nothing_is_better_it_stays_as_it_was(tmp_path: Path) -> None:
-    ticks = count()
-    given = {"lightgbm": {"num_leaves": 5}}
-    settings = TrainingSettings(trees=8, threads=1, smallest_leaf=5, learners=given)
-    as_it_was = searched(tmp_path, 9, settings=settings, budget=timedelta(seconds=50), clock=lambda: float(next(ticks)))
+def test_where_nothing_is_better_it_stays_as_it_was(others: Path) -> None:
+    given = {"lightgbm": {"max_bin": 31}}
+    settings = TrainingSettings(trees=8, threads=1, learners=given)
+    tuned = searched(others, 1, settings=settings)
+    assert tuned.parameters.keys() == {"max_bin", *SPACES[LearnerName.LIGHTGBM]}
 
-    assert as_it_was.trials == 0
-    assert as_it_was.best == as_it_was.as_it_was
+    study(others, tuned).set_user_attr("as it was", [0.99, 0.99, 0.99])
+    as_it_was = searched(others, 1, settings=settings)
+    assert as_it_was.best == as_it_was.as_it_was == pytest.approx(0.99)
     assert as_it_was.parameters == given["lightgbm"]
 
 
