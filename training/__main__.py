@@ -49,8 +49,8 @@ from training.pending import record_of
 from training.settings import CalibrationMethod, Imbalance, Policy, TrainingSettings, columns, learners
 from training.tracking import Told, Tracking, tell, upload
 from training.tune_command import tune
-from training.versions import Source, code_version
 from training.validating import Validation, validate
+from training.versions import Source, code_version
 
 DEFAULTS = TrainingSettings()
 MLFLOW = Tracking()

@@ -204,7 +204,6 @@ def train(
     )
 
 
-
 def _judge_folds(
     past: KnownPast,
     replayed: replay.Replayed,

@@ -171,8 +171,8 @@ def prepare(
         raise UnusablePast(
             f"{error}; FRAUD_RATES__XYZ says how many XYZ are one euro, here and to the workers"
         ) from error
-    columns, _ = attributes.choose(past.transactions, settings.attributes)
-    tell.stage("encode", f"encoding {', '.join(columns) or 'no attributes'}")
+    columns, left_out = attributes.choose(past.transactions, settings.attributes)
+    tell.stage("encode", attributes.in_words(columns, left_out))
     history = attributes.History(past, replayed.accepted, columns, settings)
     described = Described(
         past=past,
