@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
@@ -90,14 +90,14 @@ class Log:
             )
         )
 
-    def check_topics(self) -> None:
+    def check_topics(self, topics: Sequence[Topic] = INPUTS) -> None:
         """Raises WrongSettings where topics are missing or have another number of partitions, LogUnavailable."""
         s = self.settings
         try:
             known = self._consumer.list_topics(timeout=PATIENCE).topics
         except KafkaException as error:
             raise LogUnavailable(f"Kafka at {s.kafka_url} does not answer: {error.args[0].str()}") from error
-        for topic in INPUTS:
+        for topic in topics:
             name = s.topic(topic)
             if name not in known:
                 raise WrongSettings(
@@ -106,9 +106,9 @@ class Log:
             if (count := len(known[name].partitions)) != s.partitions:
                 raise WrongSettings(f"topic {name} has {count} partitions, FRAUD_PARTITIONS is {s.partitions}")
 
-    def topic_ids(self) -> list[str]:
-        """Of the input topics, in their order: a topic made anew has another.  Raises LogUnavailable."""
-        names = [self.settings.topic(topic) for topic in INPUTS]
+    def topic_ids(self, topics: Sequence[Topic] = INPUTS) -> list[str]:
+        """Of these topics, in their order: a topic made anew has another.  Raises LogUnavailable."""
+        names = [self.settings.topic(topic) for topic in topics]
         admin = AdminClient(self.settings.client())
         try:
             described = admin.describe_topics(TopicCollection(names), request_timeout=PATIENCE)

@@ -100,7 +100,11 @@ def simulate(
 @app.command()
 def replay(
     file: Annotated[
-        Path, typer.Argument(help="A folder that `simulate` wrote, or a Parquet or CSV file with --mapping.")
+        str,
+        typer.Argument(
+            help="A folder that `simulate` wrote, a Parquet or CSV file with --mapping, or an archive (its messages as they "
+            "came)."
+        ),
     ],
     mapping: Annotated[
         Path | None, typer.Option(help="Which column is what: a mapping.toml, or the name of one in schemas/mappings.")

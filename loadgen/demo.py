@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sys
 from datetime import UTC, datetime
@@ -12,10 +13,12 @@ from typing import Annotated, Any
 import msgspec
 import polars as pl
 import typer
-from rich.table import Table
+from rich.table import Table as Lines
 
 from deploy.local.children import AlreadyRunning, FailedToStart
 from deploy.local.stack import LocalStack
+from features.archive_tables import ARCHIVED, Place, Table
+from features.log import Log
 from features.settings import Settings
 from loadgen.check import Report, check
 from loadgen.latency import Latency
@@ -40,9 +43,11 @@ from loadgen.rehearsal import (
 from loadgen.simulate import Past, World, simulate, world_ending
 from loadgen.stream import Sent, Stream
 from loadgen.target import Target
+from schemas.topics import DEAD_LETTERS, LABELS, TRANSACTIONS, VERDICTS, Topic
 
 FOLDER = Path(".local/demo")
 BUNDLES = Path(".local/bundles")
+ARCHIVE = FOLDER / "archive"
 PER_DAY = 24_000
 HISTORY_DAYS = 28
 MISCHIEF = Mischief(malformed=0.002, duplicates=0.002, seed=11)
@@ -88,6 +93,8 @@ class DemoReport(msgspec.Struct, kw_only=True):
     """Of the frauds: alerts among them."""
     redis_bytes_per_account: int
     """Median of MEMORY USAGE, key and all."""
+    archived: dict[str, int]
+    """Rows of the archive's tables."""
     model: dict[str, float]
     bundle: str
     seconds: dict[str, float]
@@ -168,7 +175,9 @@ def _demo(count: int, rate: float, seed: int, accounts: int, as_json: bool) -> i
             wait_until_settled(settings)
             wait_until_explained(settings, explainer)
             found = check(settings, bundles=BUNDLES)
-        report = _report(stream, sent, answers, found, len(frauds), settings, steps)
+        with steps.step("archiving the topics"):
+            archived = _archive(stack, settings, found)
+        report = _report(stream, sent, answers, found, archived, len(frauds), settings, steps)
     finally:
         stack.stop()
     _write(report)
@@ -233,8 +242,42 @@ def _train_and_load(stack: LocalStack, settings: Settings) -> None:
     say(f"  the model on later transactions: {shown}")
 
 
+def _archive(stack: LocalStack, settings: Settings, found: Report) -> dict[str, int]:
+    """Into tables that begin anew, as the topics did; their rows by topic.  Raises Failed where the log has others."""
+    shutil.rmtree(ARCHIVE, ignore_errors=True)
+    archiver = run_command(
+        stack, FOLDER, "training", "archive", "--until-end", name="archive", FRAUD_ARCHIVE=str(ARCHIVE),
+        **environment_of(settings),
+    )  # fmt: skip
+    wait_for([archiver])
+    rows = {topic.name: _rows(topic) for topic in ARCHIVED}
+    with Log(settings) as log:
+        # Their producers use no transactions: each offset is a message.
+        due = {
+            topic.name: sum(high - low for low, high in (log.bounds(topic, n) for n in range(settings.partitions)))
+            for topic in (TRANSACTIONS, LABELS)
+        }
+    due |= {VERDICTS.name: found.verdicts, DEAD_LETTERS.name: sum(found.dead_lettered.values())}
+    if wrong := {name: (rows[name], count) for name, count in due.items() if rows[name] != count}:
+        raise Failed(f"the archive has other rows than the log (rows, messages): {wrong}")
+    say(f"  {sum(rows.values()):,} rows in {ARCHIVE}, as many as the log has messages")
+    return rows
+
+
+def _rows(topic: Topic) -> int:
+    table = Table.at(Place.of(str(ARCHIVE)), topic.name)
+    return 0 if table is None else table.count()
+
+
 def _report(
-    stream: Stream, sent: Sent, answers: Answers, found: Report, frauds: int, settings: Settings, steps: Steps
+    stream: Stream,
+    sent: Sent,
+    answers: Answers,
+    found: Report,
+    archived: dict[str, int],
+    frauds: int,
+    settings: Settings,
+    steps: Steps,
 ) -> DemoReport:
     planned = expected(stream.planted)
     duplicates = planned.pop(DUPLICATE, 0)
@@ -268,6 +311,7 @@ def _report(
         precision=answers.right_alerts / answers.alerts if answers.alerts else 0.0,
         recall=answers.right_alerts / frauds if frauds else 0.0,
         redis_bytes_per_account=bytes_per_account(settings),
+        archived=archived,
         model=manifest["metrics"],
         bundle=(BUNDLES / "current").resolve().name,
         seconds=steps.seconds,
@@ -298,9 +342,10 @@ def _summary(report: DemoReport, found: Report) -> None:
         ("due to verdict", ", ".join(f"{name} {ms:.1f}" for name, ms in named.items()) + " ms"),
         ("vectors computed again", f"{report.vectors_compared_in_full:,}, {found.vectors_different:,} different"),
         ("profiles folded again", f"{report.profiles_compared:,}, {report.profiles_different} different"),
+        ("archived", f"{sum(report.archived.values()):,} rows in {ARCHIVE}"),
         ("Redis", f"{report.redis_bytes_per_account:,} bytes an account"),
     ]  # fmt: skip
-    table = Table("", "", show_header=False, box=None, padding=(0, 2))
+    table = Lines("", "", show_header=False, box=None, padding=(0, 2))
     for name, value in rows:
         table.add_row(name, value)
     out.print()

@@ -12,13 +12,14 @@ from pathlib import Path
 from types import FrameType
 
 import msgspec
+import polars as pl
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from loadgen.avro import InAvro
 from loadgen.mischief import Mischief
-from loadgen.stream import Progress, Sent, Stream, shifted_to
+from loadgen.stream import AsTheyCame, Encoding, Progress, Sent, Stream, shifted_to
 from loadgen.target import Target
 from schemas.errors import WrongSettings
 from schemas.mapping import Rejected, read_past
@@ -31,7 +32,7 @@ INTERRUPTED = 130
 class Replay:
     """What is to be sent, and how fast."""
 
-    source: Path
+    source: str
     mapping: Path | None
     since: datetime | None
     until: datetime | None
@@ -48,7 +49,7 @@ class Replay:
         """The exit status: 0, 1 where Kafka did not take everything, 130 after Ctrl-C.  Raises WrongSettings."""
         target = Target.of(kafka, prefix)
         rejected: list[Rejected] = []
-        transactions, labels = read_past(self.source, self.mapping, on_rejected=rejected.append)
+        transactions, labels, encoding = self._read(target, rejected)
         transactions, labels = part_of(transactions, labels, since=self.since, until=self.until, limit=self.limit)
         shift = timedelta(0)
         if self.shift_to_now:
@@ -59,13 +60,12 @@ class Replay:
             mischief = Mischief(malformed=self.malformed, duplicates=self.duplicates, seed=self.seed)
         except ValueError as error:
             raise WrongSettings(str(error)) from error
-        in_avro = InAvro.registered(self.registry, target) if self.registry is not None else None
-        stream = Stream(transactions, labels, rate=self.rate, speed=self.speed, mischief=mischief, in_avro=in_avro)
+        stream = Stream(transactions, labels, rate=self.rate, speed=self.speed, mischief=mischief, encoding=encoding)
         with _ctrl_c() as stop, _shown(people) as progress:
             sent = stream.send(target, progress=progress, stop=stop)
         if as_json:
             report = {
-                "source": str(self.source),
+                "source": self.source,
                 "kafka": target.url,
                 "prefix": target.prefix,
                 "rejected_rows": sum(each.count for each in rejected),
@@ -78,6 +78,21 @@ class Replay:
         if not sent.finished:
             return INTERRUPTED
         return 1 if sent.failed else 0
+
+    def _read(self, target: Target, rejected: list[Rejected]) -> tuple[pl.DataFrame, pl.DataFrame, Encoding | None]:
+        """Transactions, labels, and how they become messages."""
+        if self.mapping is None:
+            from features.archive import Archive  # noqa: PLC0415 - whoever has no archive need not have delta-rs
+
+            if Archive.is_one(self.source):
+                if self.shift_to_now or self.malformed or self.duplicates or self.registry is not None:
+                    raise WrongSettings(
+                        "an archive's messages are sent as they came: without --shift-to-now, --malformed, --duplicates "
+                        "and --registry"
+                    )
+                return *Archive.open(self.source).messages(), AsTheyCame()
+        past = read_past(Path(self.source), self.mapping, on_rejected=rejected.append)
+        return *past, None if self.registry is None else InAvro.registered(self.registry, target)
 
 
 @contextmanager

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from loadgen.avro import InAvro
 from loadgen.latency import Latency, Recorder
 from loadgen.mischief import DUPLICATE, Mischief, Planted, plan
 from loadgen.pace import Ints, Pace, at_rate, at_speed, when_the_world_gets_there
@@ -119,6 +118,28 @@ class Schedule:
         return dict(zip(self.ids.to_list(), self.due.tolist(), strict=True))
 
 
+class Encoding(Protocol):
+    """How rows become messages, where it isn't as schemas.encoding has it.  Can be pickled."""
+
+    def transactions(self, rows: pl.DataFrame) -> Encoded:
+        """Each row as a message, with its key."""
+        ...
+
+    def labels(self, rows: pl.DataFrame) -> Encoded:
+        """The same."""
+        ...
+
+
+class AsTheyCame:
+    """Rows with a `key` and a `value`, as an archive has them: the very bytes."""
+
+    def transactions(self, rows: pl.DataFrame) -> Encoded:
+        """Each row as the message it was."""
+        return Encoded(rows["key"].to_list(), rows["value"].to_list())
+
+    labels = transactions
+
+
 class Stream:
     """Transactions at a rate or a speed, labels when the stream's world gets to when they are known, mischief.
 
@@ -134,11 +155,11 @@ class Stream:
         rate: float | None = None,
         speed: float | None = None,
         mischief: Mischief = Mischief(),  # noqa: B008 - frozen
-        in_avro: InAvro | None = None,
+        encoding: Encoding | None = None,
     ) -> None:
-        """In JSON, unless `in_avro`; what is planted is always in JSON."""
+        """In JSON, unless `encoding` is given; what is planted is always in JSON."""
         self.transactions, self.labels = transactions, labels
-        self.in_avro = in_avro
+        self.encoding = encoding
         times = transactions["occurred_at"].dt.timestamp("us").to_numpy()
         known = labels["known_at"].dt.timestamp("us").to_numpy()
         if (np.diff(times) < 0).any() or (np.diff(known) < 0).any():
@@ -215,10 +236,12 @@ class Prepared:
 
     def __init__(self, stream: Stream, ahead: int) -> None:
         self._stream = stream
-        avro = stream.in_avro
+        encoding = stream.encoding
         self._ahead = {
-            TRANSACTION: _Ahead(stream.transactions, avro.transactions if avro else encode_transactions, ahead),
-            LABEL: _Ahead(stream.labels[: stream.labels_reached], avro.labels if avro else encode_labels, ahead),
+            TRANSACTION: _Ahead(stream.transactions, encoding.transactions if encoding else encode_transactions, ahead),
+            LABEL: _Ahead(
+                stream.labels[: stream.labels_reached], encoding.labels if encoding else encode_labels, ahead
+            ),
         }
         self._kinds, self._due = _merged(stream)
 

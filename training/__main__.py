@@ -14,14 +14,14 @@ from rich.console import Console
 
 from features.settings import Settings, load
 from schemas.errors import FraudScorerError
-from schemas.mapping import Rejected, load_mapping, read_past
+from schemas.mapping import load_mapping
 from schemas.spans import duration, moment
 
 # Read when LightGBM loads its OpenMP: threads that spin while they wait take the cores from Kafka, Redis and workers
 # beside us, and then from each other (a fit of 60 s took 270).
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from training import backtest_command
+from training import archive_commands, backtest_command
 from training.errors import MLflowAway, ParityBroken
 from training.job import TrainedBundle, report, train
 from training.judging import Interval
@@ -46,11 +46,12 @@ from training.options import (
     ValidationOption,
 )
 from training.pending import record_of
+from training.reading import read
 from training.settings import CalibrationMethod, Imbalance, Policy, TrainingSettings, columns, learners
 from training.tracking import Told, Tracking, tell, upload
 from training.tune_command import tune
 from training.validating import Validation, validate
-from training.versions import Source, code_version
+from training.versions import code_version
 
 DEFAULTS = TrainingSettings()
 MLFLOW = Tracking()
@@ -63,6 +64,9 @@ app = typer.Typer(
 @app.callback()
 def training() -> None:
     """What is learnt from the past."""
+
+
+app.add_typer(archive_commands.app, name="archive")
 
 
 @app.command()
@@ -248,11 +252,17 @@ def run(
     began = datetime.now(UTC)
     told: Told | None = None
     with OnConsole(Console(stderr=True)) as narrator:
-        narrator.stage("read", f"reading {past}")
-        rejected: list[Rejected] = []
-        transactions, labels = read_past(past, meant, on_rejected=rejected.append)
-        source = Source.of(past, None if meant is None else Path(meant.origin)) if mlflow else None
-        trained = train(transactions, labels, settings=settings, rates=rates, rejected=rejected, narrator=narrator)
+        found = read(past, meant, narrator)
+        source = found.source() if mlflow else None
+        trained = train(
+            found.transactions,
+            found.labels,
+            settings=settings,
+            rates=rates,
+            rejected=found.rejected,
+            narrator=narrator,
+            data=found.archive,
+        )
         if source is not None:
             narrator.stage("log", f"telling MLflow at {tracking.shown}")
             record = record_of(
@@ -283,17 +293,8 @@ app.command(name="backtest")(backtest_command.command)
 
 @app.command(name="validate")
 def look_at(
-    past: Annotated[
-        Path,
-        typer.Argument(help="A folder that `loadgen simulate` wrote, or a Parquet or CSV file with a --mapping."),
-    ],
-    mapping: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="FRAUD_TRAINING_MAPPING",
-            help="Which column is what: a mapping.toml, or the name of one in schemas/mappings.",
-        ),
-    ] = None,
+    past: PastArgument,
+    mapping: MappingOption = None,
     attributes: Annotated[
         str,
         typer.Option(
@@ -313,12 +314,14 @@ def look_at(
     For example:  training validate payments.csv --mapping mapping.toml --json
     """
     with OnConsole(Console(stderr=True)) as narrator:
-        narrator.stage("read", f"reading {past}")
-        rejected: list[Rejected] = []
-        transactions, labels = read_past(past, mapping, on_rejected=rejected.append)
-        narrator.stage("validate", f"looking for what is wrong or odd about {transactions.height:,} transactions")
+        there = read(past, None if mapping is None else load_mapping(mapping), narrator)
+        narrator.stage("validate", f"looking for what is wrong or odd about {there.transactions.height:,} transactions")
         found = validate(
-            transactions, labels, attributes=columns(attributes), trusted=columns(trust) or (), rejected=rejected
+            there.transactions,
+            there.labels,
+            attributes=columns(attributes),
+            trusted=columns(trust) or (),
+            rejected=there.rejected,
         )
     if as_json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")

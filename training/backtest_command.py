@@ -16,12 +16,14 @@ from rich.table import Table
 
 from features.settings import Settings, load
 from schemas.errors import WrongSettings
-from schemas.mapping import load_mapping, read_past
+from schemas.mapping import load_mapping
 from schemas.spans import duration, moment
 from training.backtest import Backtested, Described, Window, backtest
 from training.learners.chosen import parameters
 from training.narration import OnConsole
+from training.reading import read
 from training.settings import CalibrationMethod, Imbalance, TrainingSettings, columns, learners
+from training.validating import validate
 
 DEFAULTS = TrainingSettings()
 SHOWN = (
@@ -32,7 +34,12 @@ _DATE = "as 2026-07-01 (midnight UTC) or 2026-07-01T06:00:00+02:00"
 
 
 def command(
-    file: Annotated[Path, typer.Option(help="A Parquet or CSV file, or a folder that `loadgen simulate` wrote.")],
+    file: Annotated[
+        str,
+        typer.Option(
+            help="A Parquet or CSV file with a --mapping, an archive, or a folder that `loadgen simulate` wrote."
+        ),
+    ],
     train_until: Annotated[str, typer.Option(help=f"No later row is learnt from; {_DATE}.")],
     test_from: Annotated[
         str, typer.Option(help="The rows to be judged begin here; no label known later is learnt from.")
@@ -99,10 +106,15 @@ def command(
         raise WrongSettings(f"{scores.parent}, the folder for the scores, does not exist")
     rates = load(Settings, os.environ).rules().rates
     with OnConsole(Console(stderr=True)) as narrator:
-        narrator.stage("read", f"reading {file}")
-        transactions, labels = read_past(file, meant)
-        narrator.stage("describe", f"describing {transactions.height:,} transactions as a worker sees them")
-        past = Described.of(transactions, labels, rates)
+        there = read(file, meant, narrator)
+        count = there.transactions.height
+        narrator.stage("validate", f"looking for what is wrong or odd about {count:,} transactions")
+        validation = validate(there.transactions, there.labels, attributes=settings.attributes, rejected=there.rejected)
+        validation.require_usable()
+        for finding in validation.odd:
+            narrator.warn(str(finding))
+        narrator.stage("describe", f"describing {count:,} transactions as a worker sees them")
+        past = Described.of(there.transactions, there.labels, rates)
         last = past.transactions["occurred_at"].max()
         assert isinstance(last, datetime)  # Described.of has none without transactions
         window = Window(

@@ -68,12 +68,14 @@ def train(
     rates: Rates = DEFAULT_RATES,
     rejected: Sequence[Rejected] = (),
     narrator: Narrator | None = None,
+    data: str | None = None,
 ) -> TrainedBundle:
     """A bundle learnt from a past (frames as schemas.tables has them, in the order of the log), made the current one.
 
     `rates` must be the workers', or amounts mean something else.  `rejected`: rows that the mapping could make no
-    transactions of.  The same past, settings, code and libraries give the same digest.  Raises WrongSettings,
-    UnusablePast, NotExportable, ParityBroken, OSError; then nothing was written, and `current` is what it was.
+    transactions of.  `data` names the past, where it has a name that stays (an archive at a version); the manifest keeps it.
+    The same past, settings, code and libraries give the same digest.  Raises WrongSettings, UnusablePast, NotExportable,
+    ParityBroken, OSError; then nothing was written, and `current` is what it was.
     """
     settings = settings or TrainingSettings()
     tell = narrator or Silent()
@@ -171,6 +173,7 @@ def train(
             "validation_until": cut.validation_until.isoformat(),
             "seed": settings.seed,
             "currency": rates.currency,
+            **({} if data is None else {"data": data}),
         },
         metrics=metrics | (prequential.summary(folds) if folds else {}),
         base=exported.base,

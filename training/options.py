@@ -8,7 +8,11 @@ from typing import Annotated
 import typer
 
 PastArgument = Annotated[
-    Path, typer.Argument(help="A folder that `loadgen simulate` wrote, or a Parquet or CSV file with a --mapping.")
+    str,
+    typer.Argument(
+        help="An archive, or ARCHIVE@VERSION as `training archive show` names it; a folder that `loadgen simulate` wrote; "
+        "or a Parquet or CSV file with a --mapping."
+    ),
 ]
 MappingOption = Annotated[
     Path | None,

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from features.settings import Settings, load
-from schemas.mapping import load_mapping, read_past
+from schemas.mapping import load_mapping
 from schemas.spans import duration, moment
 from training.learners.chosen import parameters
 from training.narration import OnConsole
@@ -28,10 +28,10 @@ from training.options import (
     UntilOption,
     ValidationOption,
 )
+from training.reading import read
 from training.settings import TrainingSettings, columns, learners
 from training.tuning import Found, Search, Standing, prepare
 from training.tuning import tune as search_for
-from training.versions import Source
 
 DEFAULTS = TrainingSettings()
 SEARCH = Search()
@@ -99,11 +99,10 @@ def tune(
     rates = load(Settings, os.environ).rules().rates
     console = Console(stderr=True)
     with OnConsole(console) as narrator:
-        narrator.stage("read", f"reading {past}")
-        transactions, labels = read_past(past, meant)
-        source = Source.of(past, None if meant is None else Path(meant.origin))
+        read_in = read(past, meant, narrator)
+        source = read_in.source()
         described, dates = prepare(
-            transactions, labels, settings=settings, folds=search.folds, rates=rates, narrator=narrator
+            read_in.transactions, read_in.labels, settings=settings, folds=search.folds, rates=rates, narrator=narrator
         )
     console.print(f"judging {learner} at {', '.join(f'{fold.at:%Y-%m-%d}' for fold in dates)}", highlight=False)
     with OnBar(console) as bar:

@@ -30,6 +30,11 @@ class Source:
         whole = hashlib.sha256("".join(_digest(file) for file in files).encode()).hexdigest()
         return cls(name=f"{past}" if mapping is None else f"{past} by {mapping}", digest=whole)
 
+    @classmethod
+    def of_archive(cls, name: str) -> Source:
+        """An archive at a version never changes: its name says all."""
+        return cls(name=name, digest=hashlib.sha256(name.encode()).hexdigest())
+
 
 def code_version() -> str:
     """The git commit, with `-dirty` where something was changed since; without git the package's version."""

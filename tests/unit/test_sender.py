@@ -266,7 +266,7 @@ def test_in_avro_it_is_the_same_messages(past: Past) -> None:
             past.transactions,
             past.labels,
             rate=50_000,
-            in_avro=InAvro.registered(f"{fake.url}/", Target(prefix="bank-")),
+            encoding=InAvro.registered(f"{fake.url}/", Target(prefix="bank-")),
         )
         sent(stream, in_avro)
         registry = Registry(fake.url)

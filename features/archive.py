@@ -1,0 +1,165 @@
+"""Reading the archive: the past that lies in its tables, at a version that has a name."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import polars as pl
+
+from features.archive_tables import GAPS, Place, Table
+from features.attributes import number_of, text_of
+from schemas.errors import WrongSettings
+from schemas.tables import ATTRIBUTE, LABEL_COLUMNS, TRANSACTION_COLUMNS
+from schemas.topics import DEAD_LETTERS, LABELS, TRANSACTIONS
+
+_READ: Final = (TRANSACTIONS.name, LABELS.name, DEAD_LETTERS.name)
+"""The tables that a past is made of: their versions name it."""
+_VERSION: Final = re.compile(r"@((?:[a-z-]+=\d+)(?:,[a-z-]+=\d+)*)$")
+_PLACE: Final = ("partition", "offset", "timestamp")
+_ARRIVED, _OCCURRED = "\0arrived", "\0occurred"
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The tables of one archive, each at one version."""
+
+    place: Place
+    tables: dict[str, Table]
+
+    @classmethod
+    def is_one(cls, text: str) -> bool:
+        """Whether this names an archive, and not a file or another folder."""
+        place, versions = _parsed(text)
+        folder = place.folder
+        return folder is None or bool(versions) or (folder / TRANSACTIONS.name / "_delta_log").is_dir()
+
+    @classmethod
+    def open(cls, text: str) -> Archive:
+        """The archive at an address, as it is now; behind an @ the versions of its tables, as `str` gives them.
+
+        Raises WrongSettings, ArchiveUnusable.
+        """
+        place, versions = _parsed(text)
+        if unknown := set(versions) - set(_READ):
+            raise WrongSettings(f"{text}: there is no table {unknown.pop()!r}; a version names {', '.join(_READ)}")
+        tables = {name: Table.at(place, name, versions.get(name)) for name in _READ}
+        if missing := [name for name, table in tables.items() if table is None]:
+            raise WrongSettings(
+                f"{place.address} has no table {', '.join(missing)}: it is no archive; `training archive` makes one"
+            )
+        return cls(place, {name: table for name, table in tables.items() if table is not None})
+
+    def __str__(self) -> str:
+        """Its address and its version: what `open` takes."""
+        return f"{self.place.address}@{self.version}"
+
+    @property
+    def version(self) -> str:
+        """Names what is read.
+
+        >>> str(Archive.open(".local/archive"))  # doctest: +SKIP
+        '.local/archive@transactions=12,labels=5,dead-letters=3'
+        """
+        return ",".join(f"{name}={table.version}" for name, table in self.tables.items())
+
+    def past(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Transactions and labels as schemas.tables has them: the first in the order of the log, the others of `known_at`.
+
+        What can't be read is left out, and what a dead letter names.  Raises ArchiveUnusable.
+        """
+        transactions = self._accepted(TRANSACTIONS.name, [*TRANSACTION_COLUMNS, "attributes"])
+        labels = self._accepted(LABELS.name, [*LABEL_COLUMNS])
+        in_order = _in_the_order_of_the_log(transactions)
+        attributes = _attributes(in_order["attributes"])
+        return (
+            in_order.select(list(TRANSACTION_COLUMNS)).hstack(attributes),
+            _in_the_order_of_the_log(labels).sort("known_at", maintain_order=True).select(list(LABEL_COLUMNS)),
+        )
+
+    def messages(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """What lay on `transactions` and `labels`, refused or not, in the order of the log, to be sent again.
+
+        With the `key` and `value` they had (what lacks either is left out: it was refused for that), and the columns of
+        schemas.tables, null where they can't be read.  The time that paces them (`occurred_at`, `known_at`) is the latest
+        so far: it never goes back.  Raises ArchiveUnusable.
+        """
+        found = []
+        for name, columns, time in (
+            (TRANSACTIONS.name, TRANSACTION_COLUMNS, "occurred_at"),
+            (LABELS.name, LABEL_COLUMNS, "known_at"),
+        ):
+            table = self.tables[name]
+            rows = _in_the_order_of_the_log(table.read(table.scan(*_PLACE, "key", "value", *columns)))
+            latest = pl.col(time).cum_max().forward_fill().backward_fill()
+            found.append(rows.with_columns(latest).drop_nulls([time, "key", "value"]).select(*columns, "key", "value"))
+        return found[0], found[1]
+
+    def gaps(self) -> int:
+        """How many stretches of the log were gone before they were archived.  Raises ArchiveUnusable."""
+        gaps = Table.at(self.place, GAPS)
+        return 0 if gaps is None else gaps.count()
+
+    def _accepted(self, name: str, columns: list[str]) -> pl.DataFrame:
+        table, letters = self.tables[name], self.tables[DEAD_LETTERS.name]
+        refused = letters.read(
+            letters.scan("source_topic", "source_partition", "source_offset")
+            .filter(pl.col("source_topic") == table.topic)
+            .select(pl.col("source_partition").alias("partition"), pl.col("source_offset").alias("offset"))
+        )
+        readable = table.scan(*_PLACE, *columns).filter(pl.col("account_id").is_not_null())
+        return table.read(readable).join(refused, on=["partition", "offset"], how="anti")
+
+
+def _parsed(text: str) -> tuple[Place, dict[str, int]]:
+    named = _VERSION.search(text)
+    if named is None:
+        return Place.of(text), {}
+    pairs = (one.split("=") for one in named[1].split(","))
+    return Place.of(text[: named.start()]), {name: int(version) for name, version in pairs}
+
+
+def _in_the_order_of_the_log(rows: pl.DataFrame) -> pl.DataFrame:
+    """Partitions merged by when their messages had arrived; within one, and so within an account, by offset.
+
+    A partition's clock never goes back: its message came no earlier than the one before it.  Those of one millisecond
+    (a past is loaded a hundred a millisecond) go by when they occurred.
+    """
+    by_offset = rows.sort("partition", "offset")
+    time = "occurred_at" if "occurred_at" in rows.columns else "timestamp"
+    arrived = pl.col("timestamp").cum_max().over("partition").alias(_ARRIVED)
+    occurred = pl.col(time).cum_max().forward_fill().over("partition").alias(_OCCURRED)
+    return (
+        by_offset.with_columns(arrived, occurred)
+        .sort(_ARRIVED, _OCCURRED, "partition", "offset", maintain_order=True)
+        .drop(_ARRIVED, _OCCURRED)
+    )
+
+
+def _attributes(texts: pl.Series) -> pl.DataFrame:
+    """A column for each attribute, of the type that all its values have; of several types, as text."""
+    different = texts.drop_nulls().unique(maintain_order=True)
+    if different.is_empty():
+        return pl.DataFrame()
+    decoded: list[dict[str, Any]] = [msgspec.json.decode(text) for text in different]
+    names = sorted({name for attributes in decoded for name in attributes})
+    columns = {ATTRIBUTE + name: _column([attributes.get(name) for attributes in decoded]) for name in names}
+    known = pl.DataFrame({"attributes": different, **columns})
+    return (
+        pl.DataFrame({"attributes": texts})
+        .join(known, on="attributes", how="left", maintain_order="left")
+        .drop("attributes")
+    )
+
+
+def _column(values: list[Any]) -> pl.Series:
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {bool}:
+        return pl.Series(values, dtype=pl.Boolean)
+    if kinds == {int} and all(value is None or abs(value) < 1 << 63 for value in values):
+        return pl.Series(values, dtype=pl.Int64)
+    if kinds <= {int, float}:
+        return pl.Series([None if value is None else number_of(value) for value in values], dtype=pl.Float64)
+    return pl.Series([text_of(value) for value in values], dtype=pl.String)

@@ -1,0 +1,51 @@
+"""A past, from wherever there is one: an archive, a folder of loadgen's, anybody's table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from features.archive import Archive
+from schemas.mapping import Rejected, TableMapping, read_past
+from training.narration import Narrator
+from training.versions import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadPast:
+    """As schemas.tables has it, and where it came from."""
+
+    transactions: pl.DataFrame
+    labels: pl.DataFrame
+    rejected: list[Rejected]
+    """Rows that the mapping could make no transactions of."""
+    place: str
+    mapping: Path | None
+    archive: str | None
+    """The archive at the version that was read: a name that stays; None: it is none."""
+
+    def source(self) -> Source:
+        """Reads a file once more, a gigabyte a second.  Raises OSError."""
+        return Source.of(Path(self.place), self.mapping) if self.archive is None else Source.of_archive(self.archive)
+
+
+def read(place: str, mapping: TableMapping | None, narrator: Narrator) -> ReadPast:
+    """Raises WrongSettings, ArchiveUnusable."""
+    archive = Archive.open(place) if mapping is None and Archive.is_one(place) else None
+    gaps = 0 if archive is None else archive.gaps()
+    lacks = f", which lacks {gaps} stretches of the log (training archive show)" if gaps else ""
+    narrator.stage("read", f"reading {place}{lacks}")
+    rejected: list[Rejected] = []
+    transactions, labels = (
+        read_past(Path(place), mapping, on_rejected=rejected.append) if archive is None else archive.past()
+    )
+    return ReadPast(
+        transactions=transactions,
+        labels=labels,
+        rejected=rejected,
+        place=place,
+        mapping=None if mapping is None else Path(mapping.origin),
+        archive=None if archive is None else str(archive),
+    )
