@@ -16,6 +16,7 @@ Bools = npt.NDArray[np.bool_]
 _ROUNDS = 100
 _ENOUGH = 1e-12
 _FOLDS = 5
+_RISE = 1e-3
 
 
 def calibrated(margins: Floats, is_fraud: Bools, how: CalibrationMethod, *, seed: int) -> Calibration:
@@ -44,16 +45,22 @@ def _better(margins: Floats, is_fraud: Bools, seed: int) -> CalibrationMethod:
 
 
 def isotonic(margins: Floats, is_fraud: Bools) -> Calibration:
-    """The straight lines between the centres of the steps of the isotonic fit of `is_fraud` on `margins` [n].
+    """The isotonic fit of `is_fraud` on `margins` [n]: steps, and straight lines from each to the next.
 
-    Lines tell margins apart that a step would not.  With Platt's smoothed targets: nothing is 0 or 1 for sure.
+    A step rises too, by a thousandth of its score at either end, at most, so that its margins are still told apart.  With
+    Platt's smoothed targets: nothing is 0 or 1 for sure.
     """
     several, same, rows = np.unique(margins, return_inverse=True, return_counts=True)
     share = np.bincount(same, _targets(is_fraud)) / rows
-    scores, step = np.unique(isotonic_regression(share, sample_weight=rows), return_inverse=True)
-    centres = np.bincount(step, several * rows) / np.bincount(step, rows)
-    apart = np.append(True, np.diff(centres) > 0)
-    return Calibration(margins=tuple(centres[apart].tolist()), scores=tuple(scores[apart].tolist()))
+    # Rounded: one step must not be several that differ in their last bit.
+    steps = np.round(isotonic_regression(share, sample_weight=rows), 12)
+    scores, first, long = np.unique(steps, return_index=True, return_counts=True)
+    below = np.diff(scores, prepend=0.0) * _RISE
+    above = np.minimum(np.diff(scores, append=1.0), scores) * _RISE
+    ends = np.stack([several[first], several[first + long - 1]], axis=1).ravel()
+    heights = np.stack([scores - below, scores + above], axis=1).ravel()
+    apart = np.append(True, np.diff(ends) > 0)
+    return Calibration(margins=tuple(ends[apart].tolist()), scores=tuple(heights[apart].tolist()))
 
 
 def brier(margins: Floats, is_fraud: Bools, calibration: Calibration) -> float:

@@ -10,6 +10,7 @@ import pytest
 import xgboost as xgb
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression as Regression
+from sklearn.metrics import average_precision_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -275,6 +276,14 @@ def test_what_is_one_hot_must_be_a_feature_of_few_values() -> None:
         regressed(one_hot=["a"])
 
 
+def test_nobody_in_particular_is_the_mean_of_the_rows_that_it_was_fitted_to() -> None:
+    model = regressed()
+    exported = model.exported()
+
+    assert exported.base == pytest.approx(model.margins(FIT.vectors).mean())
+    assert contributions_of(exported, FIT.vectors).mean(axis=0) == pytest.approx(np.zeros(len(NAMES)), abs=1e-9)
+
+
 def test_a_feature_that_nobody_has_says_nothing() -> None:
     vectors = FIT.vectors.copy()
     vectors[:, 4] = np.nan
@@ -295,6 +304,8 @@ def test_an_ensemble_is_the_mean_of_calibrated_log_odds() -> None:
     )
 
     assert model.margins(KEPT.vectors) == pytest.approx(expected)
+    told = sum(each.scale * contributions_of(each.fitted.exported(), KEPT.vectors[:50]) for each in model.members)
+    assert contributions_of(model.exported(), KEPT.vectors[:50]) == pytest.approx(told)
     assert sum(each.weight for each in model.members) == pytest.approx(1)
     assert "together" in str(model.card()["chosen"])
 
@@ -317,10 +328,14 @@ def test_votes_go_to_whoever_betters_the_mean_and_useless_ones_get_none() -> Non
         signal + random.normal(size=5_000),
         random.normal(size=5_000),
     )
-    weights, together = voted(np.stack([one, two, noise]), is_fraud)
+    log_odds = np.stack([one, two, noise])
+    weights, together = voted(log_odds, is_fraud)
     alone = voted(np.stack([one]), is_fraud)[1]
 
     assert weights[:2].min() > 0.3
     assert weights[2] < 0.1
     assert weights.sum() == pytest.approx(1)
     assert together > alone
+    for few in (slice(start, start + 200) for start in range(0, 2_000, 200)):
+        weights, together = voted(log_odds[:, few], is_fraud[few])
+        assert together == pytest.approx(average_precision_score(is_fraud[few], weights @ log_odds[:, few]))

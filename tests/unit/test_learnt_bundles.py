@@ -57,7 +57,7 @@ def test_a_worker_serves_and_explains_it(learner: str, tmp_path: Path) -> None:
     assert bundle.manifest == done.manifest
     assert bundle.margins(vectors).tobytes() == margins.tobytes()
     assert contributions.sum(axis=1) + bundle.manifest.base == pytest.approx(margins, rel=1e-9, abs=1e-9)
-    assert done.metrics["auc"] > 0.8
+    assert done.metrics["auc"] > 0.75
     assert (done.path / LINEAR).exists() is not bundle.linear().is_empty()
     scores = [bundle.manifest.calibration.probability(margin) for margin in margins.tolist()]
     assert scores == pytest.approx(probabilities(margins, bundle.manifest.calibration).tolist(), rel=1e-12)

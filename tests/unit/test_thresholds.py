@@ -139,13 +139,24 @@ def test_isotonic_calibration_finds_a_relation_that_is_no_logistic_function() ->
     assert brier(margins, is_fraud, found) < brier(margins, is_fraud, calibrate(margins, is_fraud))
 
 
+def test_isotonic_steps_still_tell_margins_apart() -> None:
+    margins = np.linspace(0, 1, 1_000)
+    scores = probabilities(margins, isotonic(margins, margins > 0.9))
+
+    assert (np.diff(scores) > 0).all()
+    assert scores[margins <= 0.9].max() < 0.0012  # of the smoothed target of a genuine one, 1 / 901
+
+
 def test_auto_stays_with_platt_where_his_is_the_relation_or_frauds_are_few() -> None:
     margins, is_fraud = some_margins(3_000)
 
     assert calibrated(margins, is_fraud, CalibrationMethod.AUTO, seed=0) == calibrate(margins, is_fraud)
-    few = np.arange(margins.size) < 9
-    assert calibrated(margins, few, CalibrationMethod.AUTO, seed=0) == calibrate(margins, few)
-    assert calibrated(margins, few, CalibrationMethod.ISOTONIC, seed=0) == isotonic(margins, few)
+    for frauds, expected in ((9, calibrate), (12, isotonic)):
+        # One genuine row far above all frauds leaves no logistic function that is right.
+        margins = np.concatenate([np.linspace(0, 1, 3_000), np.full(frauds, 2.0), [1_000.0]])
+        is_fraud = margins == 2.0
+        assert calibrated(margins, is_fraud, CalibrationMethod.AUTO, seed=0) == expected(margins, is_fraud)
+        assert calibrated(margins, is_fraud, CalibrationMethod.ISOTONIC, seed=0) == isotonic(margins, is_fraud)
 
 
 @given(
