@@ -106,12 +106,15 @@ _ATTEMPTS = 5
 _PATIENCE = {"max_retries": "4", "retry_timeout": "30s", "connect_timeout": "5s", "timeout": "60s"}
 """For what lies behind a network: half a minute, then somebody should hear of it."""
 _DECORATION = re.compile("\x1b\\[[0-9;]*m|[↳│╰─▶]")
+_ALL_DIFFERENT = (
+    *("value", "offset", "transaction_id", "label_id", "transaction", "occurred_at", "decided_at", "source_offset"),
+    *("score", "margin", "vector_digest"),
+)
 _WRITER = WriterProperties(
     compression="ZSTD",
     compression_level=1,
-    column_properties={
-        name: ColumnProperties(dictionary_enabled=False) for name in ("value", "offset", "transaction_id")
-    },
+    # A dictionary of what never comes twice is built for nothing.
+    column_properties=dict.fromkeys(_ALL_DIFFERENT, ColumnProperties(dictionary_enabled=False)),
 )
 
 
