@@ -334,7 +334,9 @@ def test_duckdb_and_polars_read_what_is_there(tmp_path: Path) -> None:
 
     by_polars = pl.scan_delta(table).select(pl.len(), pl.col("amount").sum()).collect().row(0)
     archived = DeltaTable(table).to_pyarrow_dataset()
-    by_duckdb = duckdb.execute("select count(*), sum(amount)::bigint, min(day)::varchar from archived").fetchall()
+    with duckdb.connect() as connection:
+        query = "select count(*), sum(amount)::bigint, min(day)::varchar from archived"
+        by_duckdb = connection.execute(query).fetchall()
 
     assert by_polars == (transactions.height, transactions["amount"].sum())
     assert by_duckdb == [(*by_polars, "2026-03-02")]
