@@ -20,8 +20,7 @@ from training.settings import TrainingSettings
 
 TRANSACTIONS, LABELS = a_past()
 DAY = timedelta(days=1)
-LAST = TRANSACTIONS["occurred_at"].max()
-assert isinstance(LAST, datetime)
+LAST: datetime = TRANSACTIONS["occurred_at"].to_list()[-1]
 TEST_FROM = START + (LAST - START) * 0.75
 WINDOW = Window(train_until=TEST_FROM - 7 * DAY, test_from=TEST_FROM, test_until=LAST)
 SETTINGS = TrainingSettings(trees=15, leaves=7, smallest_leaf=5, threads=1)

@@ -44,7 +44,7 @@ def test_it_stops_where_the_average_precision_was_best() -> None:
 
 
 def test_the_settings_reach_the_booster() -> None:
-    trees = fitted(trees=3, leaves=4, smallest_leaf=100).exported().trees
+    trees = fitted(trees=3, leaves=4, smallest_leaf=100, feature_share=1.0).exported().trees
 
     assert trees["tree"].max() == 2
     assert trees.group_by("tree").len()["len"].max() == 7
