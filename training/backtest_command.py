@@ -12,7 +12,6 @@ import msgspec
 import polars as pl
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from features.settings import Settings, load
 from schemas.errors import WrongSettings
@@ -180,12 +179,11 @@ def _report(past: Described, window: Window, found: Backtested, seconds: dict[st
 
 
 def _show(past: Described, window: Window, found: Backtested) -> None:
-    table = Table(box=None, show_header=False)
-    table.add_row(
-        "learnt from", f"{found.fit_rows:,} transactions, {found.fit_frauds:,} frauds, before {window.train_until}"
-    )
     frauds = int(past.is_fraud[found.rows].sum())
-    table.add_row("judged by", f"{len(found.rows):,} transactions, {frauds:,} frauds, from {window.test_from}")
-    for name in SHOWN:
-        table.add_row(name, f"{found.evaluation.metrics[name]:.4f}")
-    Console(highlight=False, soft_wrap=True).print(table)
+    lines = {
+        "learnt from": f"{found.fit_rows:,} transactions, {found.fit_frauds:,} frauds, before {window.train_until:%F %R}",
+        "judged by": f"{len(found.rows):,} transactions, {frauds:,} frauds, from {window.test_from:%F %R}",
+    } | {name: f"{found.evaluation.metrics[name]:.4f}" for name in SHOWN}
+    console = Console(highlight=False, soft_wrap=True)
+    for name, said in lines.items():
+        console.print(f"{name:36s} {said}", markup=False)
