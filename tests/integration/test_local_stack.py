@@ -166,8 +166,9 @@ def test_nothing_is_left_of_a_stack_whose_program_ends(way: signal.Signals, tmp_
 
 
 PROGRAM = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what goes on in the background without it
 import redis
 from deploy.local.stack import LocalStack
 
