@@ -139,6 +139,8 @@ def test_what_retention_took_before_the_archiver_came_is_said_and_recorded_once(
 
 
 def test_what_retention_takes_from_under_a_running_archiver_is_recorded_too(fleet: Fleet, tmp_path: Path) -> None:
+    sent = 0
+
     def send(count: int) -> int:
         """So many more; the partition that they are in."""
         nonlocal sent
@@ -146,7 +148,6 @@ def test_what_retention_takes_from_under_a_running_archiver_is_recorded_too(flee
         sent += count
         return fleet.send(some)[0].partition
 
-    sent = 0
     number = send(3)
     archiver = start(fleet, tmp_path, seconds=0.1)
     archiver.log.wait_for("archived 3 transactions")
