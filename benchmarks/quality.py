@@ -86,7 +86,9 @@ def main(
     days: Annotated[int, typer.Option(min=7, max=84, help="Of training, ours.")] = 84,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     weeks: Annotated[int, typer.Option(min=1, max=4)] = 4,
-    learner: Annotated[bool, typer.Option("--published/--ours-only", help="Fit the published learners again.")] = True,
+    published: Annotated[
+        bool, typer.Option("--published/--ours-only", help="Fit the published learners again.")
+    ] = True,
 ) -> None:
     """Print the published table beside ours; exit status 1 where a published row doesn't come out again within 0.005."""
     steps = Steps()
@@ -96,7 +98,7 @@ def main(
         past = Described.of(transactions, labels)
     tests = TESTS[:weeks]
     found: dict[str, list[Figures]] = {}
-    if learner:
+    if published:
         with steps.step("the published learners, from the published features"):
             oracle = published_of(data, past.transactions)
             for name, row in PUBLISHED.items():

@@ -80,10 +80,7 @@ class Described:
     def of(cls, transactions: pl.DataFrame, labels: pl.DataFrame, rates: Rates = DEFAULT_RATES) -> Described:
         """Of frames as schemas.tables has them, in the order of the log.  Raises UnusablePast."""
         known = known_at(None, transactions, labels)
-        try:
-            replayed = replay.vectors(known.transactions, known.labels, rates)
-        except ValueError as error:
-            raise UnusablePast(f"{error}; FRAUD_RATES__XYZ says how many XYZ are one euro") from error
+        replayed = replay.vectors(known.transactions, known.labels, rates)
         return cls(
             transactions=known.transactions,
             labels=known.labels,

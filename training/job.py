@@ -21,7 +21,7 @@ from training import attributes, prequential, replay
 from training.bundle import make_current, write
 from training.calibration import brier, calibrated, probabilities
 from training.champion import Champion
-from training.errors import ParityBroken, UnusablePast
+from training.errors import ParityBroken
 from training.evaluate import Kept
 from training.export import require_parity
 from training.judging import Judged, Judgement, Opinion, judge
@@ -92,12 +92,7 @@ def train(
     tell.stage("join", f"joining {labels.height:,} labels to {transactions.height:,} transactions")
     past = known_at(settings.train_until, transactions, labels)
     tell.stage("describe", f"describing {past.transactions.height:,} transactions as a worker sees them")
-    try:
-        replayed = replay.vectors(past.transactions, past.labels, rates)
-    except ValueError as error:
-        raise UnusablePast(
-            f"{error}; FRAUD_RATES__XYZ says how many XYZ are one euro, here and to the workers"
-        ) from error
+    replayed = replay.vectors(past.transactions, past.labels, rates)
     cut = split(past, replayed.accepted, delay=settings.label_delay, validation=settings.validation)
     columns, left_out = attributes.choose(past.transactions, settings.attributes)
     tell.stage("encode", attributes.in_words(columns, left_out))

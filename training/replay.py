@@ -27,6 +27,7 @@ from features.facts import (
 from features.hashing import hash64
 from features.history import Steps, walk_accounts, walk_counterparties
 from schemas.currencies import DEFAULT_RATES, MINOR_DIGITS, Rates
+from training.errors import UnusablePast
 
 Ints = npt.NDArray[np.int64]
 
@@ -45,8 +46,8 @@ def vectors(transactions: pl.DataFrame, labels: pl.DataFrame, rates: Rates = DEF
     """Describe every transaction of a past (both frames as schemas.tables has them, in the order of the log).
 
     A payment is known to its counterparty at once, a label from its `known_at` on; the kernel leaves out of a
-    counterparty's windows what is younger than SETTLING, here as in a worker.  Raises ValueError for a currency without
-    a rate.
+    counterparty's windows what is younger than SETTLING, here as in a worker.  Raises UnusablePast for a currency
+    without a rate.
     """
     n = len(transactions)
     rows = _facts(transactions, rates)
@@ -160,13 +161,16 @@ def _codes(ids: pl.Series, others: pl.Series) -> tuple[Ints, Ints]:
 
 
 def amounts(transactions: pl.DataFrame, rates: Rates) -> Ints:
-    """[n] in minor units of the currency that profiles are kept in.  Raises ValueError for a currency without a rate."""
+    """[n] in minor units of the currency that profiles are kept in.  Raises UnusablePast for a currency without a rate."""
     converted: Ints = np.array(transactions["amount"].to_numpy(), np.int64)
     for currency in transactions["currency"].unique():
         if currency == rates.currency:
             continue
         if currency not in rates.factors:
-            raise ValueError(f"no rate for {currency!r}: known are {', '.join(sorted(rates.factors))}")
+            raise UnusablePast(
+                f"no rate for {currency!r}: known are {', '.join(sorted(rates.factors))}; FRAUD_RATES__XYZ says how many "
+                "XYZ are one euro, here and to the workers"
+            )
         rows = np.flatnonzero((transactions["currency"] == currency).to_numpy())
         converted[rows] = [min(rates.convert(int(amount), currency), MAX_PROFILE_AMOUNT) for amount in converted[rows]]
     converted[converted > MAX_PROFILE_AMOUNT] = MAX_PROFILE_AMOUNT

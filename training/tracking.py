@@ -267,7 +267,7 @@ def _mlflows_errors(tracking: Tracking) -> Iterator[None]:
     """As MLflowAway: those of MLflow, SQLAlchemy, requests, boto3 have no root in common."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # whichever it is, the run is kept, and waits
         raise MLflowAway(f"MLflow at {tracking.shown} does not answer: {in_a_line(error)}") from error
 
 

@@ -29,7 +29,6 @@ from features.catalogue import DIGEST
 from schemas.currencies import DEFAULT_RATES, Rates
 from schemas.errors import WrongSettings
 from training import attributes, prequential, replay
-from training.errors import UnusablePast
 from training.learners.chosen import learner_of
 from training.narration import Narrator, Silent
 from training.prequential import Described, Fold, Judged
@@ -165,12 +164,7 @@ def prepare(
     later = split(whole, everything, delay=settings.label_delay, validation=settings.validation)
     past = known_at(later.validation_from, whole.transactions, whole.labels)
     tell.stage("describe", f"describing {past.transactions.height:,} transactions as a worker sees them")
-    try:
-        replayed = replay.vectors(past.transactions, past.labels, rates)
-    except ValueError as error:
-        raise UnusablePast(
-            f"{error}; FRAUD_RATES__XYZ says how many XYZ are one euro, here and to the workers"
-        ) from error
+    replayed = replay.vectors(past.transactions, past.labels, rates)
     columns, left_out = attributes.choose(past.transactions, settings.attributes)
     tell.stage("encode", attributes.in_words(columns, left_out))
     history = attributes.History(past, replayed.accepted, columns, settings)
@@ -298,7 +292,7 @@ class _Searching:
                     return
             trial.set_user_attr(_OF_FOLDS, judged)
             self.study.tell(trial, float(np.mean(judged)))
-        except BaseException:
+        except BaseException:  # Ctrl-C too: else the study would wait for this trial for ever
             self.study.tell(trial, state=TrialState.FAIL)
             raise
 
