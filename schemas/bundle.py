@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import secrets
 from bisect import bisect_right
 from collections.abc import Callable
 from itertools import pairwise
@@ -34,6 +35,11 @@ DIGESTED = (MODEL, MANIFEST, ATTRIBUTES, TREES, GOLDEN)
 CURRENT = "current"
 """Beside the bundles: a link to the one in use."""
 FORMAT = 2
+MOST_BYTES = 256 * 1024 * 1024
+"""Of a bundle's files together: larger ones are refused unread.  400 trees of 15 leaves take one hundredth of it."""
+
+BUNDLE_TAG, CATALOGUE_TAG = "fraud.bundle", "fraud.catalogue"
+"""What a version of the registered model is tagged with: its digest, and its catalogue's."""
 
 INPUT, OUTPUT = "vectors", "margin"
 """The graph's."""
@@ -186,3 +192,19 @@ def digest_of(folder: Path) -> str:
         digest.update(f"{name} {len(content)}\n".encode())
         digest.update(content)
     return digest.hexdigest()[:16]
+
+
+def make_current(folder: Path) -> Path:
+    """The link CURRENT beside the bundle, moved to it at once: who reads it sees the old bundle or the new one.
+
+    Raises OSError.
+    """
+    link = folder.parent / CURRENT
+    draft = folder.parent / f".{CURRENT}-{secrets.token_hex(8)}"
+    draft.symlink_to(folder.name)
+    try:
+        draft.replace(link)
+    except OSError:
+        draft.unlink()
+        raise
+    return link

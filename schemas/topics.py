@@ -18,6 +18,8 @@ class Topic:
     """Which field the key is, in UTF-8."""
     carries: str
     config: Mapping[str, str] = field(default_factory=dict)
+    partitions: int | None = None
+    """None: as many as the settings say."""
 
 
 _FOREVER = {"retention.ms": "-1"}
@@ -44,9 +46,16 @@ DEAD_LETTERS = Topic(
     carries="the bytes as they came",
     config=_FOREVER | {"max.message.bytes": str(2 * MIB)},
 )
+MODELS = Topic(
+    name="models",
+    key="the registered model's name; <model>/<worker> of what a worker says",
+    carries="Deployment, Serving",
+    config={"cleanup.policy": "compact"},
+    partitions=1,
+)
 
 INPUTS = (TRANSACTIONS, LABELS, ACTIVITY)
 """What a worker reads, in the order of a position's offsets."""
 OUTPUTS = (VERDICTS, ALERTS, ACTIVITY, DEAD_LETTERS)
-ALL = (TRANSACTIONS, LABELS, ACTIVITY, VERDICTS, ALERTS, DEAD_LETTERS, EXPLANATIONS)
+ALL = (TRANSACTIONS, LABELS, ACTIVITY, VERDICTS, ALERTS, DEAD_LETTERS, EXPLANATIONS, MODELS)
 DEFAULT_PARTITIONS = 4

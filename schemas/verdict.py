@@ -24,6 +24,8 @@ class Flag(StrEnum):
 
     LATE = "late"
     """The transaction is older than the oldest event that its account's profile still holds."""
+    CANARY = "canary"
+    """Judged by the challenger: the account is one of its share."""
 
 
 class Source(msgspec.Struct, frozen=True, gc=False):
@@ -40,6 +42,13 @@ class Folded(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The next offset of `labels`, in the source's partition, that was not folded yet."""
     activity: int | None = None
     """The last offset of `counterparty-activity` that the counterparty's profile had folded; absent if none."""
+
+
+class Shadow(msgspec.Struct, frozen=True, gc=False):
+    """What another bundle says of the same transaction, and nothing follows from."""
+
+    bundle: str
+    score: float
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -63,6 +72,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     vector: str | None = None
     """Base64 of little-endian float32, in the order of the bundle's features; a setting leaves it out."""
     flags: tuple[Flag, ...] = ()
+    shadow: Shadow | None = None
+    """Absent unless a challenger is tried, or a new champion is on probation."""
 
 
 class Reason(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

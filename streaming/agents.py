@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -17,7 +18,6 @@ import numpy as np
 from confluent_kafka import Message
 
 from features.accepting import Record, Rules
-from features.collecting import spare_the_collector
 from features.describing import Batch, Described, Describer, Needed, Rejected, needed, read
 from features.position import Offsets
 from schemas.avro_wire import schema_id
@@ -28,14 +28,15 @@ from schemas.marks import Marks
 from schemas.partitioning import partition_of
 from schemas.topics import ACTIVITY, ALERTS, DEAD_LETTERS, INPUTS, VERDICTS
 from schemas.transaction import Transaction
-from schemas.verdict import Alert
+from schemas.verdict import Alert, Flag
 from schemas.wire import encode
+from streaming.guard import Broken, Guard, Limits
 from streaming.intake import Polled
 from streaming.leaving import BROKEN, leave
 from streaming.memory import Memory, Recalled
 from streaming.metrics import Metrics
 from streaming.outbox import LARGEST_ALERT, Aborted, Outbox, Said, Told
-from streaming.scoring import Decisions, Scorer
+from streaming.scoring import Decisions, Panel
 from streaming.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -54,23 +55,35 @@ class Desk:
     """Where a batch is settled, from what was polled to what is remembered."""
 
     def __init__(
-        self, settings: WorkerSettings, rules: Rules, memory: Memory, outbox: Outbox, metrics: Metrics
+        self,
+        settings: WorkerSettings,
+        rules: Rules,
+        memory: Memory,
+        outbox: Outbox,
+        metrics: Metrics,
+        send_back: Callable[[str, Broken], None],
     ) -> None:
+        """`send_back` is told of a bundle that has broken a limit, again and again until another panel is served."""
         self.settings = settings
         self.memory = memory
         self.outbox = outbox
         self.metrics = metrics
         self.rules = rules
         self.describer = Describer(self.rules)
-        self.scorer: Scorer | None = None
+        self.guard = Guard(
+            Limits(
+                window=settings.guard_window,
+                least=settings.guard_least,
+                alerts=settings.guard_alerts,
+                drift=settings.guard_drift,
+                seconds=settings.guard_seconds,
+            )
+        )
+        self.panel: Panel | None = None
+        """Who judges from the next batch on."""
         self.busy = False
+        self._send_back = send_back
         self._stages: dict[str, float] = {}
-
-    def serve(self, scorer: Scorer) -> None:
-        """Judge by this from the next batch on."""
-        warm_up(self.rules, scorer)
-        spare_the_collector()
-        self.scorer = scorer
 
     async def settle(self, polled: Polled) -> None:
         """Take a batch to its end; whatever happens, the intake hears of it."""
@@ -96,6 +109,8 @@ class Desk:
 
     async def _settle(self, polled: Polled) -> None:
         self._stages = {}
+        assert self.panel is not None
+        decide = partial(self._decide, self.panel)  # one panel for the whole batch, whatever is served meanwhile
         culprits: list[Item] = []
         with self._stage("read"):
             items, after = self._sort(polled)
@@ -111,15 +126,13 @@ class Desk:
         with self._stage("recall"):
             recalled = await self.memory.recall(need, polled.parts)
         try:
-            described, decisions = self._decide(batch, need, recalled, after)
+            described, decisions = decide(batch, need, recalled, after)
         except Exception as error:
             readable = [item for item in items if item not in culprits]
-            culprits += self._culprits(
-                readable, lambda some: self._decide(self._read(some), need, recalled, after), error
-            )
+            culprits += self._culprits(readable, lambda some: decide(self._read(some), need, recalled, after), error)
             batch = self._read(items, culprits)
             need, recalled = _only(needed(batch, self.rules.partitions), need, recalled)
-            described, decisions = self._decide(batch, need, recalled, after)
+            described, decisions = decide(batch, need, recalled, after)
         marks = self._marks(polled, described.rejected)
         with self._stage("judge"):
             said = self._said(described, decisions, polled)
@@ -180,14 +193,13 @@ class Desk:
         return batch
 
     def _decide(
-        self, batch: Batch, need: Needed, recalled: Recalled, after: dict[int, Offsets]
+        self, panel: Panel, batch: Batch, need: Needed, recalled: Recalled, after: dict[int, Offsets]
     ) -> tuple[Described, Decisions]:
-        assert self.scorer is not None
         with self._stage("describe"):
             described = self.describer.describe(batch, need, recalled.accounts, recalled.counterparties)
         with self._stage("score"):
             next_labels = {number: offsets.labels for number, offsets in after.items()}
-            return described, self.scorer.decide(described, next_labels, datetime.now(UTC))
+            return described, panel.decide(described, next_labels, datetime.now(UTC))
 
     @staticmethod
     def _culprits(items: list[Item], attempt: Callable[[list[Item]], object], error: Exception) -> list[Item]:
@@ -287,6 +299,8 @@ class Desk:
             m.seen_to_told.observe(np.maximum(now - seen, 0))
             m.occurred_to_told.observe(np.maximum(now - described.occurred / 1e6, 0))
             m.late.inc(int(described.late.sum()))
+        if decisions.trial is not None:
+            self._note_trial(decisions)
         m.pending.inc(sum(alert.reasons == "pending" for alert in decisions.alerts))
         m.duplicates.inc(described.duplicates)
         m.labels.inc(len(batch.labels))
@@ -301,6 +315,18 @@ class Desk:
             len(items), len(decisions.verdicts), len(decisions.alerts), len(described.rejected),
             1e3 * sum(self._stages.values()),
         )  # fmt: skip
+
+    def _note_trial(self, decisions: Decisions) -> None:
+        trial, m = decisions.trial, self.metrics
+        assert trial is not None
+        by_challenger = [verdict.outcome for verdict in decisions.verdicts if Flag.CANARY in verdict.flags]
+        for outcome, count in Counter(by_challenger).items():
+            m.canary.labels(outcome.value).inc(count)
+        broken = self.guard.look(trial)
+        for figure, value in self.guard.figures.items():
+            m.trial.labels(figure).set(value)
+        if broken is not None:
+            self._send_back(trial.candidate, broken)
 
 
 def _fitting(alert: Alert) -> bytes:
@@ -347,7 +373,7 @@ def _only(need: Needed, was: Needed, recalled: Recalled) -> tuple[Needed, Recall
     )
 
 
-def warm_up(rules: Rules, scorer: Scorer) -> None:
+def warm_up(rules: Rules, panel: Panel) -> None:
     """Take one transaction through everything that is compiled or loaded at its first use."""
     at = datetime(2020, 1, 1, tzinfo=UTC)
     transaction = Transaction(
@@ -373,5 +399,5 @@ def warm_up(rules: Rules, scorer: Scorer) -> None:
             [(Record(home, offset, 1_600_000_000_000, key, encode(label)), True)],
         )
         described = describer.describe(batch, needed(batch, rules.partitions), blobs, [None])
-        scorer.decide(described, {home: 0}, at)
+        panel.decide(described, {home: 0}, at)
         blobs = list(described.accounts.values())

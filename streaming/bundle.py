@@ -28,6 +28,7 @@ from schemas.bundle import (
     LINEAR_COLUMNS,
     MANIFEST,
     MODEL,
+    MOST_BYTES,
     NODE_COLUMNS,
     OUTPUT,
     TREES,
@@ -162,6 +163,9 @@ def _require_digest(folder: Path) -> None:
     missing = [name for name in DIGESTED if not (folder / name).is_file()]
     if missing:
         raise UnusableModel(f"bundle {folder} has no {', '.join(missing)}; a bundle is {', '.join(DIGESTED)}")
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    if size > MOST_BYTES:
+        raise UnusableModel(f"bundle {folder} has {size:,} bytes, at most {MOST_BYTES:,} are read; train a smaller one")
     try:
         digest = digest_of(folder)
     except OSError as error:

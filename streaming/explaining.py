@@ -31,6 +31,7 @@ from schemas.topics import ALERTS, EXPLANATIONS
 from schemas.verdict import Alert, Explanation, decode_alert, decode_explanation
 from schemas.wire import encode
 from streaming.bundle import LoadedBundle
+from streaming.fetching import Fetcher
 from streaming.intake import membership
 from streaming.leaving import BROKEN, FENCED, SLOW_STOP, leave
 from streaming.logs import write_log
@@ -64,20 +65,25 @@ class Pending(NamedTuple):
 
 
 class Bundles:
-    """What is beside the worker's bundle, by name; loaded once each, the last few kept."""
+    """What is beside the worker's bundle or in the registry, by name; loaded once each, the last few kept."""
 
-    def __init__(self, folder: Path, currency: str) -> None:
-        self.folder, self._currency = folder, currency
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._fetcher = Fetcher(settings, Path(settings.bundle).parent)
+        self._currency = settings.currency
         self._loaded: dict[str, tuple[Explainer, int]] = {}
 
     def explainer(self, name: str) -> tuple[Explainer, int]:
         """Of this bundle, and how many features its vectors have.  Raises UnusableModel."""
         if name not in self._loaded:
-            bundle = LoadedBundle.load_any(self.folder / name)
+            bundle = LoadedBundle.load_any(self._fetcher.fetch(name))
             if len(self._loaded) == _MOST_BUNDLES:
                 self._loaded.pop(next(iter(self._loaded)))
             self._loaded[name] = Explainer(bundle, currency=self._currency), len(bundle.manifest.features)
         return self._loaded[name]
+
+    def close(self) -> None:
+        """End what is being fetched."""
+        self._fetcher.close()
 
 
 class Metrics:
@@ -106,7 +112,7 @@ class Explaining(threading.Thread):
         super().__init__(daemon=True, name="explaining")
         self.settings = settings
         self.metrics = Metrics()
-        self.bundles = Bundles(Path(settings.bundle).parent, settings.currency)
+        self.bundles = Bundles(settings)
         self._outbox = Outbox(settings, name=f"{settings.explainers}-{settings.slot}")
         self._halt = threading.Event()
         self._next: dict[int, int] = {}
@@ -141,6 +147,7 @@ class Explaining(threading.Thread):
             while not self._halt.is_set():
                 self._turn()
                 self._turned = time.monotonic()
+            self.bundles.close()
             self._consumer.close()
         except BaseException as error:  # a thread that dies in silence would leave a process that does nothing
             log.exception("the explainer failed")

@@ -151,5 +151,38 @@ class Metrics:
             "fraud_kafka_errors", "Errors that the Kafka client told of, by name.", ["error"], registry=r
         )
         self.bundle = Gauge(
-            "fraud_bundle_info", "1 for the bundle and policy in use.", ["bundle", "policy"], registry=r
+            "fraud_bundle_info",
+            "1 for the bundles and policies in use: the champion judges; a challenger, or the former champion, scores along.",
+            ["bundle", "policy", "role"],
+            registry=r,
+        )
+        self.deployment = Gauge(
+            "fraud_deployment_number",
+            "Of the newest change on `models` that this worker has taken up; must be the same on all workers.",
+            registry=r,
+        )
+        self.swaps = Counter("fraud_swaps", "Champions taken up, the first one included.", registry=r)
+        self.refused = Gauge(
+            "fraud_bundle_refused",
+            "1 for each bundle that is deployed and not served here: the log says why.  Anything above zero wants a look.",
+            ["bundle"],
+            registry=r,
+        )
+        self.sent_back = Counter(
+            "fraud_sent_back",
+            "Bundles that this worker's guard has sent back, by the limit that was broken.",
+            ["bundle", "limit"],
+            registry=r,
+        )
+        self.canary = Counter(
+            "fraud_canary_transactions",
+            "Transactions that the challenger judged, by its outcome.",
+            ["outcome"],
+            registry=r,
+        )
+        self.trial = Gauge(
+            "fraud_trial",
+            "Of the model on trial, what is looked back at: transactions, alerts, reference_alerts, drift, seconds.",
+            ["figure"],
+            registry=r,
         )

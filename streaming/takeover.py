@@ -25,7 +25,7 @@ from features.position import Keys, Offsets, Position, new_epoch
 from features.redis_store import retries
 from schemas.errors import FraudScorerError, PartitionParked, RegistryUnavailable, TryAgain, WrongSettings
 from schemas.marks import Marks
-from schemas.topics import ALL, INPUTS
+from schemas.topics import ALL, INPUTS, MODELS
 from streaming.leaving import BROKEN, WRONG_USE, leave
 from streaming.partition import Part
 from streaming.settings import WorkerSettings
@@ -148,7 +148,9 @@ class Takeover(threading.Thread):
             raise TryAgain(f"Kafka at {s.kafka_url} does not answer ({error.args[0].str()})") from error
         if missing := [s.topic(topic) for topic in ALL if s.topic(topic) not in known]:
             raise TryAgain(f"topics are missing: {', '.join(missing)}")
-        counts = {s.topic(topic): len(known[s.topic(topic)].partitions) for topic in ALL}
+        if (count := len(known[s.topic(MODELS)].partitions)) != MODELS.partitions:
+            raise WrongSettings(f"topic {s.topic(MODELS)} must have {MODELS.partitions} partition, not {count}")
+        counts = {s.topic(topic): len(known[s.topic(topic)].partitions) for topic in ALL if topic.partitions is None}
         if any(count != s.partitions for count in counts.values()):
             raise WrongSettings(
                 f"every topic must have FRAUD_PARTITIONS={s.partitions} partitions, but there are "

@@ -12,7 +12,6 @@ import os
 import socket
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import faust
@@ -20,22 +19,18 @@ import uvloop
 from faust.app.base import BootStrategy
 from prometheus_client import exposition
 
-from features.catalogue import DIGEST, FEATURES
 from features.redis_store import RedisProfiles
 from features.settings import unknown
-from schemas.bundle import Thresholds
-from schemas.errors import UnusableModel, WrongSettings
+from schemas.errors import WrongSettings
 from streaming.agents import Desk
-from streaming.budget import Budget
-from streaming.bundle import LoadedBundle
+from streaming.following import Following
 from streaming.intake import Intake, Polled
 from streaming.leaving import SLOW_STOP, WRONG_USE, leave, leave_after
 from streaming.logs import write_log
 from streaming.memory import Memory
 from streaming.metrics import Metrics
 from streaming.outbox import Outbox
-from streaming.reasons import Explainer
-from streaming.scoring import Scorer
+from streaming.scoring import Panel
 from streaming.settings import WorkerSettings
 from streaming.slot import Slot
 from streaming.takeover import Takeover
@@ -79,9 +74,9 @@ class Worker:
         self.intake = Intake(settings, self.takeover, self.metrics, self._deliver)
         self.store = RedisProfiles(settings.redis_url, timeout=settings.redis_timeout)
         memory = Memory(self.store, settings.topic_prefix, settings.partitions)
-        self.desk = Desk(settings, rules, memory, self.outbox, self.metrics)
+        self.following = Following(settings, rules, self.metrics, self._serve)
+        self.desk = Desk(settings, rules, memory, self.outbox, self.metrics, self.following.send_back)
         self.slot = Slot(settings)
-        self.no_bundle: str | None = "not looked for yet"
         self._progress: tuple[int, float | None] = 0, None
         """Batches settled when somebody last asked, and since when, as far as was seen, something waits."""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -143,6 +138,7 @@ class Worker:
     async def _begin(self) -> None:
         """Bring the parts up, each once what it needs is there."""
         self.takeover.start()
+        self.following.start()
         await self._wait_for_bundle()
         while not self.takeover.ready.is_set():
             await asyncio.sleep(0.05)
@@ -158,21 +154,12 @@ class Worker:
         self.intake.start()
 
     async def _wait_for_bundle(self) -> None:
-        said = ""
-        while self.desk.scorer is None and self.takeover.refused is None:
-            try:
-                scorer = await asyncio.get_running_loop().run_in_executor(None, load_scorer, self.settings)
-            except UnusableModel as error:
-                self.no_bundle = str(error)
-                if said != self.no_bundle:
-                    said = self.no_bundle
-                    log.warning("waiting for a bundle: %s", said)
-                await asyncio.sleep(1.0)
-            else:
-                self.desk.serve(scorer)
-                self.no_bundle = None
-                self.metrics.bundle.labels(scorer.bundle.name, scorer.thresholds.digest()).set(1)
-                log.info("serving bundle %s", scorer.bundle.name)
+        while self.desk.panel is None and self.takeover.refused is None:
+            await asyncio.sleep(0.05)
+
+    def _serve(self, panel: Panel) -> None:
+        """From the following's thread: who judges from the next batch on."""
+        self.desk.panel = panel
 
     def _deliver(self, polled: Polled) -> None:
         """From the intake's thread: to the agent."""
@@ -183,8 +170,9 @@ class Worker:
         """The batch in hand is told and remembered; then the threads end."""
         self._stopping = True
         self.intake.halt()
+        self.following.halt()
         deadline = time.monotonic() + FINISH_WITHIN
-        while (self.intake.is_alive() or self.desk.busy) and time.monotonic() < deadline:
+        while (self.intake.is_alive() or self.desk.busy or self.following.is_alive()) and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
         self.outbox.close()
         self.slot.give_up()
@@ -195,8 +183,8 @@ class Worker:
         if self._stopping:
             return ["it is stopping"]
         waits = []
-        if self.no_bundle is not None:
-            waits.append(f"a bundle: {self.no_bundle}")
+        if self.following.waits_for is not None:
+            waits.append(f"a bundle: {self.following.waits_for}")
         if not self.takeover.ready.is_set():
             waits.append(self.takeover.waits_for or "Kafka and Redis")
         elif not self.intake.is_alive():
@@ -219,26 +207,6 @@ class Worker:
             return None
         still = now - since
         return f"no batch was told for {still:.0f} s while {lag:.0f} messages wait" if still > STUCK_AFTER else None
-
-
-def load_scorer(settings: WorkerSettings) -> Scorer:
-    """The bundle that the settings name, ready to judge.  Raises UnusableModel."""
-    bundle = LoadedBundle.load(Path(settings.bundle), features=FEATURES, catalogue=DIGEST)
-    own = bundle.manifest.thresholds
-    try:
-        thresholds = Thresholds(
-            review=own.review if settings.review is None else settings.review,
-            decline=own.decline if settings.decline is None else settings.decline,
-        )
-    except ValueError as error:
-        raise UnusableModel(f"FRAUD_REVIEW and FRAUD_DECLINE over bundle {bundle.name}: {error}") from error
-    return Scorer(
-        bundle=bundle,
-        explainer=Explainer(bundle, currency=settings.currency),
-        thresholds=thresholds,
-        with_vectors=settings.vectors,
-        budget=Budget(settings.reasons_share),
-    )
 
 
 def _check_port(settings: WorkerSettings) -> None:

@@ -15,7 +15,6 @@ import polars as pl
 from features.attributes import Attributes, written
 from schemas.bundle import (
     ATTRIBUTES,
-    CURRENT,
     EVALUATION,
     GOLDEN,
     LINEAR,
@@ -77,19 +76,6 @@ def place(draft: Path, out: Path) -> Path:
         draft.rename(folder)
         _to_disk(out)
     return folder
-
-
-def make_current(folder: Path) -> Path:
-    """The link `current` beside the bundle, moved to it at once: who reads it sees the old bundle or the new one."""
-    link = folder.parent / CURRENT
-    draft = folder.parent / f".{CURRENT}-{secrets.token_hex(8)}"
-    draft.symlink_to(folder.name)
-    try:
-        draft.replace(link)
-    except OSError:
-        draft.unlink()
-        raise
-    return link
 
 
 def _to_disk(path: Path) -> None:

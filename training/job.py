@@ -13,12 +13,12 @@ import numpy.typing as npt
 import polars as pl
 
 from features.catalogue import DIGEST, FEATURES
-from schemas.bundle import FORMAT, Manifest, Thresholds
+from schemas.bundle import FORMAT, Manifest, Thresholds, make_current
 from schemas.currencies import DEFAULT_RATES, Rates
 from schemas.errors import UnusableModel
 from schemas.mapping import Rejected
 from training import attributes, prequential, replay
-from training.bundle import make_current, write
+from training.bundle import write
 from training.calibration import brier, calibrated, probabilities
 from training.champion import Champion
 from training.errors import ParityBroken

@@ -19,14 +19,14 @@ from typing import Any
 
 import msgspec
 
-from schemas.bundle import Manifest
+from schemas.bundle import BUNDLE_TAG, CATALOGUE_TAG, Manifest
 from schemas.wire import EPOCH
 from training.prequential import Judged
 from training.settings import TrainingSettings
 from training.versions import Source
 
 RECORD, BUNDLE = "run.json", "bundle"
-BUNDLE_TAG, CATALOGUE_TAG, CODE_TAG = "fraud.bundle", "fraud.catalogue", "mlflow.source.git.commit"
+CODE_TAG = "mlflow.source.git.commit"
 SOURCE_TAG, DATA_TAG = "fraud.source", "fraud.data"
 
 _MILLISECOND = timedelta(milliseconds=1)

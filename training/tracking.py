@@ -23,12 +23,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from schemas.bundle import digest_of
+from schemas.bundle import BUNDLE_TAG, CATALOGUE_TAG, digest_of
 from schemas.errors import UnusableModel, WrongSettings
 from training import pending
 from training.bundle import place
 from training.errors import MLflowAway
-from training.pending import BUNDLE, BUNDLE_TAG, CATALOGUE_TAG, Record
+from training.pending import BUNDLE, Record
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -15,14 +15,18 @@ from schemas import topics
 def create_topics(
     kafka_url: str, *, prefix: str = "", partitions: int = topics.DEFAULT_PARTITIONS, replication: int = 1
 ) -> None:
-    """Every topic of schemas/topics.py; those that exist already stay as they are.
+    """Every topic of schemas/topics.py, of `partitions` unless it has a number of its own; those that exist stay as they are.
 
     Raises ValueError where one exists with another number of partitions: labels would not meet their accounts.
     """
     admin = AdminClient({"bootstrap.servers": kafka_url})
+    counts = {prefix + topic.name: topic.partitions or partitions for topic in topics.ALL}
     wanted = [
         NewTopic(
-            prefix + topic.name, num_partitions=partitions, replication_factor=replication, config=dict(topic.config)
+            prefix + topic.name,
+            num_partitions=counts[prefix + topic.name],
+            replication_factor=replication,
+            config=dict(topic.config),
         )
         for topic in topics.ALL
     ]
@@ -36,7 +40,9 @@ def create_topics(
             existing.append(name)
     if existing:
         found = admin.list_topics(timeout=30).topics
-        unequal = {name: len(found[name].partitions) for name in existing if len(found[name].partitions) != partitions}
+        unequal = {
+            name: len(found[name].partitions) for name in existing if len(found[name].partitions) != counts[name]
+        }
         if unequal:
             raise ValueError(f"topics exist with another number of partitions than {partitions}: {unequal}")
 

@@ -8,8 +8,8 @@ import lightgbm as lgb
 import numpy as np
 
 from features.catalogue import DIGEST, FEATURES, column
-from schemas.bundle import FORMAT, Calibration, Manifest, Thresholds
-from training.bundle import make_current, write
+from schemas.bundle import FORMAT, Calibration, Manifest, Thresholds, make_current
+from training.bundle import write
 from training.learners.lightgbm import export
 
 LARGE = 500_000

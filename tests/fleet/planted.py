@@ -97,9 +97,9 @@ def at(place: str, batch: int, do: Callable[[], None]) -> None:
 def fail_on(*ids: str) -> None:
     """A bug in the scorer, which these transactions or labels show."""
     from features.describing import Describer  # noqa: PLC0415
-    from streaming.scoring import Scorer  # noqa: PLC0415
+    from streaming.scoring import Opinion, Scorer  # noqa: PLC0415
 
-    describe, decide = Describer.describe, Scorer.decide
+    describe, opinion = Describer.describe, Scorer.opinion
 
     def failing_describe(self: Describer, batch: Any, *arguments: Any) -> Any:
         for taken in batch.labels:
@@ -107,14 +107,14 @@ def fail_on(*ids: str) -> None:
                 raise ZeroDivisionError(f"planted: {taken.message.label_id}")
         return describe(self, batch, *arguments)
 
-    def failing_decide(self: Scorer, described: Any, *arguments: Any) -> Any:
+    def failing_opinion(self: Scorer, described: Any) -> Opinion:
         for taken in described.transactions:
             if taken.message.transaction_id in ids:
                 raise ZeroDivisionError(f"planted: {taken.message.transaction_id}")
-        return decide(self, described, *arguments)
+        return opinion(self, described)
 
     _put(Describer, "describe", failing_describe)
-    _put(Scorer, "decide", failing_decide)
+    _put(Scorer, "opinion", failing_opinion)
     say(f"a bug that {', '.join(ids)} shows")
 
 

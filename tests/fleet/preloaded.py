@@ -10,7 +10,7 @@ import streaming.explaining
 import streaming.worker
 from features.accepting import Rules
 from streaming.agents import warm_up
-from streaming.scoring import Scorer
+from streaming.scoring import Panel
 
 __all__ = ["features", "streaming"]
 
@@ -22,4 +22,4 @@ class _Nobody:
         return
 
 
-warm_up(Rules(), cast(Scorer, _Nobody()))
+warm_up(Rules(), cast(Panel, _Nobody()))

@@ -28,12 +28,13 @@ from schemas.bundle import (
     Manifest,
     Thresholds,
     digest_of,
+    make_current,
 )  # fmt: skip
 from schemas.errors import UnusableModel
 from streaming.bundle import LoadedBundle, resolve
 from tests.builders import a_transaction
 from tests.unit.boosters import a_booster, hard_vectors, some_vectors
-from training.bundle import make_current, write
+from training.bundle import write
 from training.export import graph_of
 from training.learners.lightgbm import export, trees_of
 

@@ -16,14 +16,14 @@ import msgspec
 import pytest
 from mlflow import MlflowClient
 
-from schemas.bundle import MANIFEST, MODEL, TREES, Manifest, digest_of
+from schemas.bundle import BUNDLE_TAG, CATALOGUE_TAG, MANIFEST, MODEL, TREES, Manifest, digest_of
 from schemas.errors import UnusableModel, WrongSettings
 from tests.fleet.models import a_bundle
 from tests.unit.pasts import a_past
 from training import __main__ as command
 from training import pending
 from training.errors import MLflowAway
-from training.pending import BUNDLE_TAG, CATALOGUE_TAG, DATA_TAG, Record, record_of
+from training.pending import DATA_TAG, Record, record_of
 from training.prequential import Judged
 from training.settings import TrainingSettings
 from training.tracking import Told, Tracking, fetch_bundle, tell, upload

@@ -1,0 +1,408 @@
+"""Follows the topic `models`: what is to judge is fetched, loaded and tried here, and handed over between two batches.
+
+A bundle that isn't whole, isn't for this catalogue or doesn't answer as it should never gets further than this thread:
+the worker says why, and goes on with what it has.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
+
+from features.accepting import Rules
+from features.catalogue import DIGEST, FEATURES
+from features.collecting import spare_the_collector
+from features.deployments import Deployments
+from features.log import LogUnavailable
+from schemas.bundle import BUNDLE_TAG, Thresholds, make_current
+from schemas.deployment import (
+    ANNOUNCED_EVERY,
+    PROBATION,
+    Deployment,
+    Model,
+    Refusal,
+    Role,
+    Serving,
+    decode_deployment,
+    promoted,
+    rolled_back,
+)
+from schemas.errors import BadMessage, UnusableModel
+from schemas.topics import MODELS
+from schemas.wire import encode
+from streaming.agents import warm_up
+from streaming.budget import Budget
+from streaming.bundle import LoadedBundle, resolve
+from streaming.fetching import BeingFetched, Fetcher
+from streaming.guard import Broken
+from streaming.leaving import BROKEN, leave
+from streaming.metrics import Metrics
+from streaming.reasons import Explainer
+from streaming.scoring import Panel, Scorer
+from streaming.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+_AGAIN_AFTER = 1.0
+"""Seconds after which what could not be had is looked for once more, where there is nothing else to judge by."""
+_POLLED_EVERY = 0.1
+"""Seconds between two looks at a download."""
+_REGISTRY_WITHIN = 2.0
+_KEPT_BESIDE = 1
+"""Scorers that are kept loaded beside those in use: the last one may come back."""
+
+
+class Following(threading.Thread):
+    """Every call about models: to `models`, to the registry, to the bundles' folder."""
+
+    def __init__(
+        self, settings: WorkerSettings, rules: Rules, metrics: Metrics, serve: Callable[[Panel], None]
+    ) -> None:
+        """`serve` is called on this thread, with what is to judge from the next batch on."""
+        super().__init__(daemon=True, name="following")
+        self.settings = settings
+        self.metrics = metrics
+        self.waits_for: str | None = "not looked for yet"
+        """Why there is nothing to judge by; None: there is."""
+        self._rules, self._serve = rules, serve
+        self._halt = threading.Event()
+        self._path = Path(settings.bundle)
+        self._fetcher = Fetcher(settings, self._path.parent)
+        self._deployments = Deployments(settings, settings.mlflow_model)
+        self._budget = Budget(settings.reasons_share)
+        self._name = f"{settings.group}-{settings.slot}"
+        self._deployment: Deployment | None = None
+        self._panel: Panel | None = None
+        self._scorers: dict[str, Scorer] = {}
+        self._refused: dict[str, tuple[str, float]] = {}
+        """By name: why, and when to look once more."""
+        self._changed = True
+        self._look_again = math.inf
+        self._to_send_back: queue.SimpleQueue[tuple[str, Broken]] = queue.SimpleQueue()
+        self._sent_back: set[str] = set()
+        self._announced_at = -math.inf
+        self._polled_at = time.monotonic()
+        self._alias_seen: str | None = None
+
+    def send_back(self, bundle: str, broken: Broken) -> None:
+        """Roll this one back; from any thread, as often as one likes."""
+        if bundle not in self._sent_back:
+            self._sent_back.add(bundle)
+            self._to_send_back.put((bundle, broken))
+
+    def halt(self) -> None:
+        """End the thread."""
+        self._halt.set()
+
+    def run(self) -> None:
+        """The thread."""
+        try:
+            self._consumer = Consumer(
+                self.settings.client(
+                    group_id=f"{self._name}-models",  # of nobody: it commits nothing
+                    enable_auto_commit=False,
+                    isolation_level="read_committed",
+                    enable_partition_eof=True,
+                )
+                | {"error_cb": lambda _: None}
+            )
+            self._producer = Producer(
+                self.settings.client(enable_idempotence=True, acks="all", linger_ms=0) | {"error_cb": lambda _: None}
+            )
+            self._consumer.assign([TopicPartition(self.settings.topic(MODELS), 0, OFFSET_BEGINNING)])
+            self.waits_for = f"what {self.settings.topic(MODELS)} says"
+            while not self._halt.is_set():
+                self._turn()
+            self._fetcher.close()
+            self._consumer.close()
+            self._say_goodbye()
+        except BaseException as error:  # a thread that dies in silence would leave a worker that no model reaches
+            log.exception("following the models failed")
+            leave(BROKEN, f"following the models failed: {error!r}")
+
+    def _turn(self) -> None:
+        message = self._consumer.poll(0.2)
+        if message is not None and not self._is_the_end(message):
+            return  # what has been deployed meanwhile is of no interest
+        now = time.monotonic()
+        if (message is not None and self._changed) or now >= self._look_again:
+            self._changed = False
+            self._look_again = math.inf
+            self._take_up()
+        while not self._to_send_back.empty():
+            self._roll_back(*self._to_send_back.get())
+        if self._panel is not None and now - self._announced_at >= ANNOUNCED_EVERY:
+            self._announce()
+        if 0 < self.settings.mlflow_poll <= now - self._polled_at:
+            self._polled_at = now
+            self._look_at_alias()
+
+    def _is_the_end(self, message: Message) -> bool:
+        """Whether all was read that was there; what is said of our model is noted."""
+        error = message.error()
+        if error is not None:
+            return bool(error.code() == KafkaError._PARTITION_EOF)
+        if message.key() == self.settings.mlflow_model.encode():
+            try:
+                self._deployment = decode_deployment(message.value())
+            except BadMessage as problem:
+                log.error("%s at %s is no deployment: %s", message.topic(), message.offset(), problem)
+            else:
+                self._changed = True
+        return False
+
+    # What is to judge.
+
+    def _take_up(self) -> None:
+        deployment = self._deployment
+        champion = self._champion(deployment)
+        if champion is None:
+            return
+        model, role, share = None, Role.CHALLENGER, 0.0
+        if deployment is not None and champion.bundle.name == deployment.champion.bundle:
+            model, role, share = self._beside(deployment)
+        shadow = None if model is None else self._scorer(model.bundle)
+        before = self._panel
+        if before is None or (before.champion, before.shadow, before.role, before.share) != (
+            champion,
+            shadow,
+            role,
+            share,
+        ):
+            self._hand_over(
+                Panel(
+                    champion=champion,
+                    shadow=shadow,
+                    role=role,
+                    share=share,
+                    with_vectors=self.settings.vectors,
+                    budget=self._budget,
+                )
+            )
+        self._sent_back.clear()
+        self._note()
+
+    def _champion(self, deployment: Deployment | None) -> Scorer | None:
+        """Who is to judge; None where nothing is to change."""
+        if deployment is not None:
+            found = self._scorer(deployment.champion.bundle)
+            if found is not None:
+                return found
+            if self._panel is not None:
+                return self._panel.champion  # the one that it has, and no stranger beside it
+        elif self._panel is not None:
+            return None
+        try:  # the last one that was good here, or the first of all
+            folder = resolve(self._path)
+        except UnusableModel as error:
+            self._wait(str(error))
+            return None
+        return self._scorer(folder.name, folder)
+
+    def _beside(self, deployment: Deployment) -> tuple[Model | None, Role, float]:
+        """Who scores along."""
+        if deployment.challenger is not None:
+            return deployment.challenger, Role.CHALLENGER, deployment.share
+        if deployment.former is None or deployment.probation_until is None:
+            return None, Role.CHALLENGER, 0.0
+        left = (deployment.probation_until - datetime.now(UTC)).total_seconds()
+        if left <= 0:
+            return None, Role.CHALLENGER, 0.0
+        self._look_soon(left)
+        return deployment.former, Role.FORMER, 0.0
+
+    def _scorer(self, name: str, folder: Path | None = None) -> Scorer | None:
+        """Loaded and tried; None where that can't be, which is said."""
+        if name in self._scorers:
+            self._scorers[name] = self._scorers.pop(name)  # the newest last
+            return self._scorers[name]
+        said, again_at = self._refused.get(name, ("", 0.0))
+        if time.monotonic() >= again_at:
+            try:
+                scorer = load_scorer(self.settings, folder or self._fetcher.fetch(name))
+                warm_up(self._rules, Panel(champion=scorer, with_vectors=self.settings.vectors, budget=self._budget))
+            except BeingFetched as patience:
+                self.waits_for = str(patience) if self._panel is None else None
+                self._look_soon(_POLLED_EVERY)
+                return None
+            except UnusableModel as error:
+                self._refuse(name, str(error), said)
+            else:
+                self._refused.pop(name, None)
+                self._scorers[name] = scorer
+                return scorer
+        self._look_soon(self._refused[name][1] - time.monotonic())
+        return None
+
+    def _refuse(self, name: str, why: str, said: str) -> None:
+        if self._panel is None:
+            self._refused[name] = (why, time.monotonic() + _AGAIN_AFTER)
+            self._wait(why)
+        else:
+            self._refused[name] = (why, time.monotonic() + 5 * _AGAIN_AFTER)
+            if why != said:
+                log.error("bundle %s is not taken up, %s goes on: %s", name, self._panel.champion.bundle.name, why)
+
+    def _wait(self, why: str) -> None:
+        if self.waits_for != why:
+            log.warning("waiting for a bundle: %s", why)
+        self.waits_for = why
+        self._look_soon(_AGAIN_AFTER)
+
+    def _look_soon(self, seconds: float) -> None:
+        self._look_again = min(self._look_again, time.monotonic() + max(seconds, 0.0))
+
+    def _hand_over(self, panel: Panel) -> None:
+        spare_the_collector()
+        self._serve(panel)
+        before, self._panel = self._panel, panel
+        self.waits_for = None
+        champion = panel.champion.bundle
+        if before is None or before.champion.bundle.name != champion.name:
+            self.metrics.swaps.inc()
+            log.info("serving bundle %s", champion.name)
+            if self._path.is_symlink() and resolve(self._path) != champion.folder:
+                with suppress(OSError):
+                    make_current(champion.folder)
+        if panel.shadow is not None:
+            log.info("bundle %s scores along (%s, share %g)", panel.shadow.bundle.name, panel.role, panel.share)
+        names = [one.bundle.name for one in (panel.champion, panel.shadow) if one is not None]
+        for name in [name for name in self._scorers if name not in names][:-_KEPT_BESIDE]:
+            del self._scorers[name]
+
+    def _note(self) -> None:
+        """In the metrics and on `models`: what this worker serves now."""
+        assert self._panel is not None
+        m, panel = self.metrics, self._panel
+        m.bundle.clear()
+        m.bundle.labels(panel.champion.bundle.name, panel.champion.thresholds.digest(), Role.CHAMPION.value).set(1)
+        if panel.shadow is not None:
+            m.bundle.labels(panel.shadow.bundle.name, panel.shadow.thresholds.digest(), panel.role.value).set(1)
+        wanted = set() if self._deployment is None else _names(self._deployment)
+        self._refused = {name: said for name, said in self._refused.items() if name in wanted}
+        m.refused.clear()
+        for name in self._refused:
+            m.refused.labels(name).set(1)
+        m.deployment.set(0 if self._deployment is None else self._deployment.number)
+        self._announce()
+
+    def _announce(self) -> None:
+        assert self._panel is not None
+        self._announced_at = time.monotonic()
+        panel = self._panel
+        serving = Serving(
+            worker=self._name,
+            catalogue=DIGEST,
+            deployment=0 if self._deployment is None else self._deployment.number,
+            champion=panel.champion.bundle.name,
+            challenger=panel.shadow.bundle.name if panel.shadow is not None and panel.role is Role.CHALLENGER else None,
+            refused=tuple(Refusal(bundle=name, why=why) for name, (why, _) in sorted(self._refused.items())),
+            at=datetime.now(UTC),
+        )
+        self._publish(encode(serving))
+
+    def _say_goodbye(self) -> None:
+        if self._panel is not None:
+            self._publish(None)
+            self._producer.flush(2.0)
+
+    def _publish(self, value: bytes | None) -> None:
+        key = f"{self.settings.mlflow_model}/{self._name}".encode()
+        with suppress(BufferError):  # Kafka is away, and what is said next is newer
+            self._producer.produce(self.settings.topic(MODELS), value=value, key=key, partition=0)
+        self._producer.poll(0)
+
+    # What is changed from here.
+
+    def _roll_back(self, bundle: str, broken: Broken) -> None:
+        def update(before: Deployment | None) -> Deployment:
+            if before is None:
+                raise ValueError("nothing is deployed")
+            return rolled_back(before, bundle, at=datetime.now(UTC), by=f"worker {self._name}", why=broken.why)
+
+        try:
+            after = self._deployments.change(update)
+        except ValueError as error:  # another worker was faster
+            log.info("bundle %s is not sent back: %s", bundle, error)
+        except LogUnavailable as error:
+            log.warning("bundle %s is to be sent back, which can't be said yet: %s", bundle, error)
+            self._to_send_back.put((bundle, broken))
+            self._halt.wait(_AGAIN_AFTER)
+        else:
+            self.metrics.sent_back.labels(bundle, broken.limit).inc()
+            log.error("bundle %s is sent back, %s judges: %s", bundle, after.champion.bundle, broken.why)
+
+    def _look_at_alias(self) -> None:
+        """What somebody has set in the registry by hand is taken up when it was seen twice: a promotion is half done once."""
+        model = None
+        with suppress(OSError, ValueError, KeyError, TypeError):  # away, or no such alias: the topic is what counts
+            model = self._alias()
+        deployed = self._deployment
+        if model is None or (
+            deployed is not None
+            and (model.bundle == deployed.champion.bundle or deployed.sent_back(model.bundle) is not None)
+        ):
+            self._alias_seen = None
+        elif self._alias_seen != model.bundle:
+            self._alias_seen = model.bundle
+        else:
+            self._alias_seen = None
+            self._promote(model)
+
+    def _alias(self) -> Model | None:
+        s = self.settings
+        if not s.mlflow_uri.startswith("http"):
+            return None
+        asked = urlencode({"name": s.mlflow_model, "alias": Role.CHAMPION.value})
+        address = f"{s.mlflow_uri.rstrip('/')}/api/2.0/mlflow/registered-models/alias?{asked}"
+        with urlopen(address, timeout=_REGISTRY_WITHIN) as answer:  # noqa: S310 - http, as was seen
+            version: dict[str, Any] = json.load(answer)["model_version"]
+        tags = {tag["key"]: tag["value"] for tag in version.get("tags", [])}
+        return Model(bundle=tags[BUNDLE_TAG], version=str(version["version"]))
+
+    def _promote(self, model: Model) -> None:
+        now = datetime.now(UTC)
+        former = None if self._panel is None else Model(bundle=self._panel.champion.bundle.name)
+
+        def update(before: Deployment | None) -> Deployment:
+            if before is not None and before.champion.bundle == model.bundle:
+                raise ValueError("it is the champion already")
+            return promoted(
+                before, model, at=now, by="the registry", why=f"its alias champion was set to version {model.version}",
+                former=former, probation_until=now + PROBATION,
+            )  # fmt: skip
+
+        with suppress(ValueError, LogUnavailable):  # somebody was faster, or Kafka is away: the next look will show
+            self._deployments.change(update)
+
+
+def _names(deployment: Deployment) -> set[str]:
+    models = (deployment.champion, deployment.challenger, deployment.former)
+    return {model.bundle for model in models if model is not None}
+
+
+def load_scorer(settings: WorkerSettings, folder: Path) -> Scorer:
+    """The bundle in this folder, ready to judge by the settings' thresholds or its own.  Raises UnusableModel."""
+    bundle = LoadedBundle.load(folder, features=FEATURES, catalogue=DIGEST)
+    own = bundle.manifest.thresholds
+    try:
+        thresholds = Thresholds(
+            review=own.review if settings.review is None else settings.review,
+            decline=own.decline if settings.decline is None else settings.decline,
+        )
+    except ValueError as error:
+        raise UnusableModel(f"FRAUD_REVIEW and FRAUD_DECLINE over bundle {bundle.name}: {error}") from error
+    return Scorer(bundle=bundle, explainer=Explainer(bundle, currency=settings.currency), thresholds=thresholds)
