@@ -138,7 +138,7 @@ class Panel:
         return frozenset(
             i
             for i, taken in enumerate(described.transactions)
-            if xxh3_64_intdigest(taken.message.account_id, seed) < below
+            if xxh3_64_intdigest(taken.record.key or b"", seed) < below
         )
 
     def _trial(self, opinions: tuple[Opinion, Opinion] | None, failed: Exception | None) -> Trial:

@@ -16,15 +16,20 @@ LARGE = 500_000
 """Amounts from here on are fraud to this model; it was taught so, and little else."""
 
 
-def a_bundle(folder: Path, *, catalogue: str = DIGEST) -> Path:
+def a_bundle(folder: Path, *, catalogue: str = DIGEST, large: int = LARGE) -> Path:
     """Trains, writes and makes current; the link to it."""
+    return make_current(another_bundle(folder, catalogue=catalogue, large=large))
+
+
+def another_bundle(folder: Path, *, catalogue: str = DIGEST, large: int = LARGE) -> Path:
+    """Trains and writes one that flags amounts from `large` on; its folder."""
     random = np.random.default_rng(1)
     rows = 2_000
     vectors = random.lognormal(6.0, 2.0, (rows, len(FEATURES))).astype(np.float32)
     vectors[random.random(vectors.shape) < 0.1] = np.nan
-    amount = np.where(random.random(rows) < 0.2, random.uniform(LARGE, 4 * LARGE, rows), random.uniform(0, LARGE, rows))
+    amount = np.where(random.random(rows) < 0.2, random.uniform(large, 4 * large, rows), random.uniform(0, large, rows))
     vectors[:, column("amount")] = np.round(amount)
-    frauds = (amount >= LARGE).astype(np.int8)
+    frauds = (amount >= large).astype(np.int8)
     # A little noise, so that all features have their say and a vector that is off shows in the margin.
     noisy = np.where(random.random(rows) < 0.02, 1 - frauds, frauds)
     params = {"objective": "binary", "num_leaves": 15, "verbose": -1, "num_threads": 1, "deterministic": True}
@@ -42,13 +47,11 @@ def a_bundle(folder: Path, *, catalogue: str = DIGEST) -> Path:
         metrics={},
         base=exported.base,
     )
-    return make_current(
-        write(
-            folder,
-            exported=exported,
-            manifest=manifest,
-            golden_vectors=golden,
-            golden_margins=np.asarray(booster.predict(golden, raw_score=True), np.float64),
-            evaluation="",
-        )
+    return write(
+        folder,
+        exported=exported,
+        manifest=manifest,
+        golden_vectors=golden,
+        golden_margins=np.asarray(booster.predict(golden, raw_score=True), np.float64),
+        evaluation="",
     )

@@ -118,6 +118,31 @@ def fail_on(*ids: str) -> None:
     say(f"a bug that {', '.join(ids)} shows")
 
 
+def no_numbers_from(name: str) -> None:
+    """This bundle answers as it should until real traffic comes; then its margins are NaN."""
+    from streaming.bundle import LoadedBundle, Margins, Vectors  # noqa: PLC0415
+    from streaming.scoring import Opinion, Scorer  # noqa: PLC0415
+
+    opinion, margins = Scorer.opinion, LoadedBundle.margins
+    broken = False
+
+    def failing_opinion(self: Scorer, described: Any) -> Opinion:
+        nonlocal broken
+        broken = self.bundle.name == name and described.transactions[0].message.transaction_id != "warm-up"
+        try:
+            return opinion(self, described)
+        finally:
+            broken = False
+
+    def failing_margins(self: LoadedBundle, vectors: Vectors) -> Margins:
+        found = margins(self, vectors)
+        return found * float("nan") if broken else found
+
+    _put(Scorer, "opinion", failing_opinion)
+    _put(LoadedBundle, "margins", failing_margins)
+    say(f"no numbers from {name}")
+
+
 def fail_to_read(*ids: str) -> None:
     """A bug that shows before anything of these transactions is known."""
     from features.accepting import Rules  # noqa: PLC0415

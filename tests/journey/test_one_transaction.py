@@ -174,7 +174,8 @@ def test_one_transaction_gets_one_verdict_an_alert_and_a_place_in_its_accounts_p
     status, metrics = installation.get("/metrics")
     assert status == 200
     assert f'fraud_transactions_total{{outcome="{verdict["outcome"]}"}} 1.0' in metrics
-    assert f'fraud_bundle_info{{bundle="{verdict["bundle"]}",policy="{verdict["policy"]}"}} 1.0' in metrics
+    champion = f'bundle="{verdict["bundle"]}",policy="{verdict["policy"]}",role="champion"'
+    assert f"fraud_bundle_info{{{champion}}} 1.0" in metrics
 
     checked = installation.run("loadgen", "check", "--json")
     assert checked.returncode == 0, checked.stderr

@@ -27,6 +27,7 @@ from schemas.verdict import (
     Folded,
     Outcome,
     Reason,
+    Shadow,
     Source,
     Verdict,
     decode_alert,
@@ -113,7 +114,9 @@ EXAMPLES: dict[str, tuple[Decode, msgspec.Struct]] = {
     ),
     "v1/verdict-minimal": (decode_verdict, A_VERDICT),
     "v1/verdict-full": (decode_verdict, A_FULL_VERDICT),
-    "v1/verdict-from-a-newer-worker": (decode_verdict, A_VERDICT),
+    "v1/verdict-from-a-newer-worker": (
+        decode_verdict, msgspec.structs.replace(A_VERDICT, shadow=Shadow(bundle="ffeeddccbbaa0099", score=0.5))
+    ),
     "v1/alert-with-reasons": (
         decode_alert, Alert(verdict=A_FULL_VERDICT, transaction=A_FULL_TRANSACTION, reasons=REASONS)
     ),
