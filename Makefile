@@ -15,7 +15,7 @@ set_up = sh deploy/bootstrap.sh
 # All four are run and reported, also where one has found something.
 checks = "ruff check ." "ruff format --check ." "mypy" "pytest -m 'not slow' $(ARGS)"
 
-.PHONY: demo test up down status lint faults bench handbook oracle bench-quality lock clean help
+.PHONY: demo test up down status lint faults bench swaps handbook oracle bench-quality lock clean help
 
 demo: ## The main job on a real Kafka: simulate, train, load, score 240,000 live transactions, sum up
 	@$(set_up) demo
@@ -54,6 +54,10 @@ bench: ## Minutes: how fast workers drain a full topic, what alerts cost, and ho
 	@$(run) benchmarks.drain $(ARGS)
 	@$(run) benchmarks.reasons $(ARGS)
 	@$(run) benchmarks.open_loop $(ARGS)
+
+swaps: ## Minutes: models come and go under load; what must hold of latency, memory and every verdict
+	@$(set_up) demo
+	@$(run) benchmarks.swaps $(ARGS)
 
 handbook: ## Minutes: published transactions through the worker; DATA=the folder of its transactions.parquet
 	@$(set_up) demo

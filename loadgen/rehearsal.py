@@ -105,6 +105,12 @@ def launch_worker(
 def start_worker(stack: LocalStack, settings: Settings, folder: Path, bundle: Path) -> Child:
     """A worker that is ready.  Raises Failed."""
     worker, port = launch_worker(stack, settings, folder, bundle)
+    wait_until_ready(worker, port)
+    return worker
+
+
+def wait_until_ready(worker: Child, port: int) -> None:
+    """Raises Failed where it never is."""
     deadline = time.monotonic() + READY_WITHIN
     while not _is_ready(port):
         if not worker.running:
@@ -113,7 +119,6 @@ def start_worker(stack: LocalStack, settings: Settings, folder: Path, bundle: Pa
             raise Failed(f"the worker was not ready within {READY_WITHIN:.0f} s:\n{tail(worker.log)}")
         time.sleep(0.1)
     say(f"  ready; metrics at http://127.0.0.1:{port}/metrics")
-    return worker
 
 
 def launch_explainer(stack: LocalStack, settings: Settings, folder: Path, bundle: Path) -> Child:
