@@ -15,6 +15,9 @@ import msgspec
 import polars as pl
 import psutil
 
+# Read when LightGBM loads its OpenMP: see training/__main__.py.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 from deploy.local.stack import LocalStack
 from features.catalogue import DIGEST
 from features.settings import Settings

@@ -47,7 +47,7 @@ NOWHERE = "http://127.0.0.1:9"
 """A registry that never answers: nothing here may need one."""
 ROTATION = 5
 """Bundles that take turns: a worker keeps fewer loaded, so that each swap is one."""
-EVERY = 0.5
+EVERY = 1.0
 """Seconds between two swaps."""
 SLOWER = 1.2
 """What p99.9 may be of an interleaved run without swaps."""
@@ -268,7 +268,8 @@ def _first_verdicts(scene: Scene, seen: Swapped, bundles: Path) -> tuple[list[fl
     waited = []
     for at, name in seen.at:
         # Decided a little before the change was acknowledged: at once.
-        after = moments[name][np.searchsorted(moments[name], at.timestamp() - EVERY / 2) :]
+        mine = moments.get(name, np.empty(0))
+        after = mine[np.searchsorted(mine, at.timestamp() - EVERY / 2) :]
         if len(after):
             waited.append(max(float(after[0]) - at.timestamp(), 0.0))
     return waited, torn
