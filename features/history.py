@@ -6,6 +6,7 @@ them and walked in blocks that fit the cache, however long it is.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +14,9 @@ import numpy.typing as npt
 from numba import njit
 
 from features import kernel
-from features.catalogue import OF_THE_ACCOUNT, OF_THE_COUNTERPARTY
+from features.catalogue import FEATURES, OF_THE_ACCOUNT, OF_THE_COUNTERPARTY
 from features.compiling import compiled_apart
-from features.facts import Facts
+from features.facts import TRANSACTION, Facts
 from features.profile import ACCOUNT, COUNTERPARTY, Profiles
 
 compiled_apart()
@@ -26,6 +27,14 @@ BLOCK = 512
 """Profiles walked at once, at most."""
 STEPS = 4_096
 """Steps taken at once, or one profile's: what they read and write lies together then, and fits the cache."""
+
+
+class Block(NamedTuple):
+    """Profiles that are walked at once."""
+
+    first: int
+    """The first of them."""
+    steps: slice
 
 
 class Steps(NamedTuple):
@@ -58,19 +67,19 @@ class Steps(NamedTuple):
         order = _by_profile(whole.profile, in_time)
         return cls(*(column[order] for column in whole))
 
-    def blocks(self) -> list[tuple[int, slice]]:
-        """The first profile of each block, and its steps; of merged steps only."""
+    def blocks(self) -> list[Block]:
+        """Of merged steps only."""
         if not len(self.profile) or self.profile[-1] < 0:
             return []
         count = int(self.profile[-1]) + 1
         starts = np.searchsorted(self.profile, np.arange(count + 1))
-        found: list[tuple[int, slice]] = []
+        found: list[Block] = []
         first = 0
         while first < count:
             enough = int(np.searchsorted(starts, starts[first] + STEPS, side="right")) - 1
             end = min(max(enough, first + 1), first + BLOCK, count)
             if starts[end] > starts[first]:
-                found.append((first, slice(int(starts[first]), int(starts[end]))))
+                found.append(Block(first, slice(int(starts[first]), int(starts[end]))))
             first = end
         return found
 
@@ -107,23 +116,9 @@ class Walked(NamedTuple):
 
 def walk_accounts(steps: Steps, transactions: Facts, labels: Facts, vectors: npt.NDArray[np.float32]) -> Walked:
     """Merged steps of accounts, each transaction once.  Fills their columns of `vectors`, of new transactions."""
-    profiles = Profiles.room_for(BLOCK, ACCOUNT)
     walked = Walked.of(len(transactions))
-    blocks = steps.blocks()
-    said = _room(blocks, vectors)
-    for first, some in blocks:
-        profiles.clear(BLOCK)
-        step, towards = steps.step[some], steps.told[some]
-        which, (mine, heard) = _together(step, steps.which[some], (kernel.TRANSACTION, kernel.LABEL))
-        asked = towards != kernel.UNTOLD
-        here = Walked.of(len(mine))
-        kernel.walk_accounts(
-            step, steps.profile[some] - first, which, _numbered(asked), transactions[mine], labels[heard],
-            profiles.limits, profiles.rows, said, *here,
-        )  # fmt: skip
-        walked.status[mine], walked.late[mine], walked.ratio[mine] = here
-        new = here.status[which[asked]] == kernel.NEW
-        _put(said, np.where(new, towards[asked], kernel.UNTOLD), vectors, OF_THE_ACCOUNT.start, OF_THE_ACCOUNT.stop)
+    for _ in _accounts(steps, transactions, labels, vectors, walked):
+        pass
     return walked
 
 
@@ -131,49 +126,138 @@ def walk_counterparties(
     steps: Steps, payments: Facts, labels: Facts, transactions: Facts, vectors: npt.NDArray[np.float32]
 ) -> None:
     """Merged steps of counterparties.  Fills their columns of `vectors`."""
-    profiles = Profiles.room_for(BLOCK, COUNTERPARTY)
     nobody = int(np.searchsorted(steps.profile, 0))
     vectors[steps.told[:nobody], OF_THE_COUNTERPARTY] = np.nan
-    blocks = steps.blocks()
-    said = _room(blocks, vectors)
-    for first, some in blocks:
+    for _ in _counterparties(steps, payments, labels, transactions, vectors):
+        pass
+
+
+def fold_accounts(steps: Steps, transactions: Facts, labels: Facts) -> dict[int, bytes]:
+    """The packed profiles that merged steps leave, of each account that has any.  The steps tell nothing."""
+    walk = _accounts(steps, transactions, labels, _NOTHING_TOLD, Walked.of(len(transactions)))
+    return _packed(steps, walk)
+
+
+def fold_counterparties(steps: Steps, payments: Facts, labels: Facts) -> dict[int, bytes]:
+    """The same of counterparties, whom nobody asks."""
+    return _packed(steps, _counterparties(steps, payments, labels, np.empty(0, TRANSACTION), _NOTHING_TOLD))
+
+
+_NOTHING_TOLD = np.empty((0, len(FEATURES)), np.float32)
+
+
+def _accounts(
+    steps: Steps, transactions: Facts, labels: Facts, vectors: npt.NDArray[np.float32], walked: Walked
+) -> Iterator[tuple[Block, Profiles]]:
+    """Walks them a block at a time, and gives its profiles as they are then."""
+    profiles = Profiles.room_for(BLOCK, ACCOUNT)
+    room = _Room.of(steps, vectors)
+    mine, heard = (np.empty(room.most, facts.dtype) for facts in (transactions, labels))
+    here = Walked.of(room.most)
+    for block in room.blocks:
         profiles.clear(BLOCK)
-        step, towards = steps.step[some], steps.told[some]
-        which, (paid, heard, asking) = _together(
-            step, steps.which[some], (kernel.PAYMENT, kernel.PAYMENT_LABEL, kernel.QUESTION)
-        )
-        asked = towards != kernel.UNTOLD
-        kernel.walk_counterparties(
-            step, steps.profile[some] - first, which, _numbered(asked), payments[paid], labels[heard],
-            transactions[asking], profiles.limits, profiles.rows, said,
+        step, which, towards = (column[block.steps] for column in (steps.step, steps.which, steps.told))
+        place, number = room.place[: len(step)], room.number[: len(step)]
+        _gather(step, which, kernel.TRANSACTION, transactions, place, mine)
+        _gather(step, which, kernel.LABEL, labels, place, heard)
+        _number(towards, number)
+        kernel.walk_accounts(
+            step, steps.profile[block.steps] - block.first, place, number, mine, heard, profiles.limits, profiles.rows,
+            room.said, *here,
         )  # fmt: skip
-        _put(said, towards[asked], vectors, OF_THE_COUNTERPARTY.start, OF_THE_COUNTERPARTY.stop)
+        _put_walked(step, which, place, number, here, walked)
+        _put(number, towards, room.said, vectors, OF_THE_ACCOUNT.start, OF_THE_ACCOUNT.stop)
+        yield block, profiles
 
 
-def _room(blocks: list[tuple[int, slice]], vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """For what is told of one block; the same memory again and again."""
-    return np.empty((max((some.stop - some.start for _, some in blocks), default=0), vectors.shape[1]), np.float32)
+def _counterparties(
+    steps: Steps, payments: Facts, labels: Facts, transactions: Facts, vectors: npt.NDArray[np.float32]
+) -> Iterator[tuple[Block, Profiles]]:
+    """As `_accounts`."""
+    profiles = Profiles.room_for(BLOCK, COUNTERPARTY)
+    room = _Room.of(steps, vectors)
+    paid, heard, asking = (np.empty(room.most, facts.dtype) for facts in (payments, labels, transactions))
+    for block in room.blocks:
+        profiles.clear(BLOCK)
+        step, which, towards = (column[block.steps] for column in (steps.step, steps.which, steps.told))
+        place, number = room.place[: len(step)], room.number[: len(step)]
+        _gather(step, which, kernel.PAYMENT, payments, place, paid)
+        _gather(step, which, kernel.PAYMENT_LABEL, labels, place, heard)
+        _gather(step, which, kernel.QUESTION, transactions, place, asking)
+        _number(towards, number)
+        kernel.walk_counterparties(
+            step, steps.profile[block.steps] - block.first, place, number, paid, heard, asking, profiles.limits,
+            profiles.rows, room.said,
+        )  # fmt: skip
+        _put(number, towards, room.said, vectors, OF_THE_COUNTERPARTY.start, OF_THE_COUNTERPARTY.stop)
+        yield block, profiles
 
 
-def _together(step: Column, which: Column, kinds: tuple[int, ...]) -> tuple[Ints, list[Ints]]:
-    """The rows that steps of each kind take, and of each step its place among those of its kind."""
-    place = np.empty(len(step), np.int64)
-    rows: list[Ints] = []
-    for kind in kinds:
-        its = np.flatnonzero(step == kind)
-        place[its] = np.arange(len(its))
-        rows.append(which[its])
-    return place, rows
+def _packed(steps: Steps, walk: Iterator[tuple[Block, Profiles]]) -> dict[int, bytes]:
+    packed: dict[int, bytes] = {}
+    for block, profiles in walk:
+        there = np.unique(steps.profile[block.steps])
+        packed.update(zip(there.tolist(), profiles.pack(there - block.first), strict=True))
+    return packed
+
+
+class _Room(NamedTuple):
+    """Memory for one block, the same for all of them: it stays in the caches."""
+
+    blocks: list[Block]
+    most: int
+    """Steps of a block."""
+    place: Ints
+    """Of each step, among the facts of its kind."""
+    number: Ints
+    """Of each step that tells something, the row of `said`; UNTOLD for the others."""
+    said: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, steps: Steps, vectors: npt.NDArray[np.float32]) -> _Room:
+        blocks = steps.blocks()
+        most = max((block.steps.stop - block.steps.start for block in blocks), default=0)
+        said = np.empty((most if len(vectors) else 0, vectors.shape[1]), np.float32)
+        return cls(blocks, most, np.empty(most, np.int64), np.empty(most, np.int64), said)
 
 
 @njit(cache=True, nogil=True)
-def _put(said: Any, towards: Ints, vectors: Any, begin: int, end: int) -> None:
+def _gather(step: Column, which: Column, kind: int, facts: Any, place: Ints, here: Any) -> None:
+    """The facts that steps of this kind take, side by side, and of each such step its place among them."""
+    n = 0
+    for i in range(len(step)):
+        if step[i] == kind:
+            here[n] = facts[which[i]]
+            place[i] = n
+            n += 1
+
+
+@njit(cache=True, nogil=True)
+def _number(towards: Column, number: Ints) -> None:
+    """Rows one after the other for the steps that tell something."""
+    n = 0
+    for i in range(len(towards)):
+        number[i] = kernel.UNTOLD
+        if towards[i] != kernel.UNTOLD:
+            number[i] = n
+            n += 1
+
+
+@njit(cache=True, nogil=True)
+def _put_walked(step: Column, which: Column, place: Ints, number: Ints, here: Any, walked: Any) -> None:
+    """What became of transactions, to the rows of each; a description of one that isn't new is forgotten."""
+    for i in range(len(step)):
+        if step[i] == kernel.TRANSACTION:
+            w, k = which[i], place[i]
+            walked.status[w], walked.late[w], walked.ratio[w] = here.status[k], here.late[k], here.ratio[k]
+            if here.status[k] != kernel.NEW:
+                number[i] = kernel.UNTOLD
+
+
+@njit(cache=True, nogil=True)
+def _put(number: Ints, towards: Column, said: Any, vectors: Any, begin: int, end: int) -> None:
     """Columns of each row to its place (numpy's own way is through a copy, and slower than the walk)."""
     for i in range(len(towards)):
-        if towards[i] >= 0:
+        if number[i] != kernel.UNTOLD:
             for k in range(begin, end):
-                vectors[towards[i], k] = said[i, k]
-
-
-def _numbered(asked: npt.NDArray[np.bool_]) -> Ints:
-    return np.where(asked, np.cumsum(asked) - 1, kernel.UNTOLD)
+                vectors[towards[i], k] = said[number[i], k]

@@ -26,7 +26,8 @@ from features import kernel
 from features.attributes import Encoder
 from features.catalogue import OF_THE_COUNTERPARTY, SETTLING
 from features.collecting import spare_the_collector
-from features.facts import TRANSACTION, Facts
+from features.facts import Facts
+from features.hashing import partitions_of
 from features.log import Log
 from features.position import Keys, Offsets, Position
 from features.rebuild import connect
@@ -37,16 +38,22 @@ from loadgen.refolding import (
     Questions,
     describe_accounts,
     describe_counterparties,
+    partition_offset_label,
+    read_accounts,
+    read_counterparties,
     refold_accounts,
     refold_counterparties,
+    source_of,
 )
 from schemas.bundle import digest_of
 from schemas.dead_letter import DeadLetter
 from schemas.errors import Fault, StoreUnavailable, UnusableModel
 from schemas.marks import Marks
-from schemas.partitioning import partition_of
 from schemas.topics import ACTIVITY, ALERTS, EXPLANATIONS, INPUTS, LABELS, TRANSACTIONS, VERDICTS, Topic
 from schemas.verdict import Folded, Outcome, Source
+
+Ints = npt.NDArray[np.int64]
+Vectors = npt.NDArray[np.float32]
 
 BUNDLES = Path(".local/bundles")
 EXAMPLES = 20
@@ -69,6 +76,8 @@ class Report(msgspec.Struct, kw_only=True):
     outcomes: dict[str, int] = {}
     dead_lettered: dict[str, int] = {}
     """By error; labels among them."""
+    activity: int = 0
+    """Messages on `counterparty-activity`."""
     duplicates: int = 0
     """Transactions that came again, and got no second verdict."""
     lost: int = 0
@@ -123,8 +132,9 @@ class _Explanation(msgspec.Struct):
 class _Judged:
     """Of one partition: verdicts to be compared, and what they asked of counterparties."""
 
-    vectors: npt.NDArray[np.float32]
-    instant: npt.NDArray[np.float32]
+    vectors: Vectors
+    """Without the counterparties' columns, as `instant`."""
+    instant: Vectors
     encoded: list[bytes | None]
     """What stands behind the catalogue's part; None where the bundle is not at hand."""
     said: list[bytes | None]
@@ -133,19 +143,19 @@ class _Judged:
     name: list[str]
     counterparty: list[str | None]
     transactions: Facts
-    seen: npt.NDArray[np.int64]
-    to_tell: set[tuple[int, int, bool]]
-    """Sources that counterparties must have heard of."""
+    seen: Ints
+    to_tell: Ints
+    """Sources (refolding.source_of) that counterparties must have heard of."""
     committed: Offsets
     report: Report = field(default_factory=Report)
 
 
 @dataclass
 class _Answered:
-    columns: npt.NDArray[np.float32]
-    instant: npt.NDArray[np.float32]
+    columns: Vectors
+    instant: Vectors
     late: npt.NDArray[np.bool_]
-    sources: Counter[tuple[int, int, bool]]
+    sources: Ints
     report: Report
 
 
@@ -242,32 +252,34 @@ def _check_partition(settings: Settings, number: int, bundles: Path, with_profil
         letters = _letters(settings, log, number, committed, findings)
     at_hand = _at_hand(bundles, {verdict.bundle for verdict in verdicts.values()})
     encoders = {offset: at_hand[verdict.bundle] for offset, verdict in verdicts.items() if verdict.bundle in at_hand}
-    found = refold_accounts(settings, number, ends, position.next if position else None, encoders, _told)
+    found = read_accounts(settings, number, ends, encoders, _told)
     seen = {offset: verdict.folded.labels for offset, verdict in verdicts.items()}
     vectors = describe_accounts(found, seen)
     instant = describe_accounts(found, seen, instantly=True)
     begin, end = marks.judged_from, committed.transactions
     report.verdicts, report.alerts = len(verdicts), len(alerts)
     report.outcomes = dict(Counter(verdict.outcome.value for verdict in verdicts.values()))
-    to_tell = {
-        (number, offset, True) for offset, told in found.labels_told.items() if told and offset < committed.labels
-    }
-    to_tell |= {
-        (number, offset, False)
+    to_tell = [
+        source_of(number, offset, is_label=True)
+        for offset, told in found.labels_told.items()
+        if told and offset < committed.labels
+    ]
+    to_tell += [
+        source_of(number, offset, is_label=False)
         for offset, status, name in zip(
             found.offset.tolist(), found.status.tolist(), found.counterparty_id, strict=True
         )
         if status == kernel.NEW and offset < end and name is not None
-    }
+    ]
     rows, reused = _match_verdicts(number, found, verdicts, range(begin, end), findings)
     rejected = found.rejected | {(TRANSACTIONS.name, offset): Fault.ID_REUSED for offset in reused}
     mine = {place: letter for place, letter in letters.items() if place[0] != ACTIVITY.name}
     _check_letters(number, rejected, mine, marks, committed, findings)
     if position is not None:
-        _compare_profiles(found.blobs, stored, f"partition {number}, account", report)
+        _compare_profiles(refold_accounts(found, position.next), stored, f"partition {number}, account", report)
     return _Judged(
-        vectors=vectors[rows],
-        instant=instant[rows],
+        vectors=vectors[rows, : OF_THE_COUNTERPARTY.start],
+        instant=instant[rows, : OF_THE_COUNTERPARTY.start],
         encoded=[found.encoded.get(int(found.offset[row])) for row in rows],
         said=[
             None if verdict.bundle in at_hand or verdict.vector is None else b64decode(verdict.vector)
@@ -278,7 +290,7 @@ def _check_partition(settings: Settings, number: int, bundles: Path, with_profil
         counterparty=[found.counterparty_id[row] for row in rows],
         transactions=found.transactions[rows],
         seen=np.array([_or_none(verdicts[int(found.offset[row])].folded.activity) for row in rows], np.int64),
-        to_tell=to_tell,
+        to_tell=np.array(to_tell, np.int64),
         committed=committed,
         report=report,
     )
@@ -480,32 +492,36 @@ def _named(number: int, found: Accounts, row: int) -> str:
 class _Asked:
     """The verdicts whose counterparty's activity lies in one partition: n of each."""
 
-    verdict: list[tuple[int, int]]
-    """Partition and row among its judged."""
+    partition: Ints
+    """Whose judged it is among, and its row there."""
+    row: Ints
     counterparty: list[str]
     transactions: Facts
-    seen: npt.NDArray[np.int64]
+    seen: Ints
 
 
 def _asked(judged: list[_Judged], partitions: int) -> list[_Asked]:
-    homes: dict[str, int] = {}
-    by_home: list[list[tuple[int, int, str]]] = [[] for _ in range(partitions)]
-    for number, part in enumerate(judged):
-        for row, name in enumerate(part.counterparty):
-            if name is not None:
-                home = homes.get(name)
-                if home is None:
-                    home = homes[name] = partition_of(name.encode(), partitions)
-                by_home[home].append((number, row, name))
+    named = [(number, row) for number, part in enumerate(judged) for row in _named_rows(part)]
+    names = [judged[number].counterparty[row] or "" for number, row in named]
+    home = partitions_of([name.encode() for name in names], partitions)
+    whose, rows = np.array(named, np.int64).reshape(-1, 2).T
+    transactions = np.concatenate([part.transactions[_named_rows(part)] for part in judged])
+    seen = np.concatenate([part.seen[_named_rows(part)] for part in judged])
     return [
         _Asked(
-            verdict=[(number, row) for number, row, _ in asked],
-            counterparty=[name for _, _, name in asked],
-            transactions=np.array([judged[number].transactions[row] for number, row, _ in asked], TRANSACTION),
-            seen=np.array([judged[number].seen[row] for number, row, _ in asked], np.int64),
+            partition=whose[here],
+            row=rows[here],
+            counterparty=[names[i] for i in here.tolist()],
+            transactions=transactions[here],
+            seen=seen[here],
         )
-        for asked in by_home
+        for here in (np.flatnonzero(home == number) for number in range(partitions))
     ]
+
+
+def _named_rows(part: _Judged) -> list[int]:
+    """Those that name a counterparty."""
+    return [row for row, name in enumerate(part.counterparty) if name is not None]
 
 
 def _check_counterparties(settings: Settings, number: int, asked: _Asked, with_profiles: bool) -> _Answered:
@@ -515,7 +531,8 @@ def _check_counterparties(settings: Settings, number: int, asked: _Asked, with_p
         committed = Offsets(*(max(offset, 0) for offset in log.committed(number)[0]))
         position, stored = _snapshot(settings, number, "c") if with_profiles else (None, {})
         letters = _letters(settings, log, number, committed, _Findings(Report()))
-    found = refold_counterparties(settings, number, end, position.next if position else None, _told)
+    found = read_counterparties(settings, number, end, _told)
+    report.activity = len(found.source) + len(found.rejected)
     told = {place: letter for place, letter in letters.items() if place[0] == ACTIVITY.name}
     _check_letters(number, found.rejected, told, Marks(), committed, _Findings(report))
     names = found.names
@@ -524,62 +541,77 @@ def _check_counterparties(settings: Settings, number: int, asked: _Asked, with_p
     columns = describe_counterparties(found, questions)
     instant = describe_counterparties(found, questions, instantly=True)
     if position is not None:
-        _compare_profiles(found.blobs, stored, f"partition {number}, counterparty", report)
+        blobs = refold_counterparties(found, position.next.activity)
+        _compare_profiles(blobs, stored, f"partition {number}, counterparty", report)
     return _Answered(
         columns=columns[:, OF_THE_COUNTERPARTY],
         instant=instant[:, OF_THE_COUNTERPARTY],
         late=_late(found, questions),
-        sources=Counter(found.sources),
+        sources=found.source,
         report=report,
     )
 
 
 def _late(found: Counterparties, asked: Questions) -> npt.NDArray[np.bool_]:
     """Of each question: had activity that was settled by its time not been folded yet?"""
-    time = asked.transactions["time"]
-    late = np.zeros(len(time), np.bool_)
+    n = len(found.offset)
+    if not n:
+        return np.zeros(len(asked.seen), np.bool_)
     order = np.lexsort((found.offset, found.counterparty))
     owner, offset = found.counterparty[order], found.offset[order]
     happened = (found.heard.known_at() + np.where(found.heard.step == kernel.PAYMENT, SETTLING, 0))[order]
-    first, last = np.searchsorted(owner, asked.counterparty), np.searchsorted(owner, asked.counterparty, side="right")
-    for i, (begin, end) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
-        unseen = begin + int(np.searchsorted(offset[begin:end], asked.seen[i], side="right"))
-        late[i] = bool((happened[unseen:end] <= time[i]).any())
+    moments, rank = np.unique(happened, return_inverse=True)
+    # The earliest of what lies behind each, of the same owner: others' count as later than all.
+    soonest = np.minimum.accumulate((owner * n + rank)[::-1])[::-1] - owner * n
+    longest = int(offset.max()) + 2
+    seen = np.minimum(asked.seen, longest - 1)
+    unseen = np.searchsorted(owner * longest + offset, asked.counterparty * longest + seen, side="right")
+    there = np.minimum(unseen, n - 1)
+    is_unseen = (unseen < n) & (owner[there] == asked.counterparty)
+    by_then = np.searchsorted(moments, asked.transactions["time"], side="right")
+    late: npt.NDArray[np.bool_] = is_unseen & (soonest[there] < by_then)
     return late
 
 
 def _sum_up(judged: list[_Judged], answered: list[_Answered], asked: list[_Asked]) -> Report:
     report = _together([part.report for part in judged] + [part.report for part in answered])
     findings = _Findings(report)
-    for part in judged:
-        nobody = [row for row, name in enumerate(part.counterparty) if name is None]
-        for vectors in (part.vectors, part.instant):
-            vectors[nobody, OF_THE_COUNTERPARTY] = np.nan
+    columns = OF_THE_COUNTERPARTY.stop - OF_THE_COUNTERPARTY.start
+    theirs = [np.full((2, len(part.vectors), columns), np.nan, np.float32) for part in judged]
     for answer, question in zip(answered, asked, strict=True):
-        for i, (number, row) in enumerate(question.verdict):
-            judged[number].vectors[row, OF_THE_COUNTERPARTY] = answer.columns[i]
-            judged[number].instant[row, OF_THE_COUNTERPARTY] = answer.instant[i]
+        for number, mine in enumerate(theirs):
+            here = question.partition == number
+            mine[0, question.row[here]], mine[1, question.row[here]] = answer.columns[here], answer.instant[here]
         report.activity_late += int(answer.late.sum())
-    for part in judged:
-        _compare_vectors(part, findings)
-    told: Counter[tuple[int, int, bool]] = sum((answer.sources for answer in answered), Counter())
-    should = set().union(*(part.to_tell for part in judged))
-    ends = [part.committed for part in judged]
-    told = Counter({source: times for source, times in told.items() if source[1] < ends[source[0]][int(source[2])]})
-    for source in should - told.keys():
-        findings.lost(f"{_source(source)}: its counterparty never heard of it")
-    for source, times in told.items():
-        if times > 1:
-            findings.doubled(f"{_source(source)}: its counterparty heard of it {times} times")
-        if source not in should:
-            findings.contradicts(f"{_source(source)}: its counterparty heard of it, and should not have")
+    for part, (heard, instant) in zip(judged, theirs, strict=True):
+        _compare_vectors(part, np.hstack([part.vectors, heard]), np.hstack([part.instant, instant]), findings)
+    _compare_sources(judged, np.concatenate([answer.sources for answer in answered]), findings)
     return report
 
 
-def _compare_vectors(part: _Judged, findings: _Findings) -> None:
+def _compare_sources(judged: list[_Judged], told: Ints, findings: _Findings) -> None:
+    """What counterparties heard of against what they should have, up to what was committed."""
+    should = np.concatenate([part.to_tell for part in judged])
+    ends = np.array([[part.committed.transactions, part.committed.labels] for part in judged])
+    partition, offset, is_label = partition_offset_label(told)
+    ours = partition < len(ends)
+    committed = ~ours | (offset < ends[np.where(ours, partition, 0), is_label])
+    heard, times = np.unique(told[committed], return_counts=True)
+    for source in np.setdiff1d(should, heard):
+        findings.lost(f"{_source(source)}: its counterparty never heard of it")
+    for source, count in zip(heard[times > 1], times[times > 1], strict=True):
+        findings.doubled(f"{_source(source)}: its counterparty heard of it {count} times")
+    for source in np.setdiff1d(heard, should):
+        findings.contradicts(f"{_source(source)}: its counterparty heard of it, and should not have")
+
+
+def _compare_vectors(part: _Judged, vectors: Vectors, instant: Vectors, findings: _Findings) -> None:
     report = findings.report
+    report.vectors_different_if_instant += int((vectors.view(np.int32) != instant.view(np.int32)).any(axis=1).sum())
+    width = vectors.shape[1] * vectors.itemsize
+    whole = vectors.tobytes()
     for row, (encoded, said, digest) in enumerate(zip(part.encoded, part.said, part.digest, strict=True)):
-        described = part.vectors[row].tobytes()
+        described = whole[row * width : (row + 1) * width]
         vector = _vector(described, encoded, said)
         if encoded is not None or said is not None or xxh3_64_hexdigest(described) == digest:
             report.vectors_compared += 1
@@ -587,8 +619,6 @@ def _compare_vectors(part: _Judged, findings: _Findings) -> None:
             if xxh3_64_hexdigest(vector) != digest:
                 report.vectors_different += 1
                 findings.contradicts(f"{part.name[row]} was judged on another vector than the log gives")
-        if described != part.instant[row].tobytes():
-            report.vectors_different_if_instant += 1
 
 
 def _vector(described: bytes, encoded: bytes | None, said: bytes | None) -> bytes:
@@ -598,9 +628,9 @@ def _vector(described: bytes, encoded: bytes | None, said: bytes | None) -> byte
     return described + encoded
 
 
-def _source(source: tuple[int, int, bool]) -> str:
-    number, offset, is_label = source
-    return f"{LABELS.name if is_label else TRANSACTIONS.name} [{number}] at {offset}"
+def _source(source: int) -> str:
+    (partition,), (offset,), (is_label,) = partition_offset_label(np.array([source]))
+    return f"{LABELS.name if is_label else TRANSACTIONS.name} [{partition}] at {offset}"
 
 
 def _together(reports: list[Report]) -> Report:

@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from features import facts, kernel
-from features.accepting import Rules
 from features.attributes import Encoder
 from features.catalogue import FEATURES
-from features.describing import Batch, Describer, Taken, needed, read
+from features.describing import Taken, read
 from features.facts import Facts, Heard
-from features.history import Steps, walk_accounts, walk_counterparties
+from features.history import Steps, fold_accounts, fold_counterparties, walk_accounts, walk_counterparties
 from features.log import Log
 from features.position import Offsets
 from features.settings import Settings
@@ -44,6 +43,7 @@ class Accounts:
     counterparty_id: list[str | None]
     transactions: Facts
     account: Ints
+    names: dict[str, int]
     """A number for each account."""
     labels: Facts
     label_offset: Ints
@@ -54,8 +54,6 @@ class Accounts:
     """By topic and offset."""
     encoded: dict[int, bytes] = field(default_factory=dict)
     """By offset of a transaction whose encoder was given: the columns behind the catalogue's, float32."""
-    blobs: dict[str, bytes] = field(default_factory=dict)
-    """The profiles at the position asked for, by account."""
 
 
 @dataclass
@@ -67,31 +65,10 @@ class Counterparties:
     names: dict[str, int]
     """A number for each counterparty."""
     heard: Heard
-    sources: list[tuple[int, int, bool]]
-    """Partition, offset and whether it was a label, of what each activity tells of."""
+    source: Ints
+    """What each tells of, as `source_of` names it."""
     rejected: dict[tuple[str, int], Fault]
     """By topic and offset."""
-    blobs: dict[str, bytes] = field(default_factory=dict)
-
-
-class _Serial:
-    """Profiles folded in chunks that have nothing to do with any worker's batches."""
-
-    def __init__(self, rules: Rules) -> None:
-        self.blobs: dict[str, bytes] = {}
-        self._rules = rules
-        self._describer = Describer(rules)
-
-    def fold(self, batch: Batch) -> None:
-        need = needed(batch, self._rules.partitions, to_describe=False)
-        accounts = [self.blobs.get(name) for name in need.accounts]
-        folded = self._describer.fold(batch, need, accounts, [self.blobs.get(name) for name in need.counterparties])
-        self.blobs.update(folded.accounts)
-        self.blobs.update(folded.counterparties)
-
-
-def _until(taken: Sequence[Taken], end: int) -> list[Taken]:
-    return [one for one in taken if one.record.offset < end]
 
 
 def _encoded(taken: Sequence[Taken], encoders: Mapping[int, Encoder]) -> dict[int, bytes]:
@@ -106,21 +83,15 @@ def _encoded(taken: Sequence[Taken], encoders: Mapping[int, Encoder]) -> dict[in
     return found
 
 
-def refold_accounts(
-    settings: Settings,
-    number: int,
-    ends: Offsets,
-    position: Offsets | None,
-    encoders: Mapping[int, Encoder],
-    told: Told,
+def read_accounts(
+    settings: Settings, number: int, ends: Offsets, encoders: Mapping[int, Encoder], told: Told
 ) -> Accounts:
-    """Read and fold a partition's transactions and labels; profiles as of `position`, if asked for.
+    """Read a partition's transactions and labels.
 
     `encoders` are, by offset of a judged transaction, those of the bundle that judged it, where it is at hand.
     """
     rules = settings.rules()
-    serial = _Serial(rules)
-    codes: dict[str, int] = {}
+    names: dict[str, int] = {}
     rejected: dict[tuple[str, int], Fault] = {}
     labels: list[Facts] = [facts.of_labels(())]
     label_offset: list[int] = []
@@ -140,10 +111,8 @@ def refold_accounts(
             for record, one, _ in batch.labels:
                 labels_told[record.offset] = one.counterparty_id is not None
                 label_offset.append(record.offset)
-                label_account.append(codes.setdefault(one.account_id, len(codes)))
+                label_account.append(names.setdefault(one.account_id, len(names)))
             labels.append(facts.of_labels(one.message for one in batch.labels))
-            if position is not None:
-                serial.fold(Batch(labels=_until(batch.labels, position.labels)))
             told(len(records))
         for records in log.read(TRANSACTIONS, number, 0, ends.transactions, chunk=CHUNK):
             batch = read(rules, [(record, True) for record in records if (0, record.offset) not in skipped])
@@ -156,11 +125,9 @@ def refold_accounts(
                 facts.of_transactions(((one.message, one.record.offset) for one in batch.transactions), rules)
             )
             encoded.update(_encoded(batch.transactions, encoders))
-            if position is not None:
-                serial.fold(Batch(transactions=_until(batch.transactions, position.transactions)))
             told(len(records))
-    names = (TRANSACTIONS.name, LABELS.name)
-    rejected.update({(names[topic], offset): fault for (topic, offset), fault in skipped.items() if topic < 2})
+    topics = (TRANSACTIONS.name, LABELS.name)
+    rejected.update({(topics[topic], offset): fault for (topic, offset), fault in skipped.items() if topic < 2})
     return Accounts(
         offset=np.array(offsets, np.int64),
         status=np.empty(0, np.int8),
@@ -168,28 +135,25 @@ def refold_accounts(
         account_id=account_id,
         counterparty_id=counterparty_id,
         transactions=np.concatenate(transactions),
-        account=np.array([codes.setdefault(name, len(codes)) for name in account_id], np.int64),
+        account=np.array([names.setdefault(name, len(names)) for name in account_id], np.int64),
+        names=names,
         labels=np.concatenate(labels),
         label_offset=np.array(label_offset, np.int64),
         label_account=np.array(label_account, np.int64),
         labels_told=labels_told,
         rejected=rejected,
         encoded=encoded,
-        blobs=serial.blobs,
     )
 
 
-def refold_counterparties(
-    settings: Settings, number: int, end: int, position: Offsets | None, told: Told
-) -> Counterparties:
-    """Read and fold a partition of the activity; profiles as of `position`, if asked for."""
+def read_counterparties(settings: Settings, number: int, end: int, told: Told) -> Counterparties:
+    """Read a partition of the activity."""
     rules = settings.rules()
-    serial = _Serial(rules)
     names: dict[str, int] = {}
     offsets: list[int] = []
     whose: list[int] = []
     heard: list[Heard] = []
-    sources: list[tuple[int, int, bool]] = []
+    sources: list[int] = []
     rejected: dict[tuple[str, int], Fault] = {}
     with Log(settings) as log:
         skipped = log.left_out(number)
@@ -200,20 +164,58 @@ def refold_counterparties(
             for record, one, _ in batch.activity:
                 offsets.append(record.offset)
                 whose.append(names.setdefault(one.counterparty_id, len(names)))
-                sources.append((one.source.partition, one.source.offset, one.known_at is not None))
-            if position is not None:
-                serial.fold(Batch(activity=_until(batch.activity, position.activity)))
+                sources.append(source_of(one.source.partition, one.source.offset, is_label=one.known_at is not None))
             told(len(records))
     return Counterparties(
         offset=np.array(offsets, np.int64),
         counterparty=np.array(whose, np.int64),
         names=names,
         heard=Heard.joined(heard),
-        sources=sources,
+        source=np.array(sources, np.int64),
         rejected=rejected
         | {(ACTIVITY.name, offset): fault for (topic, offset), fault in skipped.items() if topic == 2},
-        blobs=serial.blobs,
     )
+
+
+_OFFSETS, _PARTITIONS = (1 << 46) - 1, (1 << 16) - 1
+
+
+def source_of(partition: int, offset: int, *, is_label: bool) -> int:
+    """One number for a message on `transactions` or `labels`, which `partition_offset_label` takes apart.
+
+    >>> source_of(3, 1_000, is_label=True)
+    131072007
+    """
+    return (offset & _OFFSETS) << 17 | (partition & _PARTITIONS) << 1 | is_label
+
+
+def partition_offset_label(source: Ints) -> tuple[Ints, Ints, Ints]:
+    """Each of `source` [n] taken apart."""
+    return source >> 1 & _PARTITIONS, source >> 17, source & 1
+
+
+def refold_accounts(found: Accounts, until: Offsets) -> dict[str, bytes]:
+    """The profiles as of a position, by account."""
+    heard, mine = np.flatnonzero(found.label_offset < until.labels), np.flatnonzero(found.offset < until.transactions)
+    steps = Steps.merged(
+        Steps.of(kernel.LABEL, profile=found.label_account[heard], at=found.label_offset[heard], which=heard),
+        Steps.of(kernel.TRANSACTION, profile=found.account[mine], at=found.offset[mine], which=mine),
+    )
+    return _by_name(found.names, fold_accounts(steps, found.transactions, found.labels))
+
+
+def refold_counterparties(found: Counterparties, until: int) -> dict[str, bytes]:
+    """The profiles as of an offset of the activity, by counterparty."""
+    told = np.flatnonzero(found.offset < until)
+    heard = found.heard
+    steps = Steps.merged(
+        Steps.of(heard.step[told], profile=found.counterparty[told], at=found.offset[told], which=heard.which[told])
+    )
+    return _by_name(found.names, fold_counterparties(steps, heard.payments, heard.labels))
+
+
+def _by_name(names: dict[str, int], blobs: dict[int, bytes]) -> dict[str, bytes]:
+    return {name: blobs[number] for name, number in names.items() if number in blobs}
 
 
 def describe_accounts(

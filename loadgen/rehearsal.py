@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -146,16 +146,37 @@ def _is_ready(port: int) -> bool:
 
 def run_live(stream: Stream, frauds: frozenset[str], target: Target, worker: Child) -> tuple[Sent, Answers]:
     """Send it all, read what comes back, and show both.  Raises Failed where the worker ends."""
-    sender: Beside[Progress, Sent | None] = Beside(send_stream, stream, target)
-    reader: Beside[Answers, Answers] = Beside(read_answers, stream.schedule(), target, frauds)
-    try:
+    with Sending(stream, frauds, target) as sending:
+        return sending.run(worker)
+
+
+class Sending:
+    """A sender and a reader that prepare themselves from when it is made on, in processes of their own."""
+
+    def __init__(self, stream: Stream, frauds: frozenset[str], target: Target) -> None:
+        """`target` has its topics.  `frauds` are the transactions of which alerts are right."""
+        self._stream = stream
+        self._sender: Beside[Progress, Sent | None] = Beside(send_stream, stream, target)
+        self._reader: Beside[Answers, Answers] = Beside(read_answers, stream.schedule(), target, frauds)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in (self._sender, self._reader):
+            if one.running:
+                one.stop()
+
+    def run(self, worker: Child) -> tuple[Sent, Answers]:
+        """Send it all, read what comes back, and show both.  Raises Failed where the worker ends."""
+        sender, reader = self._sender, self._reader
         sender.wait_ready()
         reader.wait_ready()
         start_at = time.time_ns() // 1_000 + 200_000
         sender.begin(start_at)
         reader.begin(start_at)
         over_at: float | None = None
-        with Screen(stream) as screen:
+        with Screen(self._stream) as screen:
             while sender.running or reader.running:
                 screen.show(sender.latest(), reader.latest())
                 if not worker.running:
@@ -168,10 +189,6 @@ def run_live(stream: Stream, frauds: frozenset[str], target: Target, worker: Chi
         sent = sender.result()
         assert sent is not None
         return sent, reader.result()
-    finally:
-        for one in (sender, reader):
-            if one.running:
-                one.stop()
 
 
 class Screen:

@@ -64,6 +64,15 @@ class LocalStack:
 
         Raises AlreadyRunning where another program uses the folder, FailedToStart with the tail of a server's log.
         """
+        self.launch()
+        try:
+            self.wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def launch(self) -> None:
+        """Start both, and don't wait for them; `wait_until_ready` does.  Raises AlreadyRunning."""
         with ExitStack() as undo:
             claim = Claim(self.folder)
             claim.take()
@@ -78,11 +87,14 @@ class LocalStack:
             if self._kafka_wanted:
                 self._kafka = KafkaServer(self.folder / "kafka", self._children, heap_mb=self._kafka_heap_mb)
                 self._kafka.launch()
-            if self._redis_wanted:
-                self.redis.wait_until_ready()
-            if self._kafka_wanted:
-                self.kafka.wait_until_ready()
             self._running = undo.pop_all()
+
+    def wait_until_ready(self) -> None:
+        """Until both serve.  Raises FailedToStart."""
+        if self._redis_wanted:
+            self.redis.wait_until_ready()
+        if self._kafka_wanted:
+            self.kafka.wait_until_ready()
 
     def stop(self) -> None:
         """Both gone when this returns; without effect where nothing runs."""

@@ -1,0 +1,97 @@
+"""How fast is a past described?  Transactions a second of CPU time through the kernel, the whole catalogue.
+
+python -m benchmarks.replay --runs 5
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+from unittest import mock
+
+import typer
+
+from benchmarks.scene import past_of, write
+from features import kernel
+from loadgen.rehearsal import say
+from training.replay import vectors
+
+WALKS = {"accounts": "walk_accounts", "counterparties": "walk_counterparties"}
+"""Of the kernel."""
+
+
+def main(
+    transactions: Annotated[int, typer.Option(min=10_000)] = 1_000_000,
+    accounts: Annotated[int, typer.Option(min=100)] = 8_000,
+    runs: Annotated[int, typer.Option(min=1)] = 5,
+) -> None:
+    """Describe the same past again and again; the first time, which compiles, doesn't count."""
+    past = past_of(transactions, accounts=accounts)
+    vectors(past.transactions[:1_000], past.labels[:1_000])
+    rows = [_once(past.transactions, past.labels) for _ in range(runs)]
+    for number, row in enumerate(rows, 1):
+        say(f"  run {number}: {row['rate']:,.0f} transactions a second of CPU time; microseconds each: {_shares(row)}")
+    rates = [row["rate"] for row in rows]
+    say(f"best {max(rates):,.0f}, median {statistics.median(rates):,.0f} transactions a second on one core")
+    best = {name: max(row[f"{name}_rate"] for row in rows) for name in WALKS}
+    say("the kernel alone: " + ", ".join(f"{name} {rate:,.0f} a second" for name, rate in best.items()))
+    path = write(
+        "replay-speed",
+        {
+            "transactions": transactions,
+            "best": max(rates),
+            "median": statistics.median(rates),
+            "kernel": best,
+            "runs": rows,
+        },
+    )
+    say(f"the report is {path}")
+
+
+def _once(transactions: Any, labels: Any) -> dict[str, float]:
+    """Rates a second of CPU time, and microseconds of it for each transaction."""
+    spent = dict.fromkeys(WALKS, 0.0)
+    with _timed(spent):
+        began, clock = time.process_time(), time.perf_counter()
+        vectors(transactions, labels)
+        whole, seconds = time.process_time() - began, time.perf_counter() - clock
+    count = len(transactions)
+    each = {name: 1e6 * of / count for name, of in spent.items()} | {
+        "rest": 1e6 * (whole - sum(spent.values())) / count
+    }
+    return {
+        "rate": count / whole,
+        "rate_by_the_clock": count / seconds,
+        **{f"{name}_rate": count / of for name, of in spent.items()},
+        **{f"{name}_us": round(of, 3) for name, of in each.items()},
+    }
+
+
+@contextmanager
+def _timed(spent: dict[str, float]) -> Iterator[None]:
+    """Adds the CPU seconds of the kernel's walks, which are called a block at a time."""
+
+    def timed(name: str, walk: Callable[..., None]) -> Callable[..., None]:
+        def walked(*arguments: Any) -> None:
+            began = time.process_time()
+            walk(*arguments)
+            spent[name] += time.process_time() - began
+
+        return walked
+
+    with (
+        mock.patch.object(kernel, WALKS["accounts"], timed("accounts", kernel.walk_accounts)),
+        mock.patch.object(kernel, WALKS["counterparties"], timed("counterparties", kernel.walk_counterparties)),
+    ):
+        yield
+
+
+def _shares(row: dict[str, float]) -> str:
+    return ", ".join(f"{name} {row[f'{name}_us']:.2f}" for name in (*WALKS, "rest"))
+
+
+if __name__ == "__main__":
+    typer.run(main)
