@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from features.catalogue import DAY, FAR, NIGHT_ENDS, PAYER_BUCKETS, SECOND, TYPICAL_OVER
-from features.compiling import compiled_apart
+from features.compiling import compiled_apart, move
 from features.facts import MOST_RATIO, NO_PLACE, UNNAMED
 from features.profile import BELOW_ROUND, FAR_ABOVE, KINDS, NIGHT, NOWHERE
 
@@ -158,8 +158,7 @@ def fold_event(
             _into_tiles(row, e.time, e.amount, e.traits, e.ratio, e.payer, limits.horizon, p)
         old += 1
     if old > 0:
-        for j in range(old, n):
-            ring[j - old] = ring[j]
+        move(ring, 0, old, n - old)
         n -= old
     h.events = n
     if newest - time >= limits.horizon:
@@ -170,13 +169,12 @@ def fold_event(
     if n == ring.shape[0]:
         e = ring[0]
         _into_tiles(row, e.time, e.amount, e.traits, e.ratio, e.payer, limits.horizon, p)
-        for j in range(1, n):
-            ring[j - 1] = ring[j]
+        move(ring, 0, 1, n - 1)
         n -= 1
     k = n
     while k > 0 and ring[k - 1].time > time:
-        ring[k] = ring[k - 1]
         k -= 1
+    move(ring, k + 1, k, n - k)
     e = ring[k]
     e.time = time
     e.amount = amount
@@ -274,13 +272,11 @@ def fold_seen(row: int, kind: int, name: int, time: int, limits: Any, p: Any) ->
     if count == limits.seen[kind]:
         if second < seen[oldest].last:
             return  # it is the one seen longest ago
-        for j in range(oldest, n - 1):
-            seen[j] = seen[j + 1]
+        move(seen, oldest, oldest + 1, n - 1 - oldest)
         n -= 1
         if oldest < k:
             k -= 1
-    for j in range(n, k, -1):
-        seen[j] = seen[j - 1]
+    move(seen, k + 1, k, n - k)
     seen[k].key = key
     seen[k].last = second
     h.seen = n + 1

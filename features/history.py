@@ -63,9 +63,11 @@ class Steps(NamedTuple):
     def merged(cls, *parts: Steps) -> Steps:
         """In the order in which they are taken; at the same `at` earlier parts come first."""
         whole = cls(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
-        in_time = np.argsort(whole.at, kind="stable")  # mostly merging: parts are in time already
-        order = _by_profile(whole.profile, in_time)
-        return cls(*(column[order] for column in whole))
+        ends = np.cumsum([len(part.at) for part in parts])
+        in_time, are_sorted = _merge(whole.at, ends)
+        if not are_sorted:
+            in_time = np.argsort(whole.at, kind="stable")
+        return cls(*_by_profile(in_time, *whole))
 
     def blocks(self) -> list[Block]:
         """Of merged steps only."""
@@ -85,17 +87,39 @@ class Steps(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def _by_profile(profile: Ints, order: Ints) -> Ints:
-    """`order`, and of each profile's together; -1 comes first."""
-    end = np.zeros(profile.max() + 3 if len(profile) else 1, np.int64)
+def _merge(at: Ints, ends: Ints) -> tuple[Ints, bool]:
+    """The order of `at`, earlier parts first, if each part is in order; and whether it is."""
+    order = np.empty(len(at), np.int64)
+    next_of = np.zeros(len(ends), np.int64)
+    next_of[1:] = ends[:-1]
+    for n in range(len(at)):
+        soonest = -1
+        for part in range(len(ends)):
+            row = next_of[part]
+            if row < ends[part] and (soonest < 0 or at[row] < at[next_of[soonest]]):
+                soonest = part
+        row = next_of[soonest]
+        if row + 1 < ends[soonest] and at[row + 1] < at[row]:
+            return order, False
+        order[n] = row
+        next_of[soonest] = row + 1
+    return order, True
+
+
+@njit(cache=True, nogil=True)
+def _by_profile(order: Ints, step: Any, profile: Any, at: Any, which: Any, told: Any) -> tuple[Any, Any, Any, Any, Any]:
+    """The columns in this `order`, and of each profile's together; -1 comes first."""
+    n = len(order)
+    end = np.zeros(profile.max() + 3 if n else 1, np.int64)
     for p in profile:
         end[p + 2] += 1
     end = np.cumsum(end)
-    out = np.empty(len(order), np.int64)
+    out = np.empty_like(step), np.empty_like(profile), np.empty_like(at), np.empty_like(which), np.empty_like(told)
     for row in order:
         p = profile[row] + 1
-        out[end[p]] = row
-        end[p] += 1
+        to = end[p]
+        end[p] = to + 1
+        out[0][to], out[1][to], out[2][to], out[3][to], out[4][to] = step[row], p - 1, at[row], which[row], told[row]
     return out
 
 
@@ -259,5 +283,4 @@ def _put(number: Ints, towards: Column, said: Any, vectors: Any, begin: int, end
     """Columns of each row to its place (numpy's own way is through a copy, and slower than the walk)."""
     for i in range(len(towards)):
         if number[i] != kernel.UNTOLD:
-            for k in range(begin, end):
-                vectors[towards[i], k] = said[number[i], k]
+            vectors[towards[i], begin:end] = said[number[i], begin:end]

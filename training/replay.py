@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from numba import njit
 
 from features import kernel
 from features.accepting import MAX_PROFILE_AMOUNT
@@ -20,6 +21,7 @@ from features.facts import (
     NO_PLACE,
     PAYMENT,
     TRANSACTION,
+    UNNAMED,
     Facts,
     are_below_round,
     name24,
@@ -50,8 +52,10 @@ def vectors(transactions: pl.DataFrame, labels: pl.DataFrame, rates: Rates = DEF
     without a rate.
     """
     n = len(transactions)
-    rows = _facts(transactions, rates)
-    time = rows["time"]
+    account, label_account = _coded(transactions["account_id"], labels["account_id"])
+    counterparty, label_counterparty = _coded(transactions["counterparty_id"], labels["counterparty_id"])
+    rows = _facts(transactions, counterparty, rates)
+    time = np.ascontiguousarray(rows["time"])
     arrival = np.maximum.accumulate(time) if n else time
     here = np.arange(n, dtype=np.int64)
     out = np.empty((n, len(FEATURES)), np.float32)
@@ -62,11 +66,10 @@ def vectors(transactions: pl.DataFrame, labels: pl.DataFrame, rates: Rates = DEF
     heard = np.maximum.accumulate(known) if len(known) else known
     which = np.arange(len(told), dtype=np.int64)
 
-    account, label_account = _codes(transactions["account_id"], labels["account_id"])
     walked = walk_accounts(
         Steps.merged(
-            Steps.of(kernel.LABEL, profile=label_account, at=heard, which=which),
-            Steps.of(kernel.TRANSACTION, profile=account, at=arrival, which=here, told=here),
+            Steps.of(kernel.LABEL, profile=label_account.code, at=heard, which=which),
+            Steps.of(kernel.TRANSACTION, profile=account.code, at=arrival, which=here, told=here),
         ),
         rows,
         told,
@@ -74,17 +77,16 @@ def vectors(transactions: pl.DataFrame, labels: pl.DataFrame, rates: Rates = DEF
     )
     accepted = walked.status == kernel.NEW
 
-    counterparty, label_counterparty = _codes(transactions["counterparty_id"], labels["counterparty_id"])
-    paid = accepted & (counterparty >= 0)
-    named = label_counterparty >= 0
+    paid = np.flatnonzero(accepted & (counterparty.code >= 0))
+    named = np.flatnonzero(label_counterparty.code >= 0)
     payments = np.zeros(n, PAYMENT)
     payments["time"], payments["amount"], payments["ratio"] = time, rows["amount"], walked.ratio
-    payments["account"] = _each(transactions["account_id"], _named, np.uint64)
+    payments["account"] = account.each(hash64, np.uint64)
     walk_counterparties(
         Steps.merged(
-            Steps.of(kernel.PAYMENT_LABEL, profile=label_counterparty[named], at=heard[named], which=which[named]),
-            Steps.of(kernel.QUESTION, profile=counterparty, at=arrival, which=here, told=here),
-            Steps.of(kernel.PAYMENT, profile=counterparty[paid], at=arrival[paid], which=here[paid]),
+            Steps.of(kernel.PAYMENT_LABEL, profile=label_counterparty.code[named], at=heard[named], which=named),
+            Steps.of(kernel.QUESTION, profile=counterparty.code, at=arrival, which=here, told=here),
+            Steps.of(kernel.PAYMENT, profile=counterparty.code[paid], at=arrival[paid], which=paid),
         ),
         payments,
         told,
@@ -94,70 +96,112 @@ def vectors(transactions: pl.DataFrame, labels: pl.DataFrame, rates: Rates = DEF
     return Replayed(out, accepted)
 
 
-def _facts(transactions: pl.DataFrame, rates: Rates) -> Facts:
-    rows = np.empty(len(transactions), TRANSACTION)
-    rows["time"] = transactions["occurred_at"].dt.epoch("us").to_numpy()
-    rows["amount"] = amounts(transactions, rates)
-    rows["offset"] = np.arange(len(transactions))
-    rows["id"] = _hashes(transactions["transaction_id"]) & np.uint64(ID_BITS)
-    rows["content"] = transactions.hash_rows(seed=0).to_numpy() & np.uint64(CONTENT_BITS)
-    for field, column in (
-        ("counterparty", "counterparty_id"),
-        ("country", "country"),
-        ("device", "device_id"),
-        ("channel", "channel"),
-        ("category", "category"),
-    ):
-        rows[field] = _each(transactions[column], name24, np.uint32)
-    placed = (transactions["latitude"].is_not_null() & transactions["longitude"].is_not_null()).to_numpy()
-    for field in ("latitude", "longitude"):
-        degrees = transactions[field].fill_null(0.0).to_numpy()
-        rows[field] = np.where(placed, np.rint(degrees * 1e6), NO_PLACE)
+def _facts(transactions: pl.DataFrame, counterparty: _Coded, rates: Rates) -> Facts:
     local = transactions.select(
         pl.col("occurred_at") + pl.duration(minutes=pl.col("utc_offset").cast(pl.Int64))
     ).to_series()
-    rows["hour"] = local.dt.hour().to_numpy()
-    rows["weekday"] = local.dt.weekday().to_numpy() - 1
-    digits = _each(transactions["currency"], lambda currency: MINOR_DIGITS.get(str(currency), 2), np.int8)
-    are_below_round(transactions["amount"].to_numpy(), digits, rows["below_round"])
+    placed = (transactions["latitude"].is_not_null() & transactions["longitude"].is_not_null()).to_numpy()
+    names = (_coded(transactions[column])[0] for column in ("country", "device_id", "channel", "category"))
+    currency = _coded(transactions["currency"])[0]
+    below_round = np.empty(len(transactions), np.int8)
+    digits = currency.each(lambda name: MINOR_DIGITS.get(name, 2), np.int8)
+    are_below_round(transactions["amount"].to_numpy(), digits, below_round)
+    rows = np.empty(len(transactions), TRANSACTION)
+    _fill(
+        rows,
+        transactions["occurred_at"].dt.epoch("us").to_numpy(),
+        amounts(transactions, rates),
+        _idents(transactions),
+        transactions.hash_rows(seed=0).to_numpy(),
+        tuple(one.each(name24, np.uint32, of_null=UNNAMED) for one in (counterparty, *names)),
+        tuple(
+            np.where(placed, np.rint(transactions[field].fill_null(0.0).to_numpy() * 1e6), NO_PLACE).astype(np.int32)
+            for field in ("latitude", "longitude")
+        ),
+        local.dt.hour().to_numpy(),
+        local.dt.weekday().to_numpy(),
+        below_round,
+    )
     return rows
+
+
+@njit(cache=True, nogil=True)
+def _fill(
+    rows: Any, time: Ints, amount: Ints, ident: Any, content: Any, names: Any, places: Any, hour: Any, weekday: Any,
+    below_round: Any,
+) -> None:  # fmt: skip
+    """Row by row: column by column the whole of them would go through the caches a dozen times."""
+    counterparty, country, device, channel, category = names
+    latitude, longitude = places
+    for i in range(len(rows)):
+        row = rows[i]
+        row.time, row.amount, row.offset = time[i], amount[i], i
+        row.id, row.content = ident[i] & np.uint64(ID_BITS), content[i] & np.uint64(CONTENT_BITS)
+        row.counterparty, row.country, row.device = counterparty[i], country[i], device[i]
+        row.channel, row.category = channel[i], category[i]
+        row.latitude, row.longitude = latitude[i], longitude[i]
+        row.hour, row.weekday, row.below_round = hour[i], weekday[i] - 1, below_round[i]
 
 
 def _labels(labels: pl.DataFrame) -> Facts:
     rows = np.zeros(len(labels), LABEL)
-    rows["id"] = _hashes(labels["transaction_id"])
+    rows["id"] = _idents(labels)
     rows["occurred"] = labels["occurred_at"].dt.epoch("us").to_numpy()
     rows["known"] = labels["known_at"].dt.epoch("us").to_numpy()
     rows["fraud"] = labels["is_fraud"].to_numpy()
     return rows
 
 
-def _each(names: pl.Series, value: Callable[[str | None], int], dtype: type[np.generic]) -> npt.NDArray[Any]:
-    """A number for each name, asked once for each different one."""
-    different = names.unique(maintain_order=True)
-    numbers = pl.Series([value(name) for name in different], dtype=pl.UInt64)
-    return names.replace_strict(different, numbers, return_dtype=pl.UInt64).to_numpy().astype(dtype)
+def _idents(rows: pl.DataFrame) -> npt.NDArray[np.uint64]:
+    """A number for each transaction_id.  They are compared with each other only, so it needn't be the worker's."""
+    return rows["transaction_id"].hash().to_numpy()
 
 
-def _named(ident: str | None) -> int:
-    return 0 if ident is None else hash64(ident)
+class _Coded(NamedTuple):
+    """Names as numbers from 0 up, one for each different name; -1 for null."""
+
+    code: Ints
+    """[n]"""
+    names: list[str]
+    """By number."""
+
+    def each(self, value: Callable[[str], int], dtype: type[np.generic], *, of_null: int = 0) -> npt.NDArray[Any]:
+        """The value of each row's name, asked once for each different one."""
+        return np.array([*map(value, self.names), of_null], dtype)[self.code]
 
 
-def _hashes(ids: pl.Series) -> npt.NDArray[np.uint64]:
-    return np.fromiter((hash64(ident) for ident in ids), np.uint64, len(ids))
+def _coded(*columns: pl.Series) -> list[_Coded]:
+    """The same number for the same name in all of them."""
+    whole = pl.concat(columns)
+    physical = whole.cast(pl.Categorical).to_physical()
+    numbers = physical.fill_null(_NULL).to_numpy()
+    code, first = _dense(numbers, int(numbers.max(initial=0, where=numbers != _NULL)) + 1)
+    names = whole.gather(first).to_list()
+    ends = np.cumsum([len(column) for column in columns])
+    return [_Coded(part, names) for part in np.split(code, ends[:-1])]
 
 
-def _codes(ids: pl.Series, others: pl.Series) -> tuple[Ints, Ints]:
-    """The same number for the same id in both; -1 for null."""
-    codes = pl.concat([ids, others]).cast(pl.Categorical).to_physical()
-    both = codes.cast(pl.Int64).fill_null(-1).to_numpy()
-    there = np.zeros(both.max(initial=-1) + 2, np.int64)
-    there[both] = 1
-    there[-1] = 0  # null
-    numbers = np.cumsum(there) - 1
-    numbers[-1] = -1
-    dense: Ints = numbers[both]
-    return dense[: len(ids)], dense[len(ids) :]
+_NULL = (1 << 32) - 1
+
+
+@njit(cache=True, nogil=True)
+def _dense(physical: Any, end: int) -> tuple[Ints, Ints]:
+    """Numbers in the order in which they are met first, and the row where that was; -1 for _NULL."""
+    number = np.full(end, -1, np.int64)
+    code = np.empty(len(physical), np.int64)
+    first = np.empty(end, np.int64)
+    n = 0
+    for i in range(len(physical)):
+        at = physical[i]
+        if at == _NULL:
+            code[i] = -1
+            continue
+        if number[at] < 0:
+            number[at] = n
+            first[n] = i
+            n += 1
+        code[i] = number[at]
+    return code, first[:n]
 
 
 def amounts(transactions: pl.DataFrame, rates: Rates) -> Ints:
@@ -172,6 +216,9 @@ def amounts(transactions: pl.DataFrame, rates: Rates) -> Ints:
                 "XYZ are one euro, here and to the workers"
             )
         rows = np.flatnonzero((transactions["currency"] == currency).to_numpy())
-        converted[rows] = [min(rates.convert(int(amount), currency), MAX_PROFILE_AMOUNT) for amount in converted[rows]]
+        different, which = np.unique(converted[rows], return_inverse=True)
+        converted[rows] = np.array(
+            [min(rates.convert(amount, currency), MAX_PROFILE_AMOUNT) for amount in different.tolist()], np.int64
+        )[which]
     converted[converted > MAX_PROFILE_AMOUNT] = MAX_PROFILE_AMOUNT
     return converted
