@@ -12,12 +12,14 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import polars as pl
+import psutil
 import typer
 
 from benchmarks.scene import FOLDER, fresh_stack, past_of, write
@@ -48,14 +50,23 @@ def main(
         fill(settings, past.transactions, past.labels)
         for number in range(runs):
             shutil.rmtree(ARCHIVE, ignore_errors=True)
-            archived, cpu = archive(settings)
-            own = cpu - archive(settings)[1]  # again, with nothing to do: what its start takes
+            archived, spent = archive(settings)
+            own = spent.own - archive(settings)[1].own  # again, with nothing to do: what its start takes
             rate, busy = archived.total / archived.seconds, archived.total / own
-            rows.append({"rows": archived.rows, "rate": round(rate), "rate_of_a_cpu_second": round(busy)})
-            say(f"  run {number + 1}: {rate:,.0f} rows a second, {busy:,.0f} in a second of its CPU time")
+            rows.append(
+                {"rows": archived.rows, "rate": round(rate), "rate_of_a_cpu_second": round(busy)}
+                | {"seconds": archived.seconds, "spent": spent._asdict()}
+            )
+            say(
+                f"  run {number + 1}: {rate:,.0f} rows a second by the clock, {busy:,.0f} in a second of its CPU time; its "
+                f"core was its own for {spent.own:.1f} s, others' for {spent.others:.1f} s, idle for {spent.idle:.1f} s"
+            )
     rates = [row["rate"] for row in rows]
     busy = statistics.median(row["rate_of_a_cpu_second"] for row in rows)
-    say(f"median {statistics.median(rates):,.0f} rows a second on one core (min {min(rates):,}, max {max(rates):,})")
+    say(
+        f"median {statistics.median(rates):,.0f} rows a second on one core, by the clock (min {min(rates):,}, "
+        f"max {max(rates):,})"
+    )
     say(f"       {busy:,.0f} in a second of its CPU time: what a core that it has to itself would do")
     path = write("archive-speed", {"transactions": transactions, "median": statistics.median(rates), "runs": rows})
     say(f"the report is {path}")
@@ -73,9 +84,19 @@ def fill(settings: Settings, transactions: pl.DataFrame, labels: pl.DataFrame) -
         log.write(ACTIVITY, _activity(transactions))
 
 
-def archive(settings: Settings) -> tuple[Archived, float]:
-    """What an archiver on one core did, and its CPU seconds, with those of its start."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+class Spent(NamedTuple):
+    """Seconds of the archiver's core, from its start to its end."""
+
+    own: float
+    others: float
+    """Theirs who were on the same core meanwhile; what a virtual machine was not given, too."""
+    idle: float
+    """The archiver waited for Kafka, or for the disk."""
+
+
+def archive(settings: Settings) -> tuple[Archived, Spent]:
+    """What an archiver on one core did, and what became of that core's time."""
+    before, core, began = resource.getrusage(resource.RUSAGE_CHILDREN), _idle(), time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "training", "archive", "--until-end", "--json"],
         env=dict(os.environ) | environment_of(settings) | {"FRAUD_ARCHIVE": str(ARCHIVE)},
@@ -87,7 +108,13 @@ def archive(settings: Settings) -> tuple[Archived, float]:
         raise Failed(done.stderr.decode())
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return msgspec.json.decode(done.stdout, type=Archived), used
+    idle, whole = _idle() - core, time.monotonic() - began
+    return msgspec.json.decode(done.stdout, type=Archived), Spent(used, max(whole - idle - used, 0.0), idle)
+
+
+def _idle() -> float:
+    times = psutil.cpu_times(percpu=True)[CORE]
+    return float(times.idle + getattr(times, "iowait", 0.0))
 
 
 def _verdicts(transactions: pl.DataFrame, labels: pl.DataFrame) -> Iterator[Written]:

@@ -24,7 +24,7 @@ from xxhash import xxh3_64_hexdigest
 
 from features import kernel
 from features.attributes import Encoder
-from features.catalogue import OF_THE_COUNTERPARTY, SETTLING
+from features.catalogue import OF_THE_COUNTERPARTY
 from features.collecting import spare_the_collector
 from features.facts import Facts
 from features.hashing import partitions_of
@@ -34,8 +34,8 @@ from features.rebuild import connect
 from features.settings import Settings
 from loadgen.refolding import (
     Accounts,
-    Counterparties,
     Questions,
+    came_late,
     describe_accounts,
     describe_counterparties,
     partition_offset_label,
@@ -546,31 +546,10 @@ def _check_counterparties(settings: Settings, number: int, asked: _Asked, with_p
     return _Answered(
         columns=columns[:, OF_THE_COUNTERPARTY],
         instant=instant[:, OF_THE_COUNTERPARTY],
-        late=_late(found, questions),
+        late=came_late(found, questions),
         sources=found.source,
         report=report,
     )
-
-
-def _late(found: Counterparties, asked: Questions) -> npt.NDArray[np.bool_]:
-    """Of each question: had activity that was settled by its time not been folded yet?"""
-    n = len(found.offset)
-    if not n:
-        return np.zeros(len(asked.seen), np.bool_)
-    order = np.lexsort((found.offset, found.counterparty))
-    owner, offset = found.counterparty[order], found.offset[order]
-    happened = (found.heard.known_at() + np.where(found.heard.step == kernel.PAYMENT, SETTLING, 0))[order]
-    moments, rank = np.unique(happened, return_inverse=True)
-    # The earliest of what lies behind each, of the same owner: others' count as later than all.
-    soonest = np.minimum.accumulate((owner * n + rank)[::-1])[::-1] - owner * n
-    longest = int(offset.max()) + 2
-    seen = np.minimum(asked.seen, longest - 1)
-    unseen = np.searchsorted(owner * longest + offset, asked.counterparty * longest + seen, side="right")
-    there = np.minimum(unseen, n - 1)
-    is_unseen = (unseen < n) & (owner[there] == asked.counterparty)
-    by_then = np.searchsorted(moments, asked.transactions["time"], side="right")
-    late: npt.NDArray[np.bool_] = is_unseen & (soonest[there] < by_then)
-    return late
 
 
 def _sum_up(judged: list[_Judged], answered: list[_Answered], asked: list[_Asked]) -> Report:

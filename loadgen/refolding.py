@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from features import facts, kernel
 from features.attributes import Encoder
-from features.catalogue import FEATURES
+from features.catalogue import FEATURES, SETTLING
 from features.describing import Taken, read
 from features.facts import Facts, Heard
 from features.history import Steps, fold_accounts, fold_counterparties, walk_accounts, walk_counterparties
@@ -283,6 +283,27 @@ def describe_counterparties(
         vectors,
     )
     return vectors
+
+
+def came_late(found: Counterparties, asked: Questions) -> npt.NDArray[np.bool_]:
+    """Of each question: had activity that was settled by its time not been folded yet?"""
+    n = len(found.offset)
+    if not n:
+        return np.zeros(len(asked.seen), np.bool_)
+    order = np.lexsort((found.offset, found.counterparty))
+    owner, offset = found.counterparty[order], found.offset[order]
+    happened = (found.heard.known_at() + np.where(found.heard.step == kernel.PAYMENT, SETTLING, 0))[order]
+    moments, rank = np.unique(happened, return_inverse=True)
+    # The earliest of what lies behind each, of the same owner: others' count as later than all.
+    soonest = np.minimum.accumulate((owner * n + rank)[::-1])[::-1] - owner * n
+    longest = int(offset.max()) + 2
+    seen = np.minimum(asked.seen, longest - 1)
+    unseen = np.searchsorted(owner * longest + offset, asked.counterparty * longest + seen, side="right")
+    there = np.minimum(unseen, n - 1)
+    is_unseen = (unseen < n) & (owner[there] == asked.counterparty)
+    by_then = np.searchsorted(moments, asked.transactions["time"], side="right")
+    late: npt.NDArray[np.bool_] = is_unseen & (soonest[there] < by_then)
+    return late
 
 
 def _arrivals(time: Ints) -> Ints:
