@@ -1,6 +1,7 @@
 """How fast is a past described?  Transactions a second of CPU time through the kernel, the whole catalogue.
 
 python -m benchmarks.replay --runs 5
+python -m benchmarks.replay ../shared/data/handbook/transactions.parquet --mapping handbook
 """
 
 from __future__ import annotations
@@ -9,14 +10,17 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 from unittest import mock
 
+import polars as pl
 import typer
 
 from benchmarks.scene import past_of, write
 from features import kernel
 from loadgen.rehearsal import say
+from schemas.mapping import load_mapping, read_past
 from training.replay import vectors
 
 WALKS = {"accounts": "walk_accounts", "counterparties": "walk_counterparties"}
@@ -24,14 +28,22 @@ WALKS = {"accounts": "walk_accounts", "counterparties": "walk_counterparties"}
 
 
 def main(
+    past: Annotated[
+        Path | None, typer.Argument(help="A file or a folder of one's own; else a world is simulated.")
+    ] = None,
+    mapping: Annotated[Path | None, typer.Option(help="What its columns are.")] = None,
     transactions: Annotated[int, typer.Option(min=10_000)] = 1_000_000,
     accounts: Annotated[int, typer.Option(min=100)] = 8_000,
     runs: Annotated[int, typer.Option(min=1)] = 5,
 ) -> None:
     """Describe the same past again and again; the first time, which compiles, doesn't count."""
-    past = past_of(transactions, accounts=accounts)
-    vectors(past.transactions[:1_000], past.labels[:1_000])
-    rows = [_once(past.transactions, past.labels) for _ in range(runs)]
+    if past is None:
+        simulated = past_of(transactions, accounts=accounts)
+        paid, labels = simulated.transactions, simulated.labels
+    else:
+        paid, labels = read_past(past, None if mapping is None else load_mapping(mapping))
+    vectors(paid[:1_000], labels[:1_000])
+    rows = [_once(paid, labels) for _ in range(runs)]
     for number, row in enumerate(rows, 1):
         say(f"  run {number}: {row['rate']:,.0f} transactions a second of CPU time; microseconds each: {_shares(row)}")
     rates = [row["rate"] for row in rows]
@@ -41,7 +53,7 @@ def main(
     path = write(
         "replay-speed",
         {
-            "transactions": transactions,
+            "transactions": paid.height,
             "best": max(rates),
             "median": statistics.median(rates),
             "kernel": best,
@@ -51,7 +63,7 @@ def main(
     say(f"the report is {path}")
 
 
-def _once(transactions: Any, labels: Any) -> dict[str, float]:
+def _once(transactions: pl.DataFrame, labels: pl.DataFrame) -> dict[str, float]:
     """Rates a second of CPU time, and microseconds of it for each transaction."""
     spent = dict.fromkeys(WALKS, 0.0)
     with _timed(spent):

@@ -62,12 +62,16 @@ class Steps(NamedTuple):
     @classmethod
     def merged(cls, *parts: Steps) -> Steps:
         """In the order in which they are taken; at the same `at` earlier parts come first."""
-        whole = cls(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
-        ends = np.cumsum([len(part.at) for part in parts])
-        in_time, are_sorted = _merge(whole.at, ends)
-        if not are_sorted:
-            in_time = np.argsort(whole.at, kind="stable")
-        return cls(*_by_profile(in_time, *whole))
+        columns = zip(*(part.in_time() for part in parts), strict=True)
+        return cls(*_merged(*(tuple(column) for column in columns)))
+
+    def in_time(self) -> Steps:
+        """By growing `at`, and fit for `_merged`."""
+        whole = Steps(*(np.require(one, kind, ["C", "W"]) for one, kind in zip(self, _KINDS, strict=True)))
+        if (whole.at[1:] >= whole.at[:-1]).all():
+            return whole
+        order = np.argsort(whole.at, kind="stable")
+        return Steps(*(column[order] for column in whole))
 
     def blocks(self) -> list[Block]:
         """Of merged steps only."""
@@ -86,41 +90,39 @@ class Steps(NamedTuple):
         return found
 
 
-@njit(cache=True, nogil=True)
-def _merge(at: Ints, ends: Ints) -> tuple[Ints, bool]:
-    """The order of `at`, earlier parts first, if each part is in order; and whether it is."""
-    order = np.empty(len(at), np.int64)
-    next_of = np.zeros(len(ends), np.int64)
-    next_of[1:] = ends[:-1]
-    for n in range(len(at)):
-        soonest = -1
-        for part in range(len(ends)):
-            row = next_of[part]
-            if row < ends[part] and (soonest < 0 or at[row] < at[next_of[soonest]]):
-                soonest = part
-        row = next_of[soonest]
-        if row + 1 < ends[soonest] and at[row + 1] < at[row]:
-            return order, False
-        order[n] = row
-        next_of[soonest] = row + 1
-    return order, True
+_KINDS = (np.int8, np.int64, np.int64, np.int64, np.int64)
 
 
 @njit(cache=True, nogil=True)
-def _by_profile(order: Ints, step: Any, profile: Any, at: Any, which: Any, told: Any) -> tuple[Any, Any, Any, Any, Any]:
-    """The columns in this `order`, and of each profile's together; -1 comes first."""
-    n = len(order)
-    end = np.zeros(profile.max() + 3 if n else 1, np.int64)
-    for p in profile:
-        end[p + 2] += 1
+def _merged(step: Any, profile: Any, at: Any, which: Any, told: Any) -> tuple[Any, Any, Any, Any, Any]:
+    """The columns of all parts, each in time: of each profile's together, in time, earlier parts first; -1 comes first."""
+    n, last = 0, -1
+    for owners in profile:
+        n += len(owners)
+        for owner in owners:
+            last = max(last, owner)
+    end = np.zeros(last + 3, np.int64)
+    for owners in profile:
+        for owner in owners:
+            end[owner + 2] += 1
     end = np.cumsum(end)
-    out = np.empty_like(step), np.empty_like(profile), np.empty_like(at), np.empty_like(which), np.empty_like(told)
-    for row in order:
-        p = profile[row] + 1
-        to = end[p]
-        end[p] = to + 1
-        out[0][to], out[1][to], out[2][to], out[3][to], out[4][to] = step[row], p - 1, at[row], which[row], told[row]
-    return out
+    out_step, out_profile, out_at = np.empty(n, np.int8), np.empty(n, np.int64), np.empty(n, np.int64)
+    out_which, out_told = np.empty(n, np.int64), np.empty(n, np.int64)
+    begun = np.zeros(len(at), np.int64)
+    for _ in range(n):
+        soonest = -1
+        for part in range(len(at)):
+            row = begun[part]
+            if row < len(at[part]) and (soonest < 0 or at[part][row] < at[soonest][begun[soonest]]):
+                soonest = part
+        row = begun[soonest]
+        begun[soonest] = row + 1
+        p = profile[soonest][row]
+        to = end[p + 1]
+        end[p + 1] = to + 1
+        out_step[to], out_profile[to], out_at[to] = step[soonest][row], p, at[soonest][row]
+        out_which[to], out_told[to] = which[soonest][row], told[soonest][row]
+    return out_step, out_profile, out_at, out_which, out_told
 
 
 class Walked(NamedTuple):
@@ -139,7 +141,9 @@ class Walked(NamedTuple):
 
 
 def walk_accounts(steps: Steps, transactions: Facts, labels: Facts, vectors: npt.NDArray[np.float32]) -> Walked:
-    """Merged steps of accounts, each transaction once.  Fills their columns of `vectors`, of new transactions."""
+    """Merged steps of accounts, each transaction once.  Fills their columns of `vectors`, of new transactions, and those
+    that need no profile.
+    """
     walked = Walked.of(len(transactions))
     for _ in _accounts(steps, transactions, labels, vectors, walked):
         pass
@@ -189,8 +193,9 @@ def _accounts(
             step, steps.profile[block.steps] - block.first, place, number, mine, heard, profiles.limits, profiles.rows,
             room.said, *here,
         )  # fmt: skip
+        _tell_alone(place, number, mine, room.said)
         _put_walked(step, which, place, number, here, walked)
-        _put(number, towards, room.said, vectors, OF_THE_ACCOUNT.start, OF_THE_ACCOUNT.stop)
+        _put(number, towards, room.said, vectors, 0, OF_THE_ACCOUNT.stop)
         yield block, profiles
 
 
@@ -265,6 +270,14 @@ def _number(towards: Column, number: Ints) -> None:
         if towards[i] != kernel.UNTOLD:
             number[i] = n
             n += 1
+
+
+@njit(cache=True, nogil=True)
+def _tell_alone(place: Ints, number: Ints, transactions: Any, said: Any) -> None:
+    """The columns that need no profile."""
+    for i in range(len(number)):
+        if number[i] != kernel.UNTOLD:
+            kernel.describe_alone(transactions[place[i]], said[number[i]])
 
 
 @njit(cache=True, nogil=True)

@@ -598,10 +598,18 @@ def walk_counterparties(
             fold_payment(r, payments[w], limits, p)
 
 
-def describe_transactions(vectors: Vectors, transactions: Facts) -> None:
+@njit(cache=True, nogil=True)
+def describe_alone(t: Any, vector: Any) -> None:
     """Fill the columns that need no profile."""
-    vectors[:, _AMOUNT] = transactions["amount"]
-    vectors[:, _BELOW_ROUND] = transactions["below_round"]
-    vectors[:, _HOUR] = transactions["hour"]
-    vectors[:, _WEEKDAY] = transactions["weekday"]
-    vectors[:, _NIGHT] = transactions["hour"] <= NIGHT_ENDS
+    vector[_AMOUNT] = t.amount
+    vector[_BELOW_ROUND] = t.below_round
+    vector[_HOUR] = t.hour
+    vector[_WEEKDAY] = t.weekday
+    vector[_NIGHT] = t.hour <= NIGHT_ENDS
+
+
+@njit(cache=True, nogil=True)
+def describe_transactions(vectors: Vectors, transactions: Facts) -> None:
+    """The same of many."""
+    for i in range(len(transactions)):
+        describe_alone(transactions[i], vectors[i])

@@ -228,7 +228,6 @@ def describe_accounts(
     """
     n = len(found.offset)
     vectors = np.empty((n, len(FEATURES)), np.float32)
-    kernel.describe_transactions(vectors, found.transactions)
     rows = np.arange(n, dtype=np.int64)
     if instantly:
         at, label_at = _arrivals(found.transactions["time"]), _arrivals(found.labels["known"])

@@ -59,7 +59,6 @@ def vectors(transactions: pl.DataFrame, labels: pl.DataFrame, rates: Rates = DEF
     arrival = np.maximum.accumulate(time) if n else time
     here = np.arange(n, dtype=np.int64)
     out = np.empty((n, len(FEATURES)), np.float32)
-    kernel.describe_transactions(out, rows)
 
     told = _labels(labels)
     known = told["known"]
