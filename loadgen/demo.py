@@ -6,7 +6,9 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +36,7 @@ from loadgen.rehearsal import (
     wait_until_explained,
     wait_until_settled,
 )
+from loadgen.retraining import Retraining
 from loadgen.simulate import Past, World, simulate, world_ending
 from loadgen.stream import Stream
 from loadgen.target import Target
@@ -43,6 +46,9 @@ BUNDLES = Path(".local/bundles")
 ARCHIVE = FOLDER / "archive"
 PER_DAY = 24_000
 HISTORY_DAYS = 28
+RETRAINING_RATE = 500.0
+RETRAINING = 60_000
+"""Transactions at the most that go on while another model is learnt."""
 MISCHIEF = Mischief(malformed=0.002, duplicates=0.002, seed=11)
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
@@ -92,7 +98,7 @@ def _demo(count: int, rate: float, seed: int, accounts: int, as_json: bool) -> i
     try:
         with steps.step("starting Kafka and Redis, and simulating a world meanwhile"):
             stack.launch()  # first: it claims the folder
-            past, live = _world(count, seed, accounts)
+            past, live, later = _world(count, seed, accounts)
             say(
                 f"  {accounts:,} accounts; {past.transactions.height:,} transactions of history, "
                 f"{live.transactions.height:,} to come, {live.truth['is_fraud'].sum():,} of them frauds"
@@ -113,6 +119,11 @@ def _demo(count: int, rate: float, seed: int, accounts: int, as_json: bool) -> i
                 archiver = launch_archiver(stack, settings, FOLDER, ARCHIVE)
             with steps.step(f"sending {count:,} transactions at {rate:,.0f} a second, and archiving them"):
                 sent, answers = sending.run(worker)
+        with steps.step(
+            f"learning from the archive, with {RETRAINING_RATE:,.0f} a second going on, and swapping the model"
+        ):
+            again = Stream(later.transactions, later.labels, rate=RETRAINING_RATE)
+            swap = Retraining(stack, settings, FOLDER, BUNDLES, ARCHIVE).run(again, worker)
         with steps.step("checking every verdict against the log"):
             wait_until_settled(settings)
             wait_until_explained(settings, explainer)
@@ -120,7 +131,7 @@ def _demo(count: int, rate: float, seed: int, accounts: int, as_json: bool) -> i
         with steps.step("waiting for the archive to hold every message"):
             archived = wait_until_archived(archiver, settings, found, ARCHIVE)
         report = report_of(
-            stream, sent, answers, found, archived, len(frauds), BUNDLES / "current", settings, steps.seconds
+            stream, sent, answers, found, archived, swap, len(frauds), BUNDLES / swap.before, settings, steps.seconds
         )
     finally:
         stack.stop()
@@ -138,6 +149,7 @@ def _model_only(count: int, seed: int, accounts: int) -> int:
     with LocalStack(FOLDER / "stack", kafka=False, redis=False) as stack:
         say("simulating a world")
         _world(count, seed, accounts)
+        _forget_models()
         say("training a model")
         training = run_command(stack, FOLDER, "training", "run", str(FOLDER / "history"), "--out", str(BUNDLES))
         wait_for([training])
@@ -145,45 +157,56 @@ def _model_only(count: int, seed: int, accounts: int) -> int:
     return 0
 
 
-def _world(count: int, seed: int, accounts: int) -> tuple[Past, Past]:
-    """A past, written to `.local/demo/history`, and the part after it, which ends now and is sent live.
+def _world(count: int, seed: int, accounts: int) -> tuple[Past, Past, Past]:
+    """A past, written to `.local/demo/history`, and two parts after it that are sent live, the second of RETRAINING.
 
-    The live part's time is compressed: so many days go by in two minutes that windows move and labels arrive.  It begins
-    that long before now, so that nothing is from the future.
+    The live parts' time is compressed: so many days go by in two minutes that windows move and labels arrive.  They end
+    now, so that nothing is from the future.
     """
-    live_days = count / PER_DAY
+    sent = count + RETRAINING
+    live_days = sent / PER_DAY
     world: World = world_ending(
         datetime.now(UTC), HISTORY_DAYS + 1.2 * live_days, seed=seed, accounts=accounts, per_day=PER_DAY
     )
     whole = simulate(world)
-    if whole.transactions.height <= 2 * count:
+    if whole.transactions.height <= 2 * sent:
         raise Failed(f"the world has only {whole.transactions.height:,} transactions: ask for fewer live ones")
-    begin = whole.transactions["occurred_at"][-count]
-    history = Past(
-        transactions=whole.transactions[:-count],
-        labels=whole.labels.filter(pl.col("known_at") < begin),
-        truth=whole.truth[:-count],
-    )
-    live = Past(
-        transactions=whole.transactions[-count:],
-        labels=whole.labels.filter(pl.col("known_at") >= begin),
-        truth=whole.truth[-count:],
-    )
+    history, live, later = _parts(whole, [-sent, -RETRAINING])
     folder = FOLDER / "history"
     folder.mkdir(parents=True, exist_ok=True)
     history.transactions.write_parquet(folder / "transactions.parquet")
     history.labels.write_parquet(folder / "labels.parquet")
-    return history, live
+    return history, live, later
+
+
+def _parts(whole: Past, begins: list[int]) -> Iterator[Past]:
+    """What is before, between and after these transactions; a label goes with what occurs when it becomes known."""
+    edges = [0, *(whole.transactions.height + begin for begin in begins), whole.transactions.height]
+    times = [whole.transactions["occurred_at"][edge] for edge in edges[1:-1]]
+    known = pl.col("known_at")
+    for i, (begin, end) in enumerate(pairwise(edges)):
+        since = known >= times[i - 1] if i else pl.lit(value=True)
+        until = known < times[i] if i < len(times) else pl.lit(value=True)
+        yield Past(
+            transactions=whole.transactions[begin:end],
+            labels=whole.labels.filter(since & until),
+            truth=whole.truth[begin:end],
+        )
+
+
+def _forget_models() -> None:
+    """A new world has no champion yet: the former one's model would stay in its place."""
+    (BUNDLES / "current").unlink(missing_ok=True)
 
 
 def _train_and_load(stack: LocalStack, settings: Settings) -> Child:
     """The training, which may still be telling MLflow of its model when that is the current one."""
     history = str(FOLDER / "history")
-    before = _linked_at(BUNDLES / "current")
+    _forget_models()
     training = run_command(stack, FOLDER, "training", "run", history, "--out", str(BUNDLES))
     loading = run_command(stack, FOLDER, "features", "load", history, **environment_of(settings))
     wait_for([loading])
-    while _linked_at(BUNDLES / "current") == before:
+    while not (BUNDLES / "current").exists():
         if not training.running:
             wait_for([training])
         time.sleep(0.1)
@@ -194,8 +217,3 @@ def _train_and_load(stack: LocalStack, settings: Settings) -> Child:
     )
     say(f"  the model on later transactions: {shown}")
     return training
-
-
-def _linked_at(link: Path) -> int:
-    """When it was made, in nanoseconds; 0 where it isn't there."""
-    return link.lstat().st_mtime_ns if link.is_symlink() else 0

@@ -14,6 +14,7 @@ from loadgen.latency import Latency
 from loadgen.mischief import DUPLICATE, expected
 from loadgen.reader import Answers
 from loadgen.rehearsal import bytes_per_account, out, say, versions
+from loadgen.retraining import Swap
 from loadgen.stream import Sent, Stream
 
 KEPT_UP_WITHIN_MS = 1_000.0
@@ -24,7 +25,7 @@ class DemoReport(msgspec.Struct, kw_only=True):
     """`.local/demo/report.json`."""
 
     sent: int
-    """Transactions that were due one verdict each."""
+    """Transactions that were due one verdict each, those of the swap included."""
     verdicts: int
     alerts: int
     explained_afterwards: int
@@ -58,8 +59,10 @@ class DemoReport(msgspec.Struct, kw_only=True):
     """Median of MEMORY USAGE, key and all."""
     archived: dict[str, int]
     """Rows of the archive's tables."""
+    swap: Swap
     model: dict[str, float]
     bundle: str
+    """The first one."""
     seconds: dict[str, float]
     versions: dict[str, str]
 
@@ -78,6 +81,7 @@ def report_of(
     answers: Answers,
     found: Report,
     archived: dict[str, int],
+    swap: Swap,
     frauds: int,
     bundle: Path,
     settings: Settings,
@@ -89,7 +93,7 @@ def report_of(
     manifest = json.loads((bundle / "bundle.json").read_text())
     last = stream.duration() + KEPT_UP_WITHIN_MS / 1e3
     return DemoReport(
-        sent=sent.transactions,
+        sent=sent.transactions + swap.sent,
         verdicts=found.verdicts,
         alerts=found.alerts,
         explained_afterwards=found.explanations,
@@ -117,6 +121,7 @@ def report_of(
         recall=answers.right_alerts / frauds if frauds else 0.0,
         redis_bytes_per_account=bytes_per_account(settings),
         archived=archived,
+        swap=swap,
         model=manifest["metrics"],
         bundle=bundle.resolve().name,
         seconds=seconds,
@@ -139,7 +144,11 @@ def show(report: DemoReport, found: Report, *, archive: Path) -> None:
     kept_up = "kept up" if report.kept_up else "did NOT keep up"
     named = {"p50": latency.p50, "p90": latency.p90, "p99": latency.p99, "p99.9": latency.p99_9, "max": latency.max}
     rows = [
-        ("sent", f"{report.sent:,} transactions at {report.rate:,.0f} a second; {kept_up}"),
+        (
+            "sent",
+            f"{report.sent - report.swap.sent:,} transactions at {report.rate:,.0f} a second; {kept_up}; then "
+            f"{report.swap.sent:,} more",
+        ),
         ("verdicts", f"{report.verdicts:,}"),
         ("lost, doubled, contradicting", f"{report.lost}, {report.doubled}, {report.contradicting}"),
         ("dead letters", f"{sum(report.dead_lettered.values()):,}, {planned}"),
@@ -149,6 +158,11 @@ def show(report: DemoReport, found: Report, *, archive: Path) -> None:
         ("due to verdict", ", ".join(f"{name} {ms:.1f}" for name, ms in named.items()) + " ms"),
         ("vectors computed again", f"{report.vectors_compared_in_full:,}, {found.vectors_different:,} different"),
         ("profiles folded again", f"{report.profiles_compared:,}, {report.profiles_different} different"),
+        (
+            "model swapped",
+            f"{report.swap.before} → {report.swap.after} (version {report.swap.version or 'unknown'}); first verdict "
+            f"{report.swap.seconds_to_first_verdict:.1f} s later, {report.swap.verdicts:,} by it; lost {report.lost}",
+        ),
         ("archived", f"{sum(report.archived.values()):,} rows in {archive}"),
         ("Redis", f"{report.redis_bytes_per_account:,} bytes an account"),
     ]  # fmt: skip

@@ -6,7 +6,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -167,8 +167,8 @@ class Sending:
             if one.running:
                 one.stop()
 
-    def run(self, worker: Child) -> tuple[Sent, Answers]:
-        """Send it all, read what comes back, and show both.  Raises Failed where the worker ends."""
+    def run(self, worker: Child, *, enough: Callable[[], bool] = lambda: False) -> tuple[Sent, Answers]:
+        """Send it all, or until it is `enough`, read what comes back, and show both.  Raises Failed where the worker ends."""
         sender, reader = self._sender, self._reader
         sender.wait_ready()
         reader.wait_ready()
@@ -181,14 +181,22 @@ class Sending:
                 screen.show(sender.latest(), reader.latest())
                 if not worker.running:
                     raise Failed(f"the worker ended with status {worker.status}:\n{tail(worker.log)}")
-                if not sender.running:
+                if sender.running:
+                    if enough():
+                        sender.stop()
+                else:
                     over_at = over_at or time.monotonic()
-                    if time.monotonic() - over_at > SETTLE_WITHIN:
+                    if self._all_answered() or time.monotonic() - over_at > SETTLE_WITHIN:
                         reader.stop()  # what has not come by now is lost, or late beyond excuse: the check will say
                 time.sleep(0.1)
         sent = sender.result()
         assert sent is not None
         return sent, reader.result()
+
+    def _all_answered(self) -> bool:
+        """All that was sent before it was enough."""
+        sent, answers = self._sender.latest(), self._reader.latest()
+        return sent is not None and answers is not None and answers.verdicts >= sent.transactions
 
 
 class Screen:

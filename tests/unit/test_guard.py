@@ -42,7 +42,9 @@ def test_one_that_does_as_the_other_does_stays() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("candidate", "reference", "says"), [(90, 20, "as many"), (20, 90, "fewer"), (30, 0, "as many")])
+@pytest.mark.parametrize(
+    ("candidate", "reference", "says"), [(90, 20, "as many"), (20, 90, "fewer"), (30, 0, "as many")]
+)
 def test_far_more_alerts_or_far_fewer_are_broken_limits(candidate: int, reference: int, says: str) -> None:
     broken = Guard(LIMITS).look(a_trial(flagging(candidate), flagging(reference)))
     assert broken is not None

@@ -1,0 +1,157 @@
+"""The demo's last act: a model that is learnt from the archive gets in while transactions go on."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from deploy.local.children import Child, tail
+from deploy.local.stack import LocalStack
+from features.deployments import Deployments
+from features.log import Log
+from features.settings import Settings
+from loadgen.archiving import NICE
+from loadgen.rehearsal import Failed, Sending, environment_of, run_command, say
+from loadgen.stream import Stream
+from loadgen.target import Target
+from schemas.topics import VERDICTS
+
+MODEL = "fraud-scorer"
+GOES_ON_FOR = 3.0
+"""Seconds of traffic after the swap."""
+INSISTED = "the demo shows a swap, whichever model is better"
+
+
+class Swap(msgspec.Struct, kw_only=True):
+    """What came of it."""
+
+    before: str
+    """The bundle that judged."""
+    after: str
+    """The one that judges now, and its version in MLflow."""
+    version: str | None
+    refused_by_gates: bool
+    """It got in only because the demo insisted."""
+    sent: int
+    """Transactions that went on meanwhile."""
+    verdicts: int
+    """Of them, by the new bundle."""
+    first_verdict: str
+    """The transaction that it judged first."""
+    seconds_to_first_verdict: float
+    """After the promotion was said."""
+
+
+class _Verdict(msgspec.Struct):
+    transaction_id: str
+    bundle: str
+    decided_at: datetime
+
+
+@dataclass
+class Retraining:
+    """On its way beside the stream."""
+
+    stack: LocalStack
+    settings: Settings
+    folder: Path
+    bundles: Path
+    archive: Path
+
+    def run(self, stream: Stream, worker: Child) -> Swap:
+        """Learn, promote, and send meanwhile.  Raises Failed."""
+        before = (self.bundles / "current").resolve().name
+        since = self._ends()
+        self._insisted = False
+        self._over_at: float | None = None
+        self._training = self._command(
+            "retraining", "run", str(self.archive), "--out", str(self.bundles), "--promote", "--seed", "1"
+        )
+        with Sending(stream, frozenset(), Target(url=self.settings.kafka_url)) as sending:
+            sent, _ = sending.run(worker, enough=self._is_over)
+        while not self._is_over():  # the stream was too short for this machine
+            if not worker.running:
+                raise Failed(f"the worker ended with status {worker.status}:\n{tail(worker.log)}")
+            time.sleep(0.1)
+        deployed = Deployments(self.settings, MODEL).latest()
+        if deployed is None or deployed.champion.bundle == before:
+            raise Failed(f"no other model was promoted:\n{tail(self._training.log)}")
+        mine = [verdict for verdict in self._verdicts(since) if verdict.bundle == deployed.champion.bundle]
+        if not mine:
+            raise Failed(f"bundle {deployed.champion.bundle} was promoted, and has judged nothing")
+        first = min(mine, key=lambda verdict: verdict.decided_at)
+        swap = Swap(
+            before=before,
+            after=deployed.champion.bundle,
+            version=deployed.champion.version,
+            refused_by_gates=self._insisted,
+            sent=sent.transactions,
+            verdicts=len(mine),
+            first_verdict=first.transaction_id,
+            seconds_to_first_verdict=round((first.decided_at - deployed.changes[-1].at).total_seconds(), 2),
+        )
+        say(f"  {swap.before} → {swap.after}, version {swap.version}: {deployed.changes[-1].why}")
+        say(
+            f"  its first verdict is {swap.first_verdict}'s, {swap.seconds_to_first_verdict:.1f} s after the promotion; "
+            f"{swap.verdicts:,} of {swap.sent:,} are its"
+        )
+        return swap
+
+    def _is_over(self) -> bool:
+        if self._training.running:
+            return False
+        if self._over_at is None:
+            if self._training.status == 1 and not self._insisted:
+                self._insist()
+                return False
+            if self._training.status != 0:
+                raise Failed(f"the retraining ended with status {self._training.status}:\n{tail(self._training.log)}")
+            self._over_at = time.monotonic()
+        return time.monotonic() - self._over_at > GOES_ON_FOR
+
+    def _insist(self) -> None:
+        say(f"  the gates refuse it:\n{tail(self._training.log, lines=12)}")
+        self._insisted = True
+        learnt = max(
+            (
+                folder
+                for folder in self.bundles.iterdir()
+                if (folder / "bundle.json").exists() and not folder.is_symlink()
+            ),
+            key=lambda folder: folder.stat().st_mtime,
+        )
+        self._training = self._command(
+            "insisting",
+            "promote",
+            learnt.name,
+            "--on",
+            str(self.archive),
+            "--out",
+            str(self.bundles),
+            "--force",
+            INSISTED,
+        )
+
+    def _command(self, name: str, *arguments: str) -> Child:
+        child = run_command(self.stack, self.folder, "training", *arguments, name=name, **environment_of(self.settings))
+        psutil.Process(child.pid).nice(NICE)
+        return child
+
+    def _ends(self) -> list[int]:
+        with Log(self.settings) as log:
+            return [log.bounds(VERDICTS, number)[1] for number in range(self.settings.partitions)]
+
+    def _verdicts(self, since: list[int]) -> list[_Verdict]:
+        decode = msgspec.json.Decoder(_Verdict).decode
+        with Log(self.settings) as log:
+            return [
+                decode(record.value or b"")
+                for number, begin in enumerate(since)
+                for some in log.read(VERDICTS, number, begin, log.bounds(VERDICTS, number)[1])
+                for record in some
+            ]
