@@ -63,10 +63,13 @@ class Steps(NamedTuple):
     def merged(cls, *parts: Steps) -> Steps:
         """In the order in which they are taken; at the same `at` earlier parts come first."""
         columns = zip(*(part.in_time() for part in parts), strict=True)
-        return cls(*_merged(*(tuple(column) for column in columns)))
+        # Made here: numpy asks for large pages, numba's own arrays come a small one at a time.
+        whole = cls(*(np.empty(sum(len(part.at) for part in parts), kind) for kind in _KINDS))
+        _merge(whole, *(tuple(column) for column in columns))
+        return whole
 
     def in_time(self) -> Steps:
-        """By growing `at`, and fit for `_merged`."""
+        """By growing `at`, and fit for `_merge`."""
         whole = Steps(*(np.require(one, kind, ["C", "W"]) for one, kind in zip(self, _KINDS, strict=True)))
         if (whole.at[1:] >= whole.at[:-1]).all():
             return whole
@@ -94,8 +97,11 @@ _KINDS = (np.int8, np.int64, np.int64, np.int64, np.int64)
 
 
 @njit(cache=True, nogil=True)
-def _merged(step: Any, profile: Any, at: Any, which: Any, told: Any) -> tuple[Any, Any, Any, Any, Any]:
-    """The columns of all parts, each in time: of each profile's together, in time, earlier parts first; -1 comes first."""
+def _merge(whole: Any, step: Any, profile: Any, at: Any, which: Any, told: Any) -> None:
+    """Into `whole` the columns of all parts, which are in time each: of each profile's together, in time, earlier parts first.
+
+    Profile -1 comes first.
+    """
     n, last = 0, -1
     for owners in profile:
         n += len(owners)
@@ -106,8 +112,6 @@ def _merged(step: Any, profile: Any, at: Any, which: Any, told: Any) -> tuple[An
         for owner in owners:
             end[owner + 2] += 1
     end = np.cumsum(end)
-    out_step, out_profile, out_at = np.empty(n, np.int8), np.empty(n, np.int64), np.empty(n, np.int64)
-    out_which, out_told = np.empty(n, np.int64), np.empty(n, np.int64)
     begun = np.zeros(len(at), np.int64)
     for _ in range(n):
         soonest = -1
@@ -120,9 +124,8 @@ def _merged(step: Any, profile: Any, at: Any, which: Any, told: Any) -> tuple[An
         p = profile[soonest][row]
         to = end[p + 1]
         end[p + 1] = to + 1
-        out_step[to], out_profile[to], out_at[to] = step[soonest][row], p, at[soonest][row]
-        out_which[to], out_told[to] = which[soonest][row], told[soonest][row]
-    return out_step, out_profile, out_at, out_which, out_told
+        whole.step[to], whole.profile[to], whole.at[to] = step[soonest][row], p, at[soonest][row]
+        whole.which[to], whole.told[to] = which[soonest][row], told[soonest][row]
 
 
 class Walked(NamedTuple):

@@ -174,7 +174,8 @@ def _coded(*columns: pl.Series) -> list[_Coded]:
     whole = pl.concat(columns)
     physical = whole.cast(pl.Categorical).to_physical()
     numbers = physical.fill_null(_NULL).to_numpy()
-    code, first = _dense(numbers, int(numbers.max(initial=0, where=numbers != _NULL)) + 1)
+    code = np.empty(len(numbers), np.int64)
+    first = _dense(numbers, int(numbers.max(initial=0, where=numbers != _NULL)) + 1, code)
     names = whole.gather(first).to_list()
     ends = np.cumsum([len(column) for column in columns])
     return [_Coded(part, names) for part in np.split(code, ends[:-1])]
@@ -184,10 +185,9 @@ _NULL = (1 << 32) - 1
 
 
 @njit(cache=True, nogil=True)
-def _dense(physical: Any, end: int) -> tuple[Ints, Ints]:
-    """Numbers in the order in which they are met first, and the row where that was; -1 for _NULL."""
+def _dense(physical: Any, end: int, code: Ints) -> Ints:
+    """Fills `code` with numbers in the order in which they are met first, -1 for _NULL; the row where each was first."""
     number = np.full(end, -1, np.int64)
-    code = np.empty(len(physical), np.int64)
     first = np.empty(end, np.int64)
     n = 0
     for i in range(len(physical)):
@@ -200,7 +200,7 @@ def _dense(physical: Any, end: int) -> tuple[Ints, Ints]:
             first[n] = i
             n += 1
         code[i] = number[at]
-    return code, first[:n]
+    return first[:n]
 
 
 def amounts(transactions: pl.DataFrame, rates: Rates) -> Ints:
