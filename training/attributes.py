@@ -174,6 +174,22 @@ class History:
         )
 
 
+def made_again(encoder: Encoder, at: datetime, past: KnownPast, accepted: Rows, delay: timedelta) -> Encoder:
+    """The same columns, their tables learnt from this past as of that moment; of columns that it lacks they stay."""
+    there = past.transactions.schema
+    categories = [
+        column
+        for column in encoder.attributes.columns
+        if isinstance(column, CategoryColumn) and _is_category(there.get(column.column, pl.Null()))
+    ]
+    if not categories:
+        return encoder
+    settings = TrainingSettings(label_delay=delay, smoothing=categories[0].smoothing)
+    history = History(past, accepted, [column.column for column in categories], settings)
+    frozen = {column.column: column for column in history.frozen(at).attributes.columns}
+    return Encoder(Attributes(tuple(frozen.get(column.column, column) for column in encoder.attributes.columns)))
+
+
 def _number(values: pl.Series) -> NumberColumn:
     return NumberColumn(column=values.name, boolean=values.dtype == pl.Boolean)
 

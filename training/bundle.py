@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -15,16 +16,19 @@ import polars as pl
 from features.attributes import Attributes, written
 from schemas.bundle import (
     ATTRIBUTES,
+    DIGESTED,
     EVALUATION,
     GOLDEN,
     LINEAR,
     MANIFEST,
     MODEL,
+    MOST_BYTES,
     OUTPUT,
     TREES,
     Manifest,
     digest_of,
 )
+from schemas.errors import UnusableModel
 from training.export import Exported
 
 NO_ATTRIBUTES = Attributes()
@@ -76,6 +80,24 @@ def place(draft: Path, out: Path) -> Path:
         draft.rename(folder)
         _to_disk(out)
     return folder
+
+
+def require_whole(folder: Path, digest: str, name: str) -> None:
+    """Holds what lies in `folder` to what a bundle is: its files, its size, its digest.  Raises UnusableModel, by `name`."""
+    if not folder.is_dir():
+        raise UnusableModel(f"{name} is no whole bundle: there is no folder {folder}")
+    require_listed({file.name: file.stat().st_size for file in folder.iterdir()}, name)
+    found = digest_of(folder)
+    if found != digest:
+        raise UnusableModel(f"{name} was registered as bundle {digest}, and is {found}: it was changed or cut short")
+
+
+def require_listed(sizes: Mapping[str, int], name: str) -> None:
+    """The same of what is known before anything is read: `sizes` by file, in bytes.  Raises UnusableModel, by `name`."""
+    if missing := [file for file in DIGESTED if file not in sizes]:
+        raise UnusableModel(f"{name} is no whole bundle: it has no {', '.join(missing)}")
+    if (size := sum(sizes.values())) > MOST_BYTES:
+        raise UnusableModel(f"{name} has {size:,} bytes, at most {MOST_BYTES:,} are read; train a smaller one")
 
 
 def _to_disk(path: Path) -> None:

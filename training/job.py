@@ -13,14 +13,14 @@ import numpy.typing as npt
 import polars as pl
 
 from features.catalogue import DIGEST, FEATURES
-from schemas.bundle import FORMAT, Manifest, Thresholds, make_current
+from schemas.bundle import CURRENT, FORMAT, Manifest, Thresholds, make_current
 from schemas.currencies import DEFAULT_RATES, Rates
 from schemas.errors import UnusableModel
 from schemas.mapping import Rejected
 from training import attributes, prequential, replay
 from training.bundle import write
 from training.calibration import brier, calibrated, probabilities
-from training.champion import Champion
+from training.contender import Contender
 from training.errors import ParityBroken
 from training.evaluate import Kept
 from training.export import require_parity
@@ -48,12 +48,12 @@ class TrainedBundle:
     """What a run leaves."""
 
     path: Path
-    """The bundle's folder; `current` beside it names it."""
+    """The bundle's folder; `current` beside it names it where it named none."""
     manifest: Manifest
     metrics: dict[str, float]
     """The manifest's: on the validation rows."""
     judgement: Judgement
-    """The same rows by the champion too: the bundle that `current` named before."""
+    """The same rows by the champion too."""
     validation: Validation
     """What was odd about the past."""
     folds: tuple[prequential.Judged, ...] = ()
@@ -69,9 +69,12 @@ def train(
     rejected: Sequence[Rejected] = (),
     narrator: Narrator | None = None,
     data: str | None = None,
+    champion: Path | None = None,
 ) -> TrainedBundle:
-    """A bundle learnt from a past (frames as schemas.tables has them, in the order of the log), made the current one.
+    """A bundle learnt from a past (frames as schemas.tables has them, in the order of the log).
 
+    It is judged beside the `champion`, a bundle's folder; None: the one that `current` names.  Where that names none, the
+    new one is made current: somebody has to begin.
     `rates` must be the workers', or amounts mean something else.  `rejected`: rows that the mapping could make no
     transactions of.  `data` names the past, where it has a name that stays (an archive at a version); the manifest keeps it.
     The same past, settings, code and libraries give the same digest.  Raises WrongSettings, UnusablePast, NotExportable,
@@ -134,7 +137,7 @@ def train(
             segments=_segments(past.transactions, cut),
         ),
         Opinion(name="this model", scores=scores, thresholds=thresholds),
-        _champion(settings.out, replayed.vectors[cut.validation], kept, cut, tell),
+        _champion(champion, settings, past, replayed, cut, tell),
         costs=settings.costs(),
         seed=settings.seed,
     )
@@ -191,7 +194,8 @@ def train(
             odd=validation.odd,
         ),
     )
-    make_current(path)
+    if not (settings.out / CURRENT).exists():
+        make_current(path)
     return TrainedBundle(
         path=path,
         manifest=manifest,
@@ -226,20 +230,32 @@ def _judge_folds(
     return tuple(judged)
 
 
-def _champion(out: Path, described: Vectors, kept: pl.DataFrame, cut: Split, tell: Narrator) -> Opinion | None:
-    """What the bundle in use says of the `kept` rows; None where there is none, or none that can be asked."""
+def _champion(
+    folder: Path | None,
+    settings: TrainingSettings,
+    past: KnownPast,
+    replayed: replay.Replayed,
+    cut: Split,
+    tell: Narrator,
+) -> Opinion | None:
+    """What the champion says of the validation rows; None where there is none, or none that can be asked."""
     try:
-        champion = Champion.of(out)
+        champion = Contender.in_use(settings.out) if folder is None else Contender.read(folder)
+        if champion is None:
+            return None
+        champion.require_fitting()
+        begun = cut.validation_from
+        # As the new one is: with tables that know nothing of these rows.
+        then = champion.as_of(begun, past, replayed.accepted, settings.label_delay)
+        knew = champion.knew(begun)
     except UnusableModel as error:
         tell.warn(f"there is no champion to compare with: {error}")
         return None
-    if champion is None:
-        return None
     return Opinion(
         name=champion.name,
-        scores=champion.scores(described, kept),
+        scores=then.scores(replayed.vectors[cut.validation], past.transactions.filter(cut.validation)),
         thresholds=champion.manifest.thresholds,
-        knew=champion.knew(cut.validation_from),
+        knew=knew,
     )
 
 

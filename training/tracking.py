@@ -1,8 +1,8 @@
 """MLflow: every run's parameters, metrics and bundle, and a version of the registered model for each.
 
-The one place that imports mlflow, and only when it is needed: that takes seconds.  What is to be told waits in
-training/pending.py until MLflow has it, so that nothing here can hold a training up; and what is told twice, since a
-process died in between, is there once.
+mlflow is imported here and in training/registered.py, nowhere else, and only when it is needed: that takes seconds.  What is
+to be told waits in training/pending.py until MLflow has it, so that nothing here can hold a training up; and what is told
+twice, since a process died in between, is there once.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import secrets
-import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,10 +21,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from schemas.bundle import BUNDLE_TAG, CATALOGUE_TAG, digest_of
-from schemas.errors import UnusableModel, WrongSettings
+from schemas.bundle import BUNDLE_TAG, CATALOGUE_TAG
+from schemas.errors import WrongSettings
 from training import pending
-from training.bundle import place
 from training.errors import MLflowAway
 from training.pending import BUNDLE, Record
 
@@ -175,7 +172,7 @@ def upload(tracking: Tracking, on_run: Runs = _unheard) -> Outcome:
             return outcome
         why = ""
         try:
-            client = _connected(tracking)
+            client = connected(tracking)
             experiment = _experiment(client, tracking)
         except MLflowAway as error:
             why = str(error)
@@ -193,48 +190,18 @@ def upload(tracking: Tracking, on_run: Runs = _unheard) -> Outcome:
     return outcome
 
 
-def fetch_bundle(tracking: Tracking, wanted: str, out: Path) -> Path:
-    """The bundle of a registered version (`7`) or alias (`champion`): `out`/<digest>, downloaded where it isn't there.
-
-    Its digest is verified in any case.  Raises MLflowAway; UnusableModel where there is no such version or alias, or what is
-    there is not what was registered.  Then nothing was written.
-    """
-    client = _connected(tracking)
-    version = _registered(client, tracking.model, wanted)
-    name = f"version {version.version} of {tracking.model}"
-    digest = version.tags.get(BUNDLE_TAG)
-    if digest is None:
-        raise UnusableModel(f"{name} has no tag {BUNDLE_TAG}: `training run` did not register it")
-    if (out / digest).exists():
-        _require_digest(out / digest, digest, str(out / digest))
-        return out / digest
-    from mlflow.artifacts import download_artifacts  # noqa: PLC0415 - takes seconds
-
-    out.mkdir(parents=True, exist_ok=True)
-    draft = out / f".draft-{secrets.token_hex(8)}"
-    draft.mkdir()
-    try:
-        with _mlflows_errors(tracking):
-            source = client.get_model_version_download_uri(tracking.model, version.version)
-            got = Path(download_artifacts(artifact_uri=source, dst_path=str(draft), tracking_uri=tracking.uri))
-        _require_digest(got, digest, name)
-        return place(got, out)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
 def in_a_line(error: BaseException) -> str:
     """The first line of what it says, without the trace that some carry along."""
     lines = str(error).strip().splitlines()
     return lines[0][:500] if lines else type(error).__name__
 
 
-def _connected(tracking: Tracking) -> MlflowClient:
+def connected(tracking: Tracking) -> MlflowClient:
     """Raises MLflowAway, within seconds."""
     os.environ.update(_ENVIRONMENT)
     for name, value in _USUAL_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    with _mlflows_errors(tracking):
+    with mlflows_errors(tracking):
         _require_database(tracking)
         from mlflow import MlflowClient  # noqa: PLC0415 - takes seconds
 
@@ -263,7 +230,7 @@ def _require_database(tracking: Tracking) -> None:
 
 
 @contextmanager
-def _mlflows_errors(tracking: Tracking) -> Iterator[None]:
+def mlflows_errors(tracking: Tracking) -> Iterator[None]:
     """As MLflowAway: those of MLflow, SQLAlchemy, requests, boto3 have no root in common."""
     try:
         yield
@@ -272,7 +239,7 @@ def _mlflows_errors(tracking: Tracking) -> Iterator[None]:
 
 
 def _experiment(client: MlflowClient, tracking: Tracking) -> str:
-    with _mlflows_errors(tracking):
+    with mlflows_errors(tracking):
         there = client.get_experiment_by_name(tracking.experiment)
         if there is not None:
             return str(there.experiment_id)
@@ -338,25 +305,3 @@ def _version(client: MlflowClient, tracking: Tracking, run: Run, record: Record)
         run.info.run_id,
         tags={tag: record.tags[tag] for tag in (BUNDLE_TAG, CATALOGUE_TAG)},
     )
-
-
-def _registered(client: MlflowClient, model: str, wanted: str) -> ModelVersion:
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - takes seconds
-
-    try:
-        if wanted.isdecimal():
-            return client.get_model_version(model, wanted)
-        return client.get_model_version_by_alias(model, wanted)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise UnusableModel(f"the registered model {model} has no version or alias {wanted!r}") from error
-        raise MLflowAway(f"MLflow does not answer: {in_a_line(error)}") from error
-
-
-def _require_digest(folder: Path, digest: str, name: str) -> None:
-    try:
-        found = digest_of(folder)
-    except OSError as error:
-        raise UnusableModel(f"{name} is no whole bundle: {error}") from error
-    if found != digest:
-        raise UnusableModel(f"{name} was registered as bundle {digest}, and is {found}: it was changed or cut short")

@@ -20,7 +20,8 @@ from schemas.bundle import MANIFEST, Manifest
 from tests.fleet.models import a_bundle
 from tests.unit.test_tracking import a_record
 from training import pending
-from training.tracking import Tracking, fetch_bundle, tell, upload
+from training.registered import fetch_bundle
+from training.tracking import Tracking, tell, upload
 
 pytestmark = pytest.mark.slow
 

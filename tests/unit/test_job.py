@@ -89,11 +89,11 @@ def test_folds_are_reported_and_change_nothing_of_the_model(one: TrainedBundle, 
     assert json.loads(report(folded, {}))["folds"][0]["average_precision"] == precisions[0]
 
 
-def test_current_moves_to_the_newest_and_the_others_stay(tmp_path: Path) -> None:
+def test_the_first_one_becomes_current_and_the_others_wait(tmp_path: Path) -> None:
     first, second = trained(tmp_path), trained(tmp_path, seed=1)
 
-    assert (tmp_path / "current").resolve() == second.path.resolve()
-    assert first.path.is_dir()
+    assert (tmp_path / "current").resolve() == first.path.resolve()
+    assert second.path.is_dir()
     assert {path.name for path in tmp_path.iterdir()} == {first.path.name, second.path.name, "current"}
 
 

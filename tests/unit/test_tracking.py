@@ -25,8 +25,9 @@ from training import pending
 from training.errors import MLflowAway
 from training.pending import DATA_TAG, Record, record_of
 from training.prequential import Judged
+from training.registered import fetch_bundle
 from training.settings import TrainingSettings
-from training.tracking import Told, Tracking, fetch_bundle, tell, upload
+from training.tracking import Told, Tracking, tell, upload
 from training.versions import Source, code_version
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -178,7 +179,7 @@ def test_what_is_not_what_was_registered_is_refused_and_leaves_nothing(
 
     with pytest.raises((UnusableModel, MLflowAway), match=r"version 1|does not answer"):
         fetch_bundle(tracking, version, tmp_path / "bundles")
-    assert not list((tmp_path / "bundles").iterdir())
+    assert not list((tmp_path / "bundles").glob("*"))
 
 
 def test_a_version_that_there_is_not_is_named(tracking: Tracking, bundle: Path, tmp_path: Path) -> None:

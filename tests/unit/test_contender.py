@@ -12,16 +12,17 @@ import polars as pl
 import pytest
 
 from features.catalogue import DIGEST, FEATURES
-from schemas.bundle import MANIFEST, MODEL
+from schemas.bundle import MANIFEST, MODEL, digest_of, make_current
 from schemas.errors import UnusableModel
 from streaming.bundle import LoadedBundle
 from tests.unit.pasts import START, a_past
 from training import replay
 from training.calibration import probabilities
-from training.champion import Champion
+from training.contender import Contender
 from training.job import TrainedBundle, report, train
 from training.narration import Silent
 from training.settings import TrainingSettings
+from training.split import known_at
 
 TRANSACTIONS, LABELS = a_past()
 WITH_ATTRIBUTE = TRANSACTIONS.with_columns((pl.col("amount") % 7).cast(pl.String).alias("attributes.code"))
@@ -75,7 +76,7 @@ def test_the_champion_leaves_no_trace_in_the_bundle(tmp_path: Path) -> None:
 
 def test_its_scores_are_what_a_worker_would_have_said(tmp_path: Path) -> None:
     first = trained(tmp_path)
-    champion = Champion.of(tmp_path)
+    champion = Contender.in_use(tmp_path)
     assert champion is not None
     described = replay.vectors(WITH_ATTRIBUTE, LABELS).vectors[-500:]
     kept = WITH_ATTRIBUTE.tail(500)
@@ -87,7 +88,7 @@ def test_its_scores_are_what_a_worker_would_have_said(tmp_path: Path) -> None:
 
 def test_a_champion_that_learnt_from_the_rows_is_told_apart(tmp_path: Path) -> None:
     late = trained(tmp_path, trees=5, attributes=(), label_delay=timedelta(days=4), validation=timedelta(days=3))
-    champion = Champion.of(tmp_path)
+    champion = Contender.in_use(tmp_path)
     assert champion is not None
 
     assert champion.knew(START)
@@ -98,34 +99,51 @@ def test_a_champion_that_learnt_from_the_rows_is_told_apart(tmp_path: Path) -> N
     assert early.judgement.champion.knew
 
 
-def test_the_tables_of_its_encodings_know_labels_to_the_end(tmp_path: Path) -> None:
-    trained(tmp_path, trees=5)
-    champion = Champion.of(tmp_path)
+def test_a_champion_is_judged_with_tables_that_know_nothing_of_the_rows(tmp_path: Path) -> None:
+    early = trained(tmp_path, trees=5, train_until=START + timedelta(days=25))
+    champion, past = Contender.in_use(tmp_path), known_at(None, WITH_ATTRIBUTE, LABELS)
     assert champion is not None
-    until = str(champion.manifest.trained["known_until"])
+    everybody = np.ones(past.transactions.height, bool)
 
-    assert champion.manifest.attributes
-    assert champion.knew(START + timedelta(days=39))
-    assert until > (START + timedelta(days=39)).isoformat()
+    def as_of(day: int) -> Contender:
+        assert champion is not None
+        return champion.as_of(START + timedelta(days=day), past, everybody, timedelta(days=7))
+
+    assert as_of(26) is champion
+    then = as_of(20)
+    assert then.encoder.columns != champion.encoder.columns
+    assert then.encoder.features == champion.encoder.features == early.manifest.features[len(FEATURES) :]
+    late = trained(tmp_path, trees=5, train_until=START + timedelta(days=20))
+    assert then.encoder.attributes == Contender.read(late.path).encoder.attributes
 
 
-def spoil_catalogue(folder: Path) -> None:
+def test_a_champion_does_as_it_did_when_it_is_asked_again(tmp_path: Path) -> None:
+    first, second = trained(tmp_path, trees=5), trained(tmp_path)
+
+    assert second.judgement.champion is not None
+    assert first.manifest.attributes
+    assert second.judgement.champion.evaluation.metrics == first.metrics
+    assert not second.judgement.champion.knew
+
+
+def with_another_catalogue(folder: Path) -> None:
     manifest = msgspec.json.decode((folder / MANIFEST).read_bytes())
     (folder / MANIFEST).write_bytes(msgspec.json.encode(manifest | {"catalogue": "0" * 16}))
+    make_current(folder.rename(folder.with_name(digest_of(folder))))
 
 
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (spoil_catalogue, "catalogue 0000000000000000"),
-        (lambda folder: (folder / MODEL).unlink(), "can't be read"),
-        (lambda folder: (folder / MANIFEST).write_text("{"), "can't be read"),
+        (with_another_catalogue, "catalogue 0000000000000000"),
+        (lambda folder: (folder / MODEL).unlink(), "has no model.onnx"),
+        (lambda folder: (folder / MANIFEST).write_text("{"), "changed or cut short"),
     ],
 )
 def test_a_champion_that_can_not_be_asked_is_said_and_the_run_goes_on(tmp_path: Path, spoil: Any, said: str) -> None:
     spoil(trained(tmp_path, trees=5).path)
     with pytest.raises(UnusableModel, match=said):
-        Champion.of(tmp_path)
+        Contender.in_use(tmp_path)
 
     narrator = Listening()
     assert trained(tmp_path, narrator).judgement.champion is None

@@ -1,0 +1,121 @@
+"""A bundle that is asked about the rows that models are judged by: the one in use, or one that would be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from features.attributes import Encoder
+from features.catalogue import DIGEST, FEATURES
+from schemas.bundle import CURRENT, FORMAT, GOLDEN, MANIFEST, MODEL, OUTPUT, Manifest
+from schemas.errors import UnusableModel
+from training.attributes import made_again
+from training.bundle import require_whole
+from training.calibration import probabilities
+from training.export import run
+from training.split import KnownPast
+
+Vectors = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.bool_]
+
+_decoder = msgspec.json.Decoder(Manifest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """What of a bundle the training needs to ask it."""
+
+    name: str
+    manifest: Manifest
+    graph: bytes
+    encoder: Encoder
+    golden: tuple[Vectors, Floats]
+    """Rows [n, features], and the margins [n] that the graph must answer."""
+
+    @classmethod
+    def in_use(cls, out: Path) -> Contender | None:
+        """The one that `current` names in this folder of bundles; None where there is none.
+
+        Raises UnusableModel where it can't be asked: not whole, of another format, made for another catalogue.
+        """
+        if not (out / CURRENT).exists():
+            return None
+        found = cls.read((out / CURRENT).resolve())
+        found.require_fitting()
+        return found
+
+    @classmethod
+    def read(cls, folder: Path) -> Contender:
+        """The bundle in this folder, for whatever catalogue.  Raises UnusableModel, naming what is wrong."""
+        name = f"bundle {folder.name}"
+        require_whole(folder, folder.name, f"{name} in {folder.parent}")
+        try:
+            manifest = _decoder.decode((folder / MANIFEST).read_bytes())
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UnusableModel(f"{name}: {MANIFEST} is no manifest: {error}") from error
+        if manifest.format != FORMAT:
+            raise UnusableModel(f"{name} has format {manifest.format}, here it is {FORMAT}")
+        try:
+            table = pl.read_parquet(folder / GOLDEN, glob=False)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise UnusableModel(f"{name}: {GOLDEN} can't be read: {error}") from error
+        if table.columns != [*manifest.features, OUTPUT] or table.is_empty():
+            raise UnusableModel(
+                f"{name}: {GOLDEN} must hold rows of its {len(manifest.features)} features and {OUTPUT}"
+            )
+        vectors = np.ascontiguousarray(table.select(manifest.features).to_numpy().astype(np.float32, copy=False))
+        return cls(
+            name=folder.name,
+            manifest=manifest,
+            graph=(folder / MODEL).read_bytes(),
+            encoder=Encoder.load(folder),
+            golden=(vectors, table[OUTPUT].to_numpy().astype(np.float64, copy=False)),
+        )
+
+    def require_fitting(self) -> None:
+        """Raises UnusableModel where what is described here is not what it wants to be told."""
+        manifest = self.manifest
+        if manifest.catalogue != DIGEST:
+            raise UnusableModel(
+                f"bundle {self.name} was made for catalogue {manifest.catalogue}, here it is {DIGEST}: train one for this"
+            )
+        if manifest.features != FEATURES + self.encoder.features:
+            raise UnusableModel(f"bundle {self.name} wants other features than its catalogue and encodings have")
+
+    def scores(self, described: Vectors, transactions: pl.DataFrame) -> Floats:
+        """[n], of transactions and their vectors `described` [n, features of the catalogue]."""
+        vectors = np.hstack([described, self.encoder.encode_table(transactions)])
+        return probabilities(run(self.graph, vectors), self.manifest.calibration)
+
+    def as_of(self, at: datetime, past: KnownPast, accepted: Rows, delay: timedelta) -> Contender:
+        """The same with the tables of its encodings as they would have been then, where they knew something later.
+
+        Else a bundle would be judged by rows whose labels stand in its tables.
+        """
+        if not self.encoder.columns or self._moment("known_until") <= at:
+            return self
+        return replace(self, encoder=made_again(self.encoder, at, past, accepted, delay))
+
+    def knew(self, since: datetime) -> bool:
+        """Whether it was fitted to something since then."""
+        return self.learnt_until > since
+
+    @property
+    def learnt_until(self) -> datetime:
+        """Rows from here on it was not fitted to.  Raises UnusableModel where the bundle doesn't say."""
+        return self._moment("until")
+
+    def _moment(self, name: str) -> datetime:
+        try:
+            return datetime.fromisoformat(str(self.manifest.trained[name]))
+        except (KeyError, ValueError) as error:
+            raise UnusableModel(
+                f"bundle {self.name} does not say until when it learnt: `training run` made none such"
+            ) from error
