@@ -1,4 +1,4 @@
-"""`training run`: a bundle from a past; `tune`: parameters for it; `upload`: what MLflow has not got yet."""
+"""`training run`: a bundle from a past; `tune`: parameters for it; `upload`: what MLflow has not got yet; and all the rest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import msgspec
 import typer
 from rich.console import Console
 
+from features.log import LogUnavailable
 from features.settings import Settings, load
+from schemas.deployment import Model
 from schemas.errors import FraudScorerError
 from schemas.mapping import load_mapping
 from schemas.spans import duration, moment
@@ -21,32 +23,55 @@ from schemas.spans import duration, moment
 # beside us, and then from each other (a fit of 60 s took 270).
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from training import archive_commands, backtest_command
-from training.errors import MLflowAway, ParityBroken
+from training import archive_commands, backtest_command, promote_commands
+from training.deploying import Changed, Found
+from training.errors import MLflowAway, ParityBroken, Refused
+from training.gates import Limits, quality
 from training.job import TrainedBundle, report, train
 from training.judging import Interval
 from training.learners.chosen import parameters
+from training.models_command import models
 from training.narration import OnConsole
 from training.options import (
     ArtifactsOption,
     AttributesOption,
+    CostToleranceOption,
     DelayOption,
     ExperimentOption,
     FoldsOption,
     JsonOption,
+    LatencyBudgetOption,
+    LeastFraudsOption,
     MappingOption,
+    MissedFixedOption,
+    MissedShareOption,
     MLflowOption,
     ModelOption,
     PastArgument,
     PendingOption,
+    PrecisionToleranceOption,
+    ProbationOption,
+    ReviewOption,
     SeedOption,
     ThreadsOption,
     UntilOption,
     UriOption,
     ValidationOption,
+    WrongDeclineOption,
 )
 from training.pending import record_of
+from training.promote_commands import (
+    LIMITS,
+    USUAL_PROBATION,
+    challenge,
+    deployer_of,
+    fetch,
+    require_passed,
+    rollback,
+    show,
+)
 from training.reading import read
+from training.rescore_command import rescore
 from training.settings import CalibrationMethod, Imbalance, Policy, TrainingSettings, columns, learners
 from training.tracking import Told, Tracking, tell, upload
 from training.tune_command import tune
@@ -173,25 +198,19 @@ def run(
         float,
         typer.Option(envvar="FRAUD_TRAINING_DECLINE_PRECISION", help="Share of frauds among the declined, at least."),
     ] = DEFAULTS.decline_precision,
-    cost_missed_share: Annotated[
-        float,
-        typer.Option(
-            envvar="FRAUD_TRAINING_COST_MISSED_SHARE", help="What a missed fraud costs, as a share of its amount."
-        ),
-    ] = DEFAULTS.cost_missed_share,
-    cost_missed_fixed: Annotated[
-        float,
-        typer.Option(
-            envvar="FRAUD_TRAINING_COST_MISSED_FIXED",
-            help="What it costs besides, in minor units (cents) of FRAUD_CURRENCY, as the next two are.",
-        ),
-    ] = DEFAULTS.cost_missed_fixed,
-    cost_review: Annotated[
-        float, typer.Option(envvar="FRAUD_TRAINING_COST_REVIEW", help="What a review costs.")
-    ] = DEFAULTS.cost_review,
-    cost_wrong_decline: Annotated[
-        float, typer.Option(envvar="FRAUD_TRAINING_COST_WRONG_DECLINE", help="What a genuine payment declined costs.")
-    ] = DEFAULTS.cost_wrong_decline,
+    cost_missed_share: MissedShareOption = DEFAULTS.cost_missed_share,
+    cost_missed_fixed: MissedFixedOption = DEFAULTS.cost_missed_fixed,
+    cost_review: ReviewOption = DEFAULTS.cost_review,
+    cost_wrong_decline: WrongDeclineOption = DEFAULTS.cost_wrong_decline,
+    promote: Annotated[
+        bool,
+        typer.Option("--promote", help="Make it the champion, if it passes every gate; status 1 where it doesn't."),
+    ] = False,
+    probation: ProbationOption = USUAL_PROBATION,
+    ap_tolerance: PrecisionToleranceOption = LIMITS.precision_tolerance,
+    cost_tolerance: CostToleranceOption = LIMITS.cost_tolerance,
+    least_frauds: LeastFraudsOption = LIMITS.least_frauds,
+    latency_budget: LatencyBudgetOption = 1e3 * LIMITS.latency_budget,
     mlflow: MLflowOption = True,
     mlflow_uri: UriOption = MLFLOW.uri,
     mlflow_artifacts: ArtifactsOption = MLFLOW.artifacts,
@@ -200,7 +219,7 @@ def run(
     mlflow_pending: PendingOption = MLFLOW.pending,
     as_json: JsonOption = False,
 ) -> None:
-    """Learn a bundle from a past, make it the current one, and tell MLflow of it.
+    """Learn a bundle from a past, judge it beside the champion, and tell MLflow of it.
 
     For example:  training run .local/demo/history --trees 300 --json
     """
@@ -248,10 +267,20 @@ def run(
         model=mlflow_model,
         pending=mlflow_pending,
     )
+    limits = Limits(
+        precision_tolerance=ap_tolerance,
+        cost_tolerance=cost_tolerance,
+        least_frauds=least_frauds,
+        latency_budget=latency_budget / 1e3,
+    )
+    on_probation = duration(probation)
     rates = load(Settings, os.environ).rules().rates
     began = datetime.now(UTC)
     told: Told | None = None
+    changed: Changed | None = None
     with OnConsole(Console(stderr=True)) as narrator:
+        deployer = deployer_of(tracking if mlflow else None, mlflow_model, out, narrator) if promote else None
+        expected = None if deployer is None else deployer.champion()
         found = read(past, meant, narrator)
         source = found.source() if mlflow else None
         trained = train(
@@ -262,6 +291,7 @@ def run(
             rejected=found.rejected,
             narrator=narrator,
             data=found.archive,
+            champion=None if deployer is None or expected is None else deployer.champions_folder(expected),
         )
         if source is not None:
             narrator.stage("log", f"telling MLflow at {tracking.shown}")
@@ -277,18 +307,40 @@ def run(
                 seconds=narrator.seconds,
             )
             told = tell(tracking, record, trained.path, narrator.progress)
+        if deployer is not None:
+            version = None if told is None else told.version
+            made = Found(folder=trained.path, model=Model(bundle=trained.path.name, version=version))
+            changed = deployer.already(made) or deployer.promote(
+                made,
+                (*quality(trained.judgement, expected=expected, limits=limits), *deployer.service_gates(made, limits)),
+                probation=on_probation,
+                force=None,
+            )
     if told is not None and told.waits is not None:
         _warn(
             f"MLflow was not told: {told.waits}; the run waits in {tracking.pending} for the next, or `training upload`"
         )
     if as_json:
-        sys.stdout.write(report(trained, narrator.seconds, told).decode() + "\n")
+        sys.stdout.write(report(trained, narrator.seconds, told, changed).decode() + "\n")
     else:
         _sum_up(trained, told)
+        if changed is None:
+            by = "" if mapping is None else f" --mapping {mapping}"
+            print(f"next        training promote {trained.path.name} --on {past}{by}")
+        else:
+            show(changed, "promoted")
+    if changed is not None:
+        require_passed(changed, "promoted")
 
 
 app.command("tune")(tune)
 app.command(name="backtest")(backtest_command.command)
+app.command("fetch")(fetch)
+app.command("promote")(promote_commands.promote)
+app.command("challenge")(challenge)
+app.command("rollback")(rollback)
+app.command("models")(models)
+app.command("rescore")(rescore)
 
 
 @app.command(name="validate")
@@ -405,7 +457,7 @@ def main() -> None:
     """The console script: 0 well, 1 found something wrong, 2 wrong use or settings, 130 after Ctrl-C."""
     try:
         app()
-    except (ParityBroken, MLflowAway) as error:
+    except (ParityBroken, MLflowAway, Refused, LogUnavailable) as error:
         _fail(error, status=1)
     except (FraudScorerError, OSError) as error:
         _fail(error, status=2)

@@ -13,7 +13,7 @@ import polars as pl
 
 from features.attributes import Encoder
 from features.catalogue import DIGEST, FEATURES
-from schemas.bundle import CURRENT, FORMAT, GOLDEN, MANIFEST, MODEL, OUTPUT, Manifest
+from schemas.bundle import CURRENT, FORMAT, GOLDEN, MANIFEST, MODEL, NODE_COLUMNS, OUTPUT, TREES, Manifest
 from schemas.errors import UnusableModel
 from training.attributes import made_again
 from training.bundle import require_whole
@@ -62,14 +62,13 @@ class Contender:
             raise UnusableModel(f"{name}: {MANIFEST} is no manifest: {error}") from error
         if manifest.format != FORMAT:
             raise UnusableModel(f"{name} has format {manifest.format}, here it is {FORMAT}")
-        try:
-            table = pl.read_parquet(folder / GOLDEN, glob=False)
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise UnusableModel(f"{name}: {GOLDEN} can't be read: {error}") from error
+        table = _table(folder, GOLDEN)
         if table.columns != [*manifest.features, OUTPUT] or table.is_empty():
             raise UnusableModel(
                 f"{name}: {GOLDEN} must hold rows of its {len(manifest.features)} features and {OUTPUT}"
             )
+        if dict(_table(folder, TREES).schema) != NODE_COLUMNS:
+            raise UnusableModel(f"{name}: {TREES} must have the columns {', '.join(NODE_COLUMNS)}")
         vectors = np.ascontiguousarray(table.select(manifest.features).to_numpy().astype(np.float32, copy=False))
         return cls(
             name=folder.name,
@@ -86,7 +85,7 @@ class Contender:
             raise UnusableModel(
                 f"bundle {self.name} was made for catalogue {manifest.catalogue}, here it is {DIGEST}: train one for this"
             )
-        if manifest.features != FEATURES + self.encoder.features:
+        if manifest.attributes != self.encoder.columns or manifest.features != FEATURES + self.encoder.features:
             raise UnusableModel(f"bundle {self.name} wants other features than its catalogue and encodings have")
 
     def scores(self, described: Vectors, transactions: pl.DataFrame) -> Floats:
@@ -119,3 +118,10 @@ class Contender:
             raise UnusableModel(
                 f"bundle {self.name} does not say until when it learnt: `training run` made none such"
             ) from error
+
+
+def _table(folder: Path, name: str) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(folder / name, glob=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise UnusableModel(f"bundle {folder.name}: {name} can't be read: {error}") from error

@@ -2,9 +2,11 @@
 
 * FraudScorerError
   x UnusablePast    the table can't be learnt from; the message says what would do (exit status 2)
+    + TooFew        it can't be judged by either: its new rows say too little
   x NotExportable   the model holds something that the graph can't say exactly: train without it (exit status 2)
   x ParityBroken    graph and learner disagree, a bug of ours: nothing is written (exit status 1)
   x MLflowAway      what it is to be told waits; `training upload` tells it later (exit status 1)
+  x Refused         gates were not passed, or there is nothing to be done: nothing was changed (exit status 1)
 """
 
 from __future__ import annotations
@@ -14,6 +16,10 @@ from schemas.errors import FraudScorerError
 
 class UnusablePast(FraudScorerError):
     """Empty, of one class, too young, or without a column that is needed."""
+
+
+class TooFew(UnusablePast):
+    """Too few rows, or frauds among them, that nobody has learnt from."""
 
 
 class NotExportable(FraudScorerError):
@@ -26,3 +32,7 @@ class ParityBroken(FraudScorerError):
 
 class MLflowAway(FraudScorerError):
     """MLflow, its database or its artifact store did not answer, or not as they should."""
+
+
+class Refused(FraudScorerError):
+    """A change of what is deployed, or a verdict to be looked into, that isn't to be had; the message says why."""

@@ -198,12 +198,17 @@ def _tensor(name: str, values: npt.NDArray[Any]) -> onnx.TensorProto:
     return numpy_helper.from_array(np.ascontiguousarray(values), name)
 
 
-def run(graph: bytes, vectors: Vectors) -> Margins:
-    """The graph's margins [n] of `vectors` [n, features], computed as the worker computes them: with one thread."""
+def session_of(graph: bytes) -> ort.InferenceSession:
+    """As the worker has one: with one thread.  Raises what ONNX Runtime raises where it is no graph."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def run(graph: bytes, vectors: Vectors) -> Margins:
+    """The graph's margins [n] of `vectors` [n, features], computed as the worker computes them."""
+    session = session_of(graph)
     margins = np.empty(len(vectors), np.float64)
     for start in range(0, len(vectors), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)

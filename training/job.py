@@ -21,6 +21,7 @@ from training import attributes, prequential, replay
 from training.bundle import write
 from training.calibration import brier, calibrated, probabilities
 from training.contender import Contender
+from training.deploying import Changed
 from training.errors import ParityBroken
 from training.evaluate import Kept
 from training.export import require_parity
@@ -296,7 +297,9 @@ def golden_rows(vectors: Vectors, margins: Floats, *, seed: int) -> npt.NDArray[
     return np.sort(np.array(chosen[:GOLDEN_ROWS], np.int64))
 
 
-def report(trained: TrainedBundle, seconds: dict[str, float], mlflow: Told | None = None) -> bytes:
+def report(
+    trained: TrainedBundle, seconds: dict[str, float], mlflow: Told | None = None, promoted: Changed | None = None
+) -> bytes:
     """What `training run --json` prints."""
     champion = trained.judgement.champion
     said = {
@@ -318,6 +321,7 @@ def report(trained: TrainedBundle, seconds: dict[str, float], mlflow: Told | Non
         "odd": trained.validation.odd,
         "folds": trained.folds,
         "mlflow": mlflow,
+        "promoted": promoted,
         "seconds": seconds,
     }
     return msgspec.json.format(msgspec.json.encode(said), indent=2)

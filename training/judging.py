@@ -55,6 +55,7 @@ class Judged:
     evaluation: Evaluation
     intervals: dict[str, Interval]
     """Of DRAWN."""
+    mean_score: float
     knew: bool
     """As of its Opinion."""
 
@@ -78,6 +79,7 @@ def judge(kept: Kept, model: Opinion, champion: Opinion | None, *, costs: Costs,
             name=one.name,
             evaluation=evaluate(kept, scores=one.scores, thresholds=one.thresholds, costs=costs),
             intervals=_intervals(figures),
+            mean_score=float(one.scores.mean()),
             knew=one.knew,
         )
         for one, figures in zip(opinions, draws, strict=True)

@@ -90,3 +90,68 @@ PendingOption = Annotated[
     Path,
     typer.Option("--mlflow-pending", envvar="FRAUD_MLFLOW_PENDING", help="Where runs wait for an MLflow that is away."),
 ]
+
+OutOption = Annotated[Path, typer.Option("--out", envvar="FRAUD_TRAINING_OUT", help="The folder of bundles.")]
+WhatArgument = Annotated[
+    str,
+    typer.Argument(help="A bundle's digest, a version (7) or an alias (champion); or a bundle's folder in --out."),
+]
+ForceOption = Annotated[
+    str | None,
+    typer.Option("--force", metavar="WHY", help="Past gates that were not passed, for this reason; it is put down."),
+]
+ProbationOption = Annotated[
+    str,
+    typer.Option(
+        "--probation",
+        envvar="FRAUD_PROMOTE_PROBATION",
+        help="For so long the former champion scores along, and a broken guard brings it back; 0s: not at all.",
+    ),
+]
+PrecisionToleranceOption = Annotated[
+    float,
+    typer.Option(
+        "--ap-tolerance",
+        envvar="FRAUD_PROMOTE_AP_TOLERANCE",
+        min=0,
+        help="How far the interval of the difference in average precision may reach below 0.",
+    ),
+]
+CostToleranceOption = Annotated[
+    float,
+    typer.Option(
+        "--cost-tolerance",
+        envvar="FRAUD_PROMOTE_COST_TOLERANCE",
+        min=0,
+        help="How far that of the cost may reach above 0, as a share of the champion's.",
+    ),
+]
+LeastFraudsOption = Annotated[
+    int,
+    typer.Option(
+        "--least-frauds", envvar="FRAUD_PROMOTE_LEAST_FRAUDS", min=1, help="Fewer among the rows say nothing."
+    ),
+]
+LatencyBudgetOption = Annotated[
+    float,
+    typer.Option(
+        "--latency-budget", envvar="FRAUD_PROMOTE_LATENCY_BUDGET", min=0, help="Milliseconds for 256 vectors, at most."
+    ),
+]
+MissedShareOption = Annotated[
+    float,
+    typer.Option(
+        envvar="FRAUD_TRAINING_COST_MISSED_SHARE", help="What a missed fraud costs, as a share of its amount."
+    ),
+]
+MissedFixedOption = Annotated[
+    float,
+    typer.Option(
+        envvar="FRAUD_TRAINING_COST_MISSED_FIXED",
+        help="What it costs besides, in minor units (cents) of FRAUD_CURRENCY, as the next two are.",
+    ),
+]
+ReviewOption = Annotated[float, typer.Option(envvar="FRAUD_TRAINING_COST_REVIEW", help="What a review costs.")]
+WrongDeclineOption = Annotated[
+    float, typer.Option(envvar="FRAUD_TRAINING_COST_WRONG_DECLINE", help="What a genuine payment declined costs.")
+]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from schemas.bundle import BUNDLE_TAG, MANIFEST, Manifest
-from schemas.deployment import Change, Deployment, Model, Role
+from schemas.deployment import Deployment, Model, Role
 from schemas.errors import UnusableModel
 from training.bundle import place, require_listed, require_whole
 from training.errors import MLflowAway
@@ -74,8 +74,8 @@ def versions_of(tracking: Tracking, bundle: str) -> list[str]:
         return [str(version.version) for version in _versions(client, tracking, bundle)]
 
 
-def mirror(tracking: Tracking, deployment: Deployment, change: Change | None = None) -> None:
-    """Set the aliases as it is deployed, and put a `change` down at the version of its bundle.  Raises MLflowAway.
+def mirror(tracking: Tracking, deployment: Deployment) -> None:
+    """Set the aliases as it is deployed, and put the last change down at the version of its bundle.  Raises MLflowAway.
 
     An alias whose bundle was never registered goes: it would name another one.
     """
@@ -86,12 +86,13 @@ def mirror(tracking: Tracking, deployment: Deployment, change: Change | None = N
             version = None if model is None else _version_of(client, tracking, model)
             if version is not None and there.get(role.value) != version:
                 client.set_registered_model_alias(tracking.model, role.value, version)
-            elif version is None and role.value in there:
+            if version is None and role.value in there:
                 client.delete_registered_model_alias(tracking.model, role.value)
-        if change is not None and (known := _versions(client, tracking, change.bundle)):
+        for change in deployment.changes[-1:]:
             said = f"{change.at.isoformat(timespec='seconds')} by {change.by}: {change.why}"
             kind = f"fraud.{change.kind}{'.forced' if change.forced else ''}"
-            client.set_model_version_tag(tracking.model, str(known[0].version), kind, said)
+            for newest in _versions(client, tracking, change.bundle)[:1]:
+                client.set_model_version_tag(tracking.model, newest.version, kind, said)
 
 
 def _download(

@@ -1,0 +1,85 @@
+"""A candidate beside the champion on the newest rows that neither has learnt from."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import numpy as np
+
+from schemas.currencies import Rates
+from schemas.wire import EPOCH, microseconds
+from training import replay
+from training.contender import Contender
+from training.costs import Costs
+from training.errors import TooFew
+from training.evaluate import Kept
+from training.judging import Judgement, Opinion, judge
+from training.narration import Narrator
+from training.reading import ReadPast
+from training.split import known_at
+
+_SEED = 0
+
+
+def compare(
+    found: ReadPast,
+    candidate: Contender,
+    champion: Contender | None,
+    *,
+    rates: Rates,
+    delay: timedelta,
+    costs: Costs,
+    least_frauds: int,
+    narrator: Narrator,
+) -> Judgement:
+    """Both by the same rows, described as a worker sees them, with the labels that are known by the end of the past.
+
+    `delay`: after it a label may be expected; younger rows say nothing.  Raises TooFew where there are fewer frauds than
+    `least_frauds`, UnusablePast, and UnusableModel where one of the two can't be asked.
+    """
+    past = known_at(None, found.transactions, found.labels)
+    contenders = [candidate] if champion is None else [candidate, champion]
+    for one in contenders:
+        one.require_fitting()
+    since = max(one.learnt_until for one in contenders)
+    narrator.stage("describe", f"describing {past.transactions.height:,} transactions as a worker sees them")
+    replayed = replay.vectors(past.transactions, past.labels, rates)
+    time = past.transactions["occurred_at"].dt.epoch("us").to_numpy()
+    mature = microseconds(past.until - delay)
+    rows = replayed.accepted & (time >= microseconds(since)) & (time <= mature)
+    is_fraud = past.is_fraud[rows]
+    frauds = int(is_fraud.sum())
+    if frauds < least_frauds or frauds == is_fraud.size:
+        raise TooFew(
+            f"of {is_fraud.size:,} transactions from {since:%Y-%m-%d %H:%M} to "
+            f"{EPOCH + timedelta(microseconds=mature):%Y-%m-%d %H:%M}, which neither has learnt from, {frauds} are known "
+            f"as frauds, at least {least_frauds} are wanted: a longer past would do"
+        )
+    narrator.stage("judge", f"judging both by {is_fraud.size:,} transactions, {frauds:,} of them frauds")
+    kept = past.transactions.filter(rows)
+    described = replayed.vectors[rows]
+    opinions = [
+        Opinion(
+            name=one.name,
+            scores=one.as_of(since, past, replayed.accepted, delay).scores(described, kept),
+            thresholds=one.manifest.thresholds,
+        )
+        for one in contenders
+    ]
+    for opinion in opinions:
+        if not np.isfinite(opinion.scores).all():
+            raise TooFew(f"bundle {opinion.name} has scores that are no numbers: nothing can be compared")
+    return judge(
+        Kept(
+            is_fraud=is_fraud,
+            account=kept["account_id"],
+            occurred_at=kept["occurred_at"],
+            amounts=replay.amounts(kept, rates),
+            days=(mature - microseconds(since)) / 86_400e6,
+            segments={},
+        ),
+        opinions[0],
+        None if champion is None else opinions[1],
+        costs=costs,
+        seed=_SEED,
+    )

@@ -1,0 +1,303 @@
+"""What is deployed, changed from here: the topic `models` first, which counts, and whatever follows it.
+
+the topic `models`     what the workers serve
+`current`              what a worker begins with where Kafka says nothing
+MLflow's aliases       for people; they wait where MLflow is away
+"""
+
+from __future__ import annotations
+
+import getpass
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from features.deployments import Deployments, Update
+from schemas.bundle import CURRENT, MANIFEST, make_current
+from schemas.deployment import ANNOUNCED_EVERY, Deployment, Model, Serving, challenged, promoted, rolled_back, withdrawn
+from schemas.errors import UnusableModel
+from training.errors import MLflowAway, Refused
+from training.gates import Gate, Limits, in_words, not_sent_back, service
+from training.narration import Narrator
+from training.registered import fetch_bundle, is_digest, mirror, registered, versions_of
+from training.tracking import Tracking
+
+_LIVE = timedelta(seconds=3 * ANNOUNCED_EVERY)
+_PATIENCE = 15.0
+"""Seconds for the workers to take up what was changed."""
+_ASKED_EVERY = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A bundle that lies in the folder of bundles."""
+
+    folder: Path
+    model: Model
+
+
+class TakenUp(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker made of a change."""
+
+    worker: str
+    serves: bool
+    """It has taken the change up, and serves the bundle that came with it."""
+    why: str | None = None
+    """It refuses the bundle; or it said nothing in time."""
+
+
+class Changed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a command came to."""
+
+    bundle: str
+    version: str | None
+    gates: tuple[Gate, ...] = ()
+    forced: bool = False
+    deployment: int | None = None
+    """The number of the change; None: nothing was changed."""
+    champion: str | None = None
+    challenger: str | None = None
+    workers: tuple[TakenUp, ...] = ()
+    aliases_wait: str | None = None
+    """Why MLflow does not have the aliases yet."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether gates stood in the way."""
+        return self.deployment is None and not all(gate.passed for gate in self.gates)
+
+
+class Deployer:
+    """Everything that changes what is deployed goes through here."""
+
+    def __init__(
+        self,
+        deployments: Deployments,
+        tracking: Tracking | None,
+        out: Path,
+        narrator: Narrator,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """`tracking`: None where MLflow is to have no part in it; `out`: the folder of bundles."""
+        self.deployments, self.tracking, self.out = deployments, tracking, out
+        self._tell, self._clock = narrator, clock
+
+    # What there is.
+
+    def find(self, what: str) -> Found:
+        """The bundle of this digest, version or alias, or the one in this folder; fetched where it isn't there.
+
+        Raises UnusableModel, MLflowAway.
+        """
+        folder = self._named(what)
+        if folder is None:
+            if self.tracking is None:
+                raise UnusableModel(f"there is no bundle {what} in {self.out}, and MLflow is left out")
+            self._tell.stage("fetch", f"looking for {what} in {self.out} and at {self.tracking.shown}")
+            if not is_digest(what):
+                model = registered(self.tracking, what)
+                return Found(folder=fetch_bundle(self.tracking, model.bundle, self.out), model=model)
+            folder = fetch_bundle(self.tracking, what, self.out)
+        return Found(folder=folder, model=Model(bundle=folder.name, version=self._version(folder.name)))
+
+    def _named(self, what: str) -> Path | None:
+        """Where it lies in `out` already."""
+        if is_digest(what):
+            return self.out / what if (self.out / what).is_dir() else None
+        folder = Path(what).resolve()
+        if what.isdecimal() or not (folder.is_dir() and ("/" in what or (folder / MANIFEST).exists())):
+            return None
+        if folder.parent != self.out.resolve():
+            raise UnusableModel(f"{what} does not lie in {self.out}: copy it there, or name that folder with --out")
+        return self.out / folder.name
+
+    def _version(self, bundle: str) -> str | None:
+        if self.tracking is None:
+            return None
+        try:
+            return next(iter(versions_of(self.tracking, bundle)), None)
+        except MLflowAway as error:
+            self._tell.warn(f"which version bundle {bundle} is can't be asked: {error}")
+            return None
+
+    def champion(self) -> str | None:
+        """The bundle that judges: the deployed one, or what `current` names.  Raises LogUnavailable."""
+        deployment = self.deployments.latest()
+        if deployment is not None:
+            return deployment.champion.bundle
+        link = self.out / CURRENT
+        return link.resolve().name if link.exists() else None
+
+    def champions_folder(self, bundle: str) -> Path:
+        """Where it lies, or should: fetched where it doesn't, and said where that can't be."""
+        if not (self.out / bundle).is_dir() and self.tracking is not None:
+            try:
+                fetch_bundle(self.tracking, bundle, self.out)
+            except (MLflowAway, UnusableModel) as error:
+                self._tell.warn(f"the champion, {bundle}, can't be fetched: {error}")
+        return self.out / bundle
+
+    def live(self) -> list[Serving]:
+        """The workers that have said something lately.  Raises LogUnavailable."""
+        return [one for one in self.deployments.serving() if self._clock() - one.at <= _LIVE]
+
+    def service_gates(self, found: Found, limits: Limits) -> tuple[Gate, ...]:
+        """Whether it can be served, by the workers that there are.  Raises UnusableModel, LogUnavailable."""
+        self._tell.stage("try", f"trying bundle {found.model.bundle} on its golden rows")
+        return service(found.folder, self.live(), limits)
+
+    # What is changed.
+
+    def already(self, found: Found) -> Changed | None:
+        """Where it is the champion there is nothing to change: `current` and the aliases are set once more.
+
+        Raises LogUnavailable.
+        """
+        deployment = self.deployments.latest()
+        if deployment is None or deployment.champion.bundle != found.model.bundle:
+            return None
+        return self._told(Changed(bundle=found.model.bundle, version=found.model.version), deployment)
+
+    def promote(self, found: Found, gates: tuple[Gate, ...], *, probation: timedelta, force: str | None) -> Changed:
+        """Make it the champion, where every gate was passed or somebody insists.  Raises Refused, LogUnavailable."""
+        model = found.model
+        gates = (*gates, not_sent_back(model.bundle, self.deployments.latest()))
+        changed = Changed(bundle=model.bundle, version=model.version, gates=gates)
+        forced = bool(in_words(gates))
+        if forced and force is None:
+            return changed
+        former = self.champion()
+
+        def update(before: Deployment | None) -> Deployment:
+            now = self._clock()
+            return promoted(
+                before, model, at=now, by=whoever(), why=_why(gates, force, "every gate was passed"),
+                former=None if former in (None, model.bundle) else Model(bundle=str(former)),
+                probation_until=now + probation if probation else None, forced=forced,
+            )  # fmt: skip
+
+        return self._carry_out(update, changed, forced=forced)
+
+    def challenge(self, found: Found, gates: tuple[Gate, ...], *, share: float, force: str | None) -> Changed:
+        """Make it the challenger, which judges this share of the accounts.  Raises as `promote` does."""
+        model = found.model
+        gates = (*gates, not_sent_back(model.bundle, self.deployments.latest()))
+        changed = Changed(bundle=model.bundle, version=model.version, gates=gates)
+        forced = bool(in_words(gates))
+        if forced and force is None:
+            return changed
+
+        def update(before: Deployment | None) -> Deployment:
+            return challenged(
+                _deployed(before), model, share, at=self._clock(), by=whoever(), forced=forced,
+                why=_why(gates, force, "every gate was passed"),
+            )  # fmt: skip
+
+        return self._carry_out(update, changed, forced=forced)
+
+    def withdraw(self, why: str) -> Changed:
+        """Without the challenger.  Raises Refused where there is none, LogUnavailable."""
+        return self._carry_out(lambda before: withdrawn(_deployed(before), at=self._clock(), by=whoever(), why=why))
+
+    def roll_back(self, why: str) -> Changed:
+        """Without the challenger; where there is none, back to the former champion.
+
+        Raises Refused where there is nothing to go back to, LogUnavailable.
+        """
+
+        def update(before: Deployment | None) -> Deployment:
+            now = _deployed(before)
+            newest = now.challenger or now.champion
+            return rolled_back(now, newest.bundle, at=self._clock(), by=whoever(), why=why)
+
+        return self._carry_out(update)
+
+    def follow(self, deployment: Deployment) -> str | None:
+        """Set `current` and the aliases as it is deployed; why the aliases wait, or None."""
+        champion = self.out / deployment.champion.bundle
+        if champion.is_dir():
+            make_current(champion)
+        if self.tracking is None:
+            return None
+        try:
+            mirror(self.tracking, deployment)
+        except MLflowAway as error:
+            return str(error)
+        return None
+
+    def _carry_out(self, update: Update, so_far: Changed | None = None, *, forced: bool = False) -> Changed:
+        self._tell.stage("change", "saying so on `models`")
+        try:
+            after = self.deployments.change(update)
+        except ValueError as error:
+            raise Refused(f"nothing was changed: {error}") from error
+        changed = so_far or Changed(bundle=after.changes[-1].bundle, version=None)
+        return self._told(msgspec.structs.replace(changed, forced=forced), after)
+
+    def _told(self, changed: Changed, deployment: Deployment) -> Changed:
+        """With what follows from the deployment."""
+        waits = self.follow(deployment)
+        return msgspec.structs.replace(
+            changed,
+            deployment=deployment.number,
+            champion=deployment.champion.bundle,
+            challenger=None if deployment.challenger is None else deployment.challenger.bundle,
+            workers=self._taken_up(deployment),
+            aliases_wait=waits,
+        )
+
+    def _taken_up(self, deployment: Deployment) -> tuple[TakenUp, ...]:
+        """What each live worker makes of it, as soon as all have said so."""
+        self._tell.stage("wait", "waiting for the workers to take it up")
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            found = {one.worker: _taken_up(one, deployment) for one in self.live()}
+            said = [one for one in found.values() if one is not None]
+            self._tell.progress(len(said), max(len(found), 1))
+            if len(said) == len(found) or time.monotonic() > deadline:
+                break
+            time.sleep(_ASKED_EVERY)
+        silent = f"it has not taken it up within {_PATIENCE:.0f} s"
+        return tuple(one or TakenUp(worker=name, serves=False, why=silent) for name, one in found.items())
+
+
+def _taken_up(worker: Serving, deployment: Deployment) -> TakenUp | None:
+    """None: it is not that far yet.  A bundle that is still being fetched is neither served nor refused."""
+    champion, challenger = deployment.champion.bundle, deployment.challenger and deployment.challenger.bundle
+    refused = [f"{one.bundle}: {one.why}" for one in worker.refused if one.bundle in (champion, challenger)]
+    if worker.deployment < deployment.number:
+        return None
+    if worker.deployment > deployment.number:
+        return TakenUp(worker=worker.worker, serves=False, why=f"change {worker.deployment} came after it")
+    if refused:
+        return TakenUp(worker=worker.worker, serves=False, why="; ".join(refused))
+    serves = worker.champion == champion and worker.challenger == challenger
+    return TakenUp(worker=worker.worker, serves=True) if serves else None
+
+
+def _deployed(before: Deployment | None) -> Deployment:
+    if before is None:
+        raise ValueError("nothing was ever deployed; `training promote` makes a champion")
+    return before
+
+
+def _why(gates: tuple[Gate, ...], force: str | None, otherwise: str) -> str:
+    if force is None:
+        return otherwise
+    broken = in_words(gates)
+    return f"{force} (past its gates: {broken})" if broken else force
+
+
+def whoever() -> str:
+    """Who changes something, for the record: user and host."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = "somebody"
+    return f"{user}@{socket.gethostname()}"
