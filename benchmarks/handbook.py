@@ -35,6 +35,7 @@ from loadgen.rehearsal import (
 )
 from loadgen.stream import Stream
 from loadgen.target import Target
+from schemas.bundle import CURRENT
 from schemas.mapping import read_past
 from schemas.tables import part_of
 from schemas.topics import ALERTS
@@ -67,6 +68,7 @@ def main(
         stack.create_topics()
         settings = Settings(kafka_url=stack.kafka_url, redis_url=stack.redis_url)
         bundles = FOLDER / "bundles"
+        (bundles / CURRENT).unlink(missing_ok=True)  # of an earlier run, perhaps with another past
         training = run_command(stack, FOLDER, "training", "run", str(history), "--no-mlflow", "--out", str(bundles))
         loading = run_command(stack, FOLDER, "features", "load", str(history), **environment_of(settings))
         wait_for([training, loading])

@@ -16,6 +16,7 @@ from training.evaluate import Kept
 from training.judging import Judgement, Opinion, judge
 from training.narration import Narrator
 from training.reading import ReadPast
+from training.settings import TrainingSettings
 from training.split import known_at
 
 _SEED = 0
@@ -27,20 +28,22 @@ def compare(
     champion: Contender | None,
     *,
     rates: Rates,
-    delay: timedelta,
+    delay: timedelta | None,
     costs: Costs,
     least_frauds: int,
     narrator: Narrator,
 ) -> Judgement:
     """Both by the same rows, described as a worker sees them, with the labels that are known by the end of the past.
 
-    `delay`: after it a label may be expected; younger rows say nothing.  Raises TooFew where there are fewer frauds than
-    `least_frauds`, UnusablePast, and UnusableModel where one of the two can't be asked.
+    `delay`: after it a label may be expected, and younger rows say nothing; None: as the candidate was learnt with.
+    Raises TooFew where there are fewer frauds than `least_frauds`, UnusablePast, and UnusableModel where one of the two
+    can't be asked.
     """
     past = known_at(None, found.transactions, found.labels)
     contenders = [candidate] if champion is None else [candidate, champion]
     for one in contenders:
         one.require_fitting()
+    delay = delay or candidate.label_delay or TrainingSettings().label_delay
     since = max(one.learnt_until for one in contenders)
     narrator.stage("describe", f"describing {past.transactions.height:,} transactions as a worker sees them")
     replayed = replay.vectors(past.transactions, past.labels, rates)

@@ -111,6 +111,12 @@ class Contender:
         """Rows from here on it was not fitted to.  Raises UnusableModel where the bundle doesn't say."""
         return self._moment("until")
 
+    @property
+    def label_delay(self) -> timedelta | None:
+        """After which labels were expected when it was learnt; None: it doesn't say."""
+        days = self.manifest.trained.get("label_delay_days")
+        return timedelta(days=days) if isinstance(days, int | float) else None
+
     def _moment(self, name: str) -> datetime:
         try:
             return datetime.fromisoformat(str(self.manifest.trained[name]))

@@ -29,7 +29,6 @@ from training.narration import Narrator, OnConsole
 from training.options import (
     ArtifactsOption,
     CostToleranceOption,
-    DelayOption,
     ForceOption,
     JsonOption,
     LatencyBudgetOption,
@@ -84,7 +83,13 @@ def promote(
         ),
     ] = None,
     mapping: MappingOption = None,
-    label_delay: DelayOption = None,
+    label_delay: Annotated[
+        str | None,
+        typer.Option(
+            envvar="FRAUD_TRAINING_LABEL_DELAY",
+            help="After this a label may be expected; younger transactions say nothing. Default: as it was learnt with.",
+        ),
+    ] = None,
     out: OutOption = DEFAULTS.out,
     force: ForceOption = None,
     probation: ProbationOption = USUAL_PROBATION,
@@ -216,9 +221,8 @@ def _quality(
     try:
         candidate = Contender.read(found.folder)
         champion = None if expected is None else Contender.read(deployer.champions_folder(expected))
-        usual = DEFAULTS.label_delay if mapping is None else mapping.delay()
         judgement = compare(
-            past, candidate, champion, rates=rates, delay=usual if delay is None else delay, costs=costs,
+            past, candidate, champion, rates=rates, delay=delay, costs=costs,
             least_frauds=limits.least_frauds, narrator=narrator,
         )  # fmt: skip
     except (TooFew, UnusableModel) as error:

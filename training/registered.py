@@ -81,7 +81,8 @@ def mirror(tracking: Tracking, deployment: Deployment) -> None:
     """
     client = connected(tracking)
     with _lacking_model(), mlflows_errors(tracking):
-        there: dict[str, str] = dict(client.get_registered_model(tracking.model).aliases)
+        aliases = client.get_registered_model(tracking.model).aliases
+        there = {alias: str(version) for alias, version in aliases.items()}  # from SQLite they come as numbers
         for role, model in zip(_ALIASES, (deployment.champion, deployment.challenger), strict=True):
             version = None if model is None else _version_of(client, tracking, model)
             if version is not None and there.get(role.value) != version:

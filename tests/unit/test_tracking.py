@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import sqlite3
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,32 +30,6 @@ from training.versions import Source, code_version
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 QUICK = ("--trees", "20", "--leaves", "7", "--smallest-leaf", "5", "--threads", "1")
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's, which takes seconds to make."""
-    return tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-
-
-@pytest.fixture
-def tracking(database: Path, tmp_path: Path) -> Tracking:
-    """An experiment and a model of its own for each test."""
-    return Tracking(
-        uri=f"sqlite:///{database}",
-        artifacts=str(tmp_path / "artifacts"),
-        experiment=tmp_path.name,
-        model=tmp_path.name,
-        pending=tmp_path / "pending",
-    )
-
-
-@pytest.fixture
-def closed_port() -> Iterator[int]:
-    """One that nobody listens on: it is bound, so that nobody will."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield taken.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,219 @@
+"""What is deployed, changed through the gates: the topic, `current` and whoever serves it."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from schemas.bundle import make_current
+from schemas.deployment import Kind
+from schemas.errors import UnusableModel
+from tests.fleet.models import a_bundle
+from tests.unit.deployed import FakeDeployments, altered, with_manifest
+from training import deploying
+from training.deploying import Changed, Deployer, Found
+from training.errors import Refused
+from training.gates import Gate, Limits
+from training.narration import Silent
+
+PASSED = (Gate(name="cost", passed=True, said="as little"),)
+FAILED = (Gate(name="cost", passed=False, said="+9 %, the limit is +5 %"),)
+PROBATION = timedelta(minutes=10)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three bundles, the first of them current."""
+    out = tmp_path_factory.mktemp("made")
+    first = a_bundle(out).resolve()
+    for review in (0.4, 0.6):
+        altered(first, out, with_manifest(thresholds={"review": review, "decline": 0.9}))
+    return out
+
+
+@pytest.fixture
+def out(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "bundles", symlinks=True))
+
+
+def bundles_of(out: Path) -> list[str]:
+    """The current one first."""
+    current = (out / "current").resolve().name
+    return [current, *sorted({folder.name for folder in out.iterdir()} - {current, "current"})]
+
+
+def deployer(out: Path, deployments: FakeDeployments) -> Deployer:
+    return Deployer(deployments, None, out, Silent())
+
+
+def promoted(on: Deployer, bundle: str, gates: tuple[Gate, ...] = PASSED, force: str | None = None) -> Changed:
+    return on.promote(on.find(bundle), gates, probation=PROBATION, force=force)
+
+
+def test_the_first_promotion_keeps_what_was_current_for_a_rollback(out: Path) -> None:
+    old, new, _ = bundles_of(out)
+    topic = FakeDeployments("fraud-scorer-0")
+    changed = promoted(deployer(out, topic), new)
+
+    assert topic.now is not None
+    assert topic.now.champion.bundle == new
+    assert topic.now.former is not None
+    assert topic.now.former.bundle == old
+    assert topic.now.probation_until is not None
+    assert abs(topic.now.probation_until - datetime.now(UTC) - PROBATION) < timedelta(seconds=5)
+    assert topic.now.changes[-1].by.endswith(deploying.whoever())
+    assert (out / "current").resolve().name == new
+    assert (changed.deployment, changed.champion) == (1, new)
+    assert [(one.worker, one.serves) for one in changed.workers] == [("fraud-scorer-0", True)]
+
+
+def test_a_gate_that_was_not_passed_changes_nothing(out: Path) -> None:
+    old, new, _ = bundles_of(out)
+    topic = FakeDeployments("fraud-scorer-0")
+    changed = promoted(deployer(out, topic), new, FAILED)
+
+    assert changed.refused
+    assert topic.now is None
+    assert (out / "current").resolve().name == old
+
+
+def test_whoever_insists_leaves_a_record(out: Path) -> None:
+    _, new, _ = bundles_of(out)
+    topic = FakeDeployments()
+    changed = promoted(deployer(out, topic), new, FAILED, force="the fraud of today is another")
+
+    assert changed.forced
+    assert not changed.refused
+    assert topic.now is not None
+    change = topic.now.changes[-1]
+    assert change.forced
+    assert change.why == "the fraud of today is another (past its gates: cost: +9 %, the limit is +5 %)"
+
+
+def test_nothing_is_forced_where_every_gate_was_passed(out: Path) -> None:
+    topic = FakeDeployments()
+    assert not promoted(deployer(out, topic), bundles_of(out)[1], force="to be sure").forced
+    assert topic.now is not None
+    assert not topic.now.changes[-1].forced
+
+
+def test_the_champion_is_not_promoted_again(out: Path) -> None:
+    old, new, _ = bundles_of(out)
+    topic = FakeDeployments()
+    on = deployer(out, topic)
+    assert on.already(on.find(new)) is None
+    promoted(on, new)
+    make_current(out / old)
+
+    changed = on.already(on.find(new))
+    assert changed is not None
+    assert changed.deployment == 1
+    assert not changed.refused
+    assert (out / "current").resolve().name == new
+
+
+def test_a_rollback_sends_the_challenger_back_and_then_the_champion(out: Path) -> None:
+    old, new, third = bundles_of(out)
+    topic = FakeDeployments("fraud-scorer-0")
+    on = deployer(out, topic)
+    promoted(on, new)
+    tried = on.challenge(on.find(third), PASSED, share=0.1, force=None)
+    assert (tried.champion, tried.challenger) == (new, third)
+    assert tried.workers[0].serves
+
+    first = on.roll_back("it flags everybody")
+    assert (first.bundle, first.champion, first.challenger) == (third, new, None)
+    assert (out / "current").resolve().name == new
+    second = on.roll_back("so does this one")
+    assert (second.bundle, second.champion) == (new, old)
+    assert (out / "current").resolve().name == old
+    assert topic.now is not None
+    assert [change.kind for change in topic.now.changes[-2:]] == [Kind.ROLLED_BACK] * 2
+    with pytest.raises(Refused, match="no champion before"):
+        on.roll_back("and this one")
+
+
+def test_what_was_sent_back_needs_somebody_who_insists(out: Path) -> None:
+    _, new, _ = bundles_of(out)
+    on = deployer(out, FakeDeployments())
+    promoted(on, new)
+    on.roll_back("it flags everybody")
+
+    assert promoted(on, new).refused
+    assert promoted(on, new, force="mended").forced
+
+
+def test_a_challenger_needs_a_champion_and_can_be_withdrawn(out: Path) -> None:
+    _, new, third = bundles_of(out)
+    on = deployer(out, FakeDeployments())
+    with pytest.raises(Refused, match="nothing was ever deployed"):
+        on.challenge(on.find(third), PASSED, share=0.1, force=None)
+    with pytest.raises(Refused, match="nothing was ever deployed"):
+        on.withdraw("enough")
+    with pytest.raises(Refused, match="nothing was ever deployed"):
+        on.roll_back("back")
+    promoted(on, new)
+    with pytest.raises(Refused, match="can't be its own challenger"):
+        on.challenge(on.find(new), PASSED, share=0.1, force=None)
+    with pytest.raises(Refused, match="no challenger to withdraw"):
+        on.withdraw("enough")
+
+    assert on.challenge(on.find(third), FAILED, share=0.1, force=None).refused
+    on.challenge(on.find(third), PASSED, share=0.1, force=None)
+    assert on.withdraw("enough").challenger is None
+
+
+def test_a_worker_that_refuses_the_bundle_is_named_with_its_reason(out: Path) -> None:
+    _, new, _ = bundles_of(out)
+    changed = promoted(deployer(out, FakeDeployments("fraud-scorer-1", refusing={new: "no room on the disk"})), new)
+
+    [worker] = changed.workers
+    assert not worker.serves
+    assert worker.why == f"{new}: no room on the disk"
+
+
+def test_a_worker_that_says_nothing_is_not_waited_for_any_longer(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deploying, "_PATIENCE", 0.0)
+    topic = FakeDeployments("fraud-scorer-0")
+    topic.asleep = True
+    [worker] = promoted(deployer(out, topic), bundles_of(out)[1]).workers
+
+    assert not worker.serves
+    assert "has not taken it up" in (worker.why or "")
+
+
+def test_a_worker_that_was_killed_is_not_waited_for(out: Path) -> None:
+    topic = FakeDeployments("fraud-scorer-0")
+    topic.asleep = True
+    topic.said_at = datetime.now(UTC) - timedelta(minutes=2)
+
+    assert promoted(deployer(out, topic), bundles_of(out)[1]).workers == ()
+
+
+def test_a_bundle_is_found_by_its_digest_and_by_its_folder(out: Path, tmp_path: Path) -> None:
+    old, new, _ = bundles_of(out)
+    on = deployer(out, FakeDeployments())
+
+    assert on.find(new) == on.find(str(out / new))
+    assert on.find(new).folder == out / new
+    assert on.find(str(out / "current")).model.bundle == old
+    with pytest.raises(UnusableModel, match="does not lie in"):
+        on.find(str(shutil.copytree(out / new, tmp_path / "elsewhere" / new)))
+    for unknown in ("0" * 16, "7", "champion", str(tmp_path / "nowhere")):
+        with pytest.raises(UnusableModel, match="there is no bundle"):
+            on.find(unknown)
+
+
+def test_what_cant_be_served_is_found_out_before(out: Path) -> None:
+    old, new, _ = bundles_of(out)
+    on = deployer(out, FakeDeployments("fraud-scorer-0", catalogue="e" * 16))
+    gates = {gate.name: gate for gate in on.service_gates(on.find(new), Limits())}
+
+    assert gates["parity"].passed
+    assert "fraud-scorer-0 has eeeeeeeeeeeeeeee" in gates["catalogue"].said
+    (out / new / "model.onnx").write_bytes(b"")
+    with pytest.raises(UnusableModel, match="changed or cut short"):
+        on.service_gates(Found(folder=out / new, model=on.find(old).model), Limits())
