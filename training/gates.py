@@ -213,7 +213,7 @@ def _catalogue(contender: Contender, workers: Sequence[Serving]) -> Gate:
     others = [f"{worker.worker} has {worker.catalogue}" for worker in workers if worker.catalogue != wanted]
     try:
         contender.require_fitting()
-        said = "; ".join(others) or f"{wanted}, here and at {len(workers)} workers"
+        said = "; ".join(others) or f"{wanted}, here and at all workers ({len(workers)})"
     except UnusableModel as error:
         said = str(error)
         others.append(said)

@@ -199,7 +199,7 @@ def _since(deployment: Deployment) -> str:
 
 def _probation(deployment: Deployment) -> str:
     until = deployment.probation_until
-    if until is None or until <= datetime.now(UTC):
+    if until is None or until <= datetime.now(UTC) or deployment.challenger is not None:
         return ""
     return f", scores along until {until:%H:%M:%S}: the champion is on probation"
 

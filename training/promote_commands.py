@@ -11,7 +11,6 @@ from typing import Annotated
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table as Lines
 
 from features.deployments import Deployments
 from features.settings import Settings, load
@@ -248,11 +247,8 @@ def require_passed(changed: Changed, what: str) -> None:
 def show(changed: Changed, what: str) -> None:
     """For people."""
     console = Console(highlight=False, soft_wrap=True)
-    lines = Lines(box=None, show_header=False, padding=(0, 2, 0, 0))
     for gate in changed.gates:
-        lines.add_row("passed" if gate.passed else "NOT passed", gate.name, gate.said)
-    if changed.gates:
-        console.print(lines)
+        console.print(f"{'passed' if gate.passed else 'NOT passed':10s}  {gate.name:17s}  {gate.said}", markup=False)
     if changed.deployment is None:
         return
     version = "" if changed.version is None else f", version {changed.version},"
@@ -261,7 +257,7 @@ def show(changed: Changed, what: str) -> None:
     beside = "" if changed.challenger is None else f", {changed.challenger} challenges it"
     console.print(f"{changed.champion} judges{beside}", markup=False)
     for worker in changed.workers:
-        console.print(f"  {worker.worker}: {'serves it' if worker.serves else worker.why}", markup=False)
+        console.print(f"  {worker.worker}: {'has taken it up' if worker.serves else worker.why}", markup=False)
     if not changed.workers:
         console.print("  no worker has said lately that it runs")
     if changed.aliases_wait is not None:
