@@ -1,0 +1,110 @@
+"""A candidate and the champion on the newest rows that neither has learnt from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from schemas.currencies import DEFAULT_RATES
+from schemas.errors import UnusableModel
+from tests.unit.pasts import START, a_past
+from training.attributes import made_again
+from training.comparing import compare
+from training.contender import Contender
+from training.costs import Costs
+from training.errors import TooFew
+from training.job import train
+from training.judging import Judgement
+from training.narration import Silent
+from training.reading import ReadPast
+from training.settings import TrainingSettings
+from training.split import known_at
+
+PAST = a_past()
+
+
+@pytest.fixture(scope="module")
+def early_and_late(tmp_path_factory: pytest.TempPathFactory) -> tuple[Contender, Contender]:
+    """The same recipe, twelve days apart."""
+    out = tmp_path_factory.mktemp("bundles")
+
+    def learnt(day: int) -> Contender:
+        quick: dict[str, Any] = {"trees": 20, "leaves": 7, "smallest_leaf": 5, "threads": 1, "out": out}
+        until = START + timedelta(days=day)
+        return Contender.read(train(*PAST, settings=TrainingSettings(train_until=until, **quick)).path)
+
+    return learnt(26), learnt(38)
+
+
+def compared(candidate: Contender, champion: Contender | None, **own: Any) -> Judgement:
+    transactions, labels = PAST
+    found = ReadPast(
+        transactions=transactions, labels=labels, rejected=[], place=str(Path()), mapping=None, archive=None
+    )
+    usual: dict[str, Any] = {
+        "rates": DEFAULT_RATES,
+        "delay": None,
+        "costs": Costs(),
+        "least_frauds": 20,
+        "narrator": Silent(),
+    }
+    return compare(found, candidate, champion, **(usual | own))
+
+
+def rows_of(judgement: Judgement) -> int:
+    at = judgement.model.evaluation.review
+    return at.caught + at.wrong + at.missed + at.passed
+
+
+def test_the_rows_are_those_that_the_later_one_has_not_learnt_from(
+    early_and_late: tuple[Contender, Contender],
+) -> None:
+    early, late = early_and_late
+    transactions, _ = PAST
+    mature = known_at(None, *PAST).until - timedelta(days=7)
+    since = transactions["occurred_at"].is_between(late.learnt_until, mature)
+
+    assert early.learnt_until < late.learnt_until
+    for judgement in (compared(late, early), compared(early, late), compared(late, None)):
+        assert rows_of(judgement) == since.sum()
+    assert rows_of(compared(early, None)) > since.sum()
+    fewer = compared(late, early, delay=timedelta(days=10))
+    assert rows_of(fewer) < since.sum()
+
+
+def test_nobody_is_judged_with_tables_that_know_the_rows_labels(early_and_late: tuple[Contender, Contender]) -> None:
+    _, late = early_and_late
+    past = known_at(None, *PAST)
+    everybody = np.ones(past.transactions.height, bool)
+    blank = replace(late, encoder=made_again(late.encoder, late.learnt_until, past, everybody, timedelta(days=7)))
+
+    assert blank.encoder.attributes != late.encoder.attributes
+    assert compared(late, blank).differences["average_precision"].high == 0
+    assert compared(late, blank).model.evaluation.metrics == compared(blank, late).model.evaluation.metrics
+
+
+def test_few_frauds_are_named_with_their_number(early_and_late: tuple[Contender, Contender]) -> None:
+    early, late = early_and_late
+    with pytest.raises(TooFew, match="are known as frauds, at least 900 are wanted"):
+        compared(late, early, least_frauds=900)
+
+
+def test_scores_that_are_no_numbers_are_not_compared(early_and_late: tuple[Contender, Contender]) -> None:
+    early, late = early_and_late
+    calibration = msgspec.structs.replace(late.manifest.calibration, slope=float("nan"))
+    broken = replace(late, manifest=msgspec.structs.replace(late.manifest, calibration=calibration))
+    with pytest.raises(TooFew, match="no numbers"):
+        compared(broken, early)
+
+
+def test_a_bundle_for_another_catalogue_is_not_asked(early_and_late: tuple[Contender, Contender]) -> None:
+    early, late = early_and_late
+    foreign = replace(early, manifest=msgspec.structs.replace(early.manifest, catalogue="0" * 16))
+    with pytest.raises(UnusableModel, match="made for catalogue"):
+        compared(late, foreign)
