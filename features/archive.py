@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,13 +14,17 @@ from features.archive_tables import GAPS, Place, Table
 from features.attributes import number_of, text_of
 from schemas.errors import WrongSettings
 from schemas.tables import ATTRIBUTE, LABEL_COLUMNS, TRANSACTION_COLUMNS
-from schemas.topics import DEAD_LETTERS, LABELS, TRANSACTIONS
+from schemas.topics import DEAD_LETTERS, LABELS, TRANSACTIONS, VERDICTS, Topic
 
 _READ: Final = (TRANSACTIONS.name, LABELS.name, DEAD_LETTERS.name)
 """The tables that a past is made of: their versions name it."""
+_NAMED: Final = (*_READ, VERDICTS.name)
+"""And all whose versions may be named."""
 _VERSION: Final = re.compile(r"@((?:[a-z-]+=\d+)(?:,[a-z-]+=\d+)*)$")
 _PLACE: Final = ("partition", "offset", "timestamp")
 _ARRIVED, _OCCURRED = "\0arrived", "\0occurred"
+_AT_ONCE: Final = 100_000
+"""Offsets whose messages are read at once, raw bytes and all."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +42,17 @@ class Archive:
         return folder is None or bool(versions) or (folder / TRANSACTIONS.name / "_delta_log").is_dir()
 
     @classmethod
-    def open(cls, text: str) -> Archive:
+    def open(cls, text: str, *, also: Sequence[Topic] = ()) -> Archive:
         """The archive at an address, as it is now; behind an @ the versions of its tables, as `str` gives them.
 
+        `also`: tables that are to be read besides those of a past; a version names them too, where it is given.
         Raises WrongSettings, ArchiveUnusable.
         """
         place, versions = _parsed(text)
-        if unknown := set(versions) - set(_READ):
-            raise WrongSettings(f"{text}: there is no table {unknown.pop()!r}; a version names {', '.join(_READ)}")
-        tables = {name: Table.at(place, name, versions.get(name)) for name in _READ}
+        if unknown := set(versions) - set(_NAMED):
+            raise WrongSettings(f"{text}: there is no table {unknown.pop()!r}; a version names {', '.join(_NAMED)}")
+        wanted = (*_READ, *(topic.name for topic in also))
+        tables = {name: Table.at(place, name, versions.get(name)) for name in wanted}
         if missing := [name for name, table in tables.items() if table is None]:
             raise WrongSettings(
                 f"{place.address} has no table {', '.join(missing)}: it is no archive; `training archive` makes one"
@@ -78,6 +85,26 @@ class Archive:
             in_order.select(list(TRANSACTION_COLUMNS)).hstack(attributes),
             _in_the_order_of_the_log(labels).sort("known_at", maintain_order=True).select(list(LABEL_COLUMNS)),
         )
+
+    def places(self) -> pl.DataFrame:
+        """Where on the log the transactions of `past` lay, row by row: `partition` and `offset`.  Raises ArchiveUnusable."""
+        rows = self._accepted(TRANSACTIONS.name, ["account_id", "occurred_at"])
+        return _in_the_order_of_the_log(rows).select("partition", "offset")
+
+    def verdicts(self) -> Iterator[pl.DataFrame]:
+        """Those that can be read, some at a time: `partition` and `offset` of what they judge, `bundle`, `value`.
+
+        The archive must have been opened with them.  Raises ArchiveUnusable.
+        """
+        table = self.tables[VERDICTS.name]
+        of = pl.col("offset")
+        ends = table.read(table.scan("partition", "offset").group_by("partition").agg(of.min().alias("low"), of.max()))
+        told = {"source_partition": "partition", "source_offset": "offset"}
+        for partition, low, last in ends.sort("partition").iter_rows():
+            for begin in range(low, last + 1, _AT_ONCE):
+                here = (pl.col("partition") == partition) & of.is_between(begin, begin + _AT_ONCE, closed="left")
+                some = table.scan("partition", "offset", *told, "bundle", "value").filter(here)
+                yield table.read(some.drop("partition", "offset").filter(pl.col("bundle").is_not_null()).rename(told))
 
     def messages(self) -> tuple[pl.DataFrame, pl.DataFrame]:
         """What lay on `transactions` and `labels`, refused or not, in the order of the log, to be sent again.

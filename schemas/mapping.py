@@ -158,9 +158,10 @@ SHIPPED: Final = Path(__file__).with_name("mappings")
 """Mappings that go by their names: those of published tables, and the examples of docs/mapping.md."""
 
 
-def load_mapping(named: Path) -> TableMapping:
+def load_mapping(named: Path, *, label_delay: str | None = None) -> TableMapping:
     """The mapping in this file, or the shipped one of this name, which has neither folder nor suffix.
 
+    `label_delay` is taken instead of the mapping's: who waits less for labels than they take would take frauds for genuine.
     Raises WrongSettings, naming the file and the key, or the names that there are.
     """
     path = named
@@ -175,7 +176,10 @@ def load_mapping(named: Path) -> TableMapping:
         raise WrongSettings(f"{path}: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise WrongSettings(f"{path}: {error}") from error
-    return msgspec.structs.replace(mapping, origin=str(path))
+    if label_delay is None:
+        return msgspec.structs.replace(mapping, origin=str(path))
+    duration(label_delay)
+    return msgspec.structs.replace(mapping, origin=str(path), label_delay=label_delay)
 
 
 @dataclass(frozen=True, kw_only=True)

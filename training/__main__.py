@@ -72,7 +72,15 @@ from training.promote_commands import (
 )
 from training.reading import read
 from training.rescore_command import rescore
-from training.settings import CalibrationMethod, Imbalance, Policy, TrainingSettings, columns, learners
+from training.settings import (
+    CalibrationMethod,
+    Imbalance,
+    Policy,
+    TrainingSettings,
+    VectorsFrom,
+    columns,
+    learners,
+)
 from training.tracking import Told, Tracking, tell, upload
 from training.tune_command import tune
 from training.validating import Validation, validate
@@ -99,6 +107,13 @@ def run(
     past: PastArgument,
     mapping: MappingOption = None,
     out: Annotated[Path, typer.Option(envvar="FRAUD_TRAINING_OUT", help="The folder of bundles.")] = DEFAULTS.out,
+    vectors: Annotated[
+        VectorsFrom,
+        typer.Option(
+            envvar="FRAUD_TRAINING_VECTORS",
+            help="`served`: an archive's, as its verdicts have them, of bundles in --out; rows without are left out.",
+        ),
+    ] = VectorsFrom.REPLAYED,
     train_until: UntilOption = None,
     label_delay: DelayOption = None,
     validation: ValidationOption = None,
@@ -223,7 +238,7 @@ def run(
 
     For example:  training run .local/demo/history --trees 300 --json
     """
-    meant = None if mapping is None else load_mapping(mapping)
+    meant = None if mapping is None else load_mapping(mapping, label_delay=label_delay)
     usual = DEFAULTS.label_delay if meant is None else meant.delay()
     settings = TrainingSettings(
         out=out,
@@ -281,7 +296,7 @@ def run(
     with OnConsole(Console(stderr=True)) as narrator:
         deployer = deployer_of(tracking if mlflow else None, mlflow_model, out, narrator) if promote else None
         expected = None if deployer is None else deployer.champion()
-        found = read(past, meant, narrator)
+        found = read(past, meant, narrator, served_by=out if vectors is VectorsFrom.SERVED else None)
         source = found.source() if mlflow else None
         trained = train(
             found.transactions,
@@ -292,6 +307,7 @@ def run(
             narrator=narrator,
             data=found.archive,
             champion=None if deployer is None or expected is None else deployer.champions_folder(expected),
+            served=found.served,
         )
         if source is not None:
             narrator.stage("log", f"telling MLflow at {tracking.shown}")

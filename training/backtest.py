@@ -6,6 +6,9 @@
 Vectors are those of a worker that ran all along: labels reach the profiles when they are known, also within the test.  The
 model knows no label later than the test's beginning.  How many steps are enough is found on the newest part of the fit,
 behind a gap of its own; then all of the fit is learnt from once more.
+
+Of an account that pays for the first time there is no history.  What a recipe with history is worth there is held against the
+same recipe that is told nothing but the transaction itself.
 """
 
 from __future__ import annotations
@@ -16,9 +19,10 @@ from datetime import datetime, timedelta
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from sklearn.metrics import average_precision_score
 
-from features.catalogue import FEATURES
-from schemas.bundle import Thresholds
+from features.catalogue import FEATURES, OF_THE_ACCOUNT
+from schemas.bundle import Calibration, Thresholds
 from schemas.currencies import DEFAULT_RATES, Rates
 from schemas.wire import microseconds
 from training import attributes, replay
@@ -38,8 +42,11 @@ Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 _DAY = 86_400_000_000
+_MOMENT = timedelta(microseconds=1)
 _TRIED_ON = 0.2
 """Of the fit, the newest part that says how many steps are enough."""
+_WHOLE, _ALONE = len(FEATURES), OF_THE_ACCOUNT.start
+"""How many of the catalogue's features there are, and how many of them say something of the transaction itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +82,8 @@ class Described:
     """What came to be known of each in the end."""
     time: npt.NDArray[np.int64]
     """When, in microseconds since 1970 UTC."""
+    first: Bools
+    """Which are the first of their accounts."""
 
     @classmethod
     def of(cls, transactions: pl.DataFrame, labels: pl.DataFrame, rates: Rates = DEFAULT_RATES) -> Described:
@@ -88,7 +97,20 @@ class Described:
             accepted=replayed.accepted,
             is_fraud=known.is_fraud,
             time=known.transactions["occurred_at"].dt.epoch("us").to_numpy().astype(np.int64),
+            first=known.transactions["account_id"].is_first_distinct().to_numpy(),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstTransactions:
+    """The test's rows that are the first of their accounts: what is known of them, and of nobody's habits."""
+
+    rows: int
+    frauds: int
+    average_precision: float | None
+    """Of the model; None where there is no fraud among them, or nothing else."""
+    average_precision_alone: float | None
+    """Of the same recipe that is told the transaction's own features and attributes only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,12 +121,17 @@ class Backtested:
     """Of the past's transactions."""
     scores: Floats
     """Calibrated probabilities of fraud."""
+    first: Bools
+    """Which of the rows are the first of their accounts."""
+    scores_alone: Floats
+    """Of those [first.sum()], by the transaction alone; NaN where that was not asked: they are of one class."""
     evaluation: Evaluation
     thresholds: Thresholds
     """Of the model before it learnt again, by the rows that it was tried on."""
     fitted: Fitted
     fit_rows: int
     fit_frauds: int
+    of_first: FirstTransactions
 
 
 def backtest(
@@ -121,52 +148,53 @@ def backtest(
     asked = microseconds(window.test_from)
     known = known_at(window.test_from, past.transactions, past.labels)
     seen = np.flatnonzero(past.time <= asked)
-    matured = min(microseconds(window.train_until), asked - settings.label_delay // timedelta(microseconds=1))
+    matured = min(microseconds(window.train_until), asked - settings.label_delay // _MOMENT)
     began = int(past.time.min()) if window.train_from is None else microseconds(window.train_from)
     time = past.time[seen]
     fit = past.accepted[seen] & (time >= began) & (time < matured)
     test = np.flatnonzero(past.accepted & (past.time >= asked) & (past.time < microseconds(window.test_until)))
     if without_known:
         test = test[unknown_accounts(past, test, asked, settings.label_delay)]
-    _require_both(known.is_fraud[fit], "to learn from", "an earlier --train-from, or a later --train-until")
-    _require_both(past.is_fraud[test], "to be judged by", "a later --test-until")
+    _require_both(known.is_fraud[fit], "to learn from", _what_lets_learn(window, settings))
+    _require_both(past.is_fraud[test], "to be judged by", "an earlier --test-from, or a later --test-until")
 
     columns, left_out = attributes.choose(known.transactions, settings.attributes)
     tell.stage("encode", attributes.in_words(columns, left_out))
     history = attributes.History(known, past.accepted[seen], columns, settings)
     encoder = history.frozen(window.test_from)
-    features = FEATURES + encoder.features
-    encoded = history.as_they_occurred()
-
-    def rows_of(some: Bools) -> Rows:
-        vectors = np.hstack([past.vectors[seen[some]], encoded[some]])
-        return Rows(vectors=vectors, is_fraud=known.is_fraud[some], features=features)
-
-    tell.stage("fit", f"finding how many steps are enough for {', '.join(settings.learner)}")
-    begins, ends = _tried_on(time[fit], known.is_fraud[fit], settings.label_delay // timedelta(microseconds=1))
-    kept = rows_of(fit & (time >= begins))
-    first = learner_of(settings).fit(rows_of(fit & (time < ends)), kept, settings, tell.progress)
-    margins = first.margins(kept.vectors)
-    calibration = calibrated(margins, kept.is_fraud, settings.calibration, seed=settings.seed)
+    begins, ends = _tried_on(time[fit], known.is_fraud[fit], settings.label_delay // _MOMENT)
+    material = _Material(
+        described=past.vectors,
+        at=seen[fit],
+        encoded=history.as_they_occurred()[fit],
+        is_fraud=known.is_fraud[fit],
+        early=time[fit] < ends,
+        kept=time[fit] >= begins,
+        attributes=encoder.features,
+    )
+    learnt = _learn(material, _WHOLE, settings, tell)
     thresholds = choose(
-        probabilities(margins, calibration),
-        kept.is_fraud,
+        learnt.tried,
+        material.is_fraud[material.kept],
         replay.amounts(known.transactions.filter(fit & (time >= begins)), rates),
         days=(time[fit].max() - begins) / _DAY,
         settings=settings,
     )
-    tell.stage(
-        "again", f"learning from all of {int(fit.sum()):,} transactions, {int(known.is_fraud[fit].sum()):,} frauds"
-    )
-    fitted = again(first, rows_of(fit), settings, tell.progress)
 
     tell.stage("test", f"judging {len(test):,} later ones, {int(past.is_fraud[test].sum()):,} of them frauds")
-    vectors = np.hstack([past.vectors[test], encoder.encode_table(past.transactions[test])])
-    scores = probabilities(fitted.margins(vectors), calibration)
     judged = past.transactions[test]
+    encoded = encoder.encode_table(judged)
+    scores = learnt.scores(past.vectors[test], encoded)
+    first = past.first[test]
+    alone = np.full(int(first.sum()), np.nan)
+    if len(np.unique(past.is_fraud[test[first]])) == 2:
+        aside = _learn(material, _ALONE, settings, tell, " by the transaction alone")
+        alone = aside.scores(past.vectors[test[first]], encoded[first])
     return Backtested(
         rows=test,
         scores=scores,
+        first=first,
+        scores_alone=alone,
         evaluation=evaluate(
             Kept(
                 is_fraud=past.is_fraud[test],
@@ -181,10 +209,88 @@ def backtest(
             costs=settings.costs(),
         ),
         thresholds=thresholds,
-        fitted=fitted,
+        fitted=learnt.fitted,
         fit_rows=int(fit.sum()),
         fit_frauds=int(known.is_fraud[fit].sum()),
+        of_first=_of_first(past.is_fraud[test[first]], scores[first], alone),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Material:
+    """What there is to learn from: n rows of the past, in the order of the log."""
+
+    described: Vectors
+    """[past's rows, features]: the catalogue's."""
+    at: npt.NDArray[np.int64]
+    """[n]: which of the past's rows they are."""
+    encoded: Vectors
+    """[n, attributes' features]"""
+    is_fraud: Bools
+    early: Bools
+    """The rows that are learnt from at first."""
+    kept: Bools
+    """And those that say how many steps are enough."""
+    attributes: tuple[str, ...]
+
+    def rows(self, some: Bools | slice, catalogue: int) -> Rows:
+        """Told so many of the catalogue's features, from the first on, and all attributes."""
+        return Rows(
+            vectors=np.hstack([self.described[self.at[some], :catalogue], self.encoded[some]]),
+            is_fraud=self.is_fraud[some],
+            features=FEATURES[:catalogue] + self.attributes,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Learnt:
+    """A model, and what it said of the rows that it was tried on before it learnt again."""
+
+    fitted: Fitted
+    calibration: Calibration
+    catalogue: int
+    tried: Floats
+
+    def scores(self, described: Vectors, encoded: Vectors) -> Floats:
+        """[n], of the catalogue's vectors and the attributes behind them."""
+        vectors = np.hstack([described[:, : self.catalogue], encoded])
+        return probabilities(self.fitted.margins(vectors), self.calibration)
+
+
+def _learn(material: _Material, catalogue: int, settings: TrainingSettings, tell: Narrator, how: str = "") -> _Learnt:
+    """From so many of the catalogue's features; `how` is said of it."""
+    tell.stage(f"fit{how}", f"finding how many steps are enough for {', '.join(settings.learner)}{how}")
+    kept = material.rows(material.kept, catalogue)
+    first = learner_of(settings).fit(material.rows(material.early, catalogue), kept, settings, tell.progress)
+    margins = first.margins(kept.vectors)
+    calibration = calibrated(margins, kept.is_fraud, settings.calibration, seed=settings.seed)
+    rows = material.rows(slice(None), catalogue)
+    known = f"all of {len(rows.is_fraud):,} transactions, {int(rows.is_fraud.sum()):,} frauds"
+    tell.stage(f"again{how}", f"learning from {known}{how}")
+    fitted = again(first, rows, settings, tell.progress)
+    return _Learnt(
+        fitted=fitted, calibration=calibration, catalogue=catalogue, tried=probabilities(margins, calibration)
+    )
+
+
+def _of_first(is_fraud: Bools, scores: Floats, alone: Floats) -> FirstTransactions:
+    judged = bool(is_fraud.any() and not is_fraud.all())
+    return FirstTransactions(
+        rows=is_fraud.size,
+        frauds=int(is_fraud.sum()),
+        average_precision=float(average_precision_score(is_fraud, scores)) if judged else None,
+        average_precision_alone=float(average_precision_score(is_fraud, alone)) if judged else None,
+    )
+
+
+def _what_lets_learn(window: Window, settings: TrainingSettings) -> str:
+    """Where there is nothing to learn from."""
+    if window.train_until > window.test_from - settings.label_delay:
+        return (
+            f"labels take {settings.label_delay / timedelta(days=1):.3g} days, so that at {window.test_from} none is known of "
+            f"what occurred after {window.test_from - settings.label_delay}: a later --test-from, or a shorter --label-delay,"
+        )
+    return "an earlier --train-from, or a later --train-until,"
 
 
 def unknown_accounts(past: Described, test: npt.NDArray[np.int64], asked: int, delay: timedelta) -> Bools:
@@ -194,7 +300,7 @@ def unknown_accounts(past: Described, test: npt.NDArray[np.int64], asked: int, d
     before the last one (the published training's) from the beginning, and older ones are forgotten.
     """
     account = past.transactions["account_id"].cast(pl.Categorical).to_physical().to_numpy()
-    waited = delay // timedelta(microseconds=1)
+    waited = delay // _MOMENT
     frauds = np.flatnonzero(past.is_fraud & (past.time >= asked - 2 * waited))
     time = past.time[frauds]
     known = np.where(time < asked - waited, 0, _DAY * (time // _DAY + 1) + waited)

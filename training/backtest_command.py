@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 import polars as pl
 import typer
 from rich.console import Console
@@ -50,7 +51,10 @@ def command(
     train_from: Annotated[str | None, typer.Option(help="No earlier row is learnt from. Default: all.")] = None,
     test_until: Annotated[str | None, typer.Option(help="The rows to be judged end here. Default: all.")] = None,
     label_delay: Annotated[
-        str | None, typer.Option(help="After this a label may be expected. Default: the mapping's, or 7d.")
+        str | None,
+        typer.Option(
+            help="After this a label is known, where the table doesn't say when. Default: the mapping's, or 7d."
+        ),
     ] = None,
     learner: Annotated[
         str,
@@ -71,6 +75,12 @@ def command(
         DEFAULTS.calibration
     ),
     attributes: Annotated[str, typer.Option(help="Columns learnt from beside the catalogue; `all` or `none`.")] = "all",
+    trust: Annotated[
+        str,
+        typer.Option(
+            help="Columns that are learnt from although they alone tell the frauds: known in time all the same."
+        ),
+    ] = "none",
     without_known: Annotated[
         bool,
         typer.Option(
@@ -78,7 +88,11 @@ def command(
         ),
     ] = False,
     scores: Annotated[
-        Path | None, typer.Option(help="Write the rows' transaction_id, is_fraud and score here, as Parquet.")
+        Path | None,
+        typer.Option(
+            help="Write the rows' transaction_id, is_fraud and score here, as Parquet; of the first transactions of accounts "
+            "also what the transaction alone says, as score_alone."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option()] = DEFAULTS.seed,
     threads: Annotated[int, typer.Option(help="0: one a core.")] = DEFAULTS.threads,
@@ -88,7 +102,7 @@ def command(
 
     For example:  training backtest --file cards.parquet --mapping handbook --train-until 2018-08-01 --test-from 2018-08-08
     """
-    meant = None if mapping is None else load_mapping(mapping)
+    meant = None if mapping is None else load_mapping(mapping, label_delay=label_delay)
     settings = TrainingSettings(
         label_delay=(DEFAULTS.label_delay if meant is None else meant.delay())
         if label_delay is None
@@ -100,6 +114,7 @@ def command(
         imbalance=imbalance,
         calibration=calibration,
         attributes=columns(attributes),
+        trusted=columns(trust) or (),
     )
     if scores is not None and not scores.parent.is_dir():
         raise WrongSettings(f"{scores.parent}, the folder for the scores, does not exist")
@@ -108,7 +123,13 @@ def command(
         there = read(file, meant, narrator)
         count = there.transactions.height
         narrator.stage("validate", f"looking for what is wrong or odd about {count:,} transactions")
-        validation = validate(there.transactions, there.labels, attributes=settings.attributes, rejected=there.rejected)
+        validation = validate(
+            there.transactions,
+            there.labels,
+            attributes=settings.attributes,
+            trusted=settings.trusted,
+            rejected=there.rejected,
+        )
         validation.require_usable()
         for finding in validation.odd:
             narrator.warn(str(finding))
@@ -143,6 +164,8 @@ def _date(text: str) -> datetime:
 
 def _write(target: Path, past: Described, found: Backtested) -> None:
     """Whole, or not at all."""
+    alone = np.full(len(found.rows), np.nan)
+    alone[found.first] = found.scores_alone
     draft = target.with_name(f".{target.name}.draft")
     try:
         pl.DataFrame(
@@ -150,6 +173,7 @@ def _write(target: Path, past: Described, found: Backtested) -> None:
                 "transaction_id": past.transactions["transaction_id"].gather(found.rows),
                 "is_fraud": past.is_fraud[found.rows],
                 "score": found.scores,
+                "score_alone": pl.Series(alone).fill_nan(None),
             }
         ).write_parquet(draft)
         draft.replace(target)
@@ -174,6 +198,7 @@ def _report(past: Described, window: Window, found: Backtested, seconds: dict[st
         "learner": found.fitted.card(),
         "thresholds": found.thresholds,
         "metrics": found.evaluation.metrics,
+        "first_transactions": found.of_first,
         "seconds": seconds,
     }
 
@@ -183,7 +208,14 @@ def _show(past: Described, window: Window, found: Backtested) -> None:
     lines = {
         "learnt from": f"{found.fit_rows:,} transactions, {found.fit_frauds:,} frauds, before {window.train_until:%F %R}",
         "judged by": f"{len(found.rows):,} transactions, {frauds:,} frauds, from {window.test_from:%F %R}",
-    } | {name: f"{found.evaluation.metrics[name]:.4f}" for name in SHOWN}
+        **{name: f"{found.evaluation.metrics[name]:.4f}" for name in SHOWN},
+        "first transactions of accounts": f"{found.of_first.rows:,} transactions, {found.of_first.frauds:,} frauds",
+    }
+    if found.of_first.average_precision is not None:
+        lines |= {
+            "  average_precision": f"{found.of_first.average_precision:.4f}",
+            "  by the transaction alone": f"{found.of_first.average_precision_alone:.4f}",
+        }
     console = Console(highlight=False, soft_wrap=True)
     for name, said in lines.items():
         console.print(f"{name:36s} {said}", markup=False)

@@ -30,6 +30,7 @@ from training.learners.chosen import learner_of
 from training.learners.learner import Card, Fitted, Learner, Rows
 from training.narration import Narrator, Silent
 from training.page import page
+from training.served import Compared, Served, instead_of
 from training.settings import Imbalance, TrainingSettings
 from training.split import KnownPast, Split, known_at, split
 from training.thresholds import choose, went_by
@@ -71,6 +72,7 @@ def train(
     narrator: Narrator | None = None,
     data: str | None = None,
     champion: Path | None = None,
+    served: Served | None = None,
 ) -> TrainedBundle:
     """A bundle learnt from a past (frames as schemas.tables has them, in the order of the log).
 
@@ -78,8 +80,9 @@ def train(
     new one is made current: somebody has to begin.
     `rates` must be the workers', or amounts mean something else.  `rejected`: rows that the mapping could make no
     transactions of.  `data` names the past, where it has a name that stays (an archive at a version); the manifest keeps it.
-    The same past, settings, code and libraries give the same digest.  Raises WrongSettings, UnusablePast, NotExportable,
-    ParityBroken, OSError; then nothing was written, and `current` is what it was.
+    `served`, of the same transactions: these vectors are learnt from, and no others.  The same past, settings, code and
+    libraries give the same digest.  Raises WrongSettings, UnusablePast, NotExportable, ParityBroken, OSError; then nothing was
+    written, and `current` is what it was.
     """
     settings = settings or TrainingSettings()
     tell = narrator or Silent()
@@ -97,10 +100,14 @@ def train(
     past = known_at(settings.train_until, transactions, labels)
     tell.stage("describe", f"describing {past.transactions.height:,} transactions as a worker sees them")
     replayed = replay.vectors(past.transactions, past.labels, rates)
+    counted, compared = replayed.accepted, None
+    if served is not None:
+        replayed, compared = instead_of(replayed, served.of((transactions["occurred_at"] <= past.until).to_numpy()))
+        tell.stage("compare", str(compared))
     cut = split(past, replayed.accepted, delay=settings.label_delay, validation=settings.validation)
     columns, left_out = attributes.choose(past.transactions, settings.attributes)
     tell.stage("encode", attributes.in_words(columns, left_out))
-    history = attributes.History(past, replayed.accepted, columns, settings)
+    history = attributes.History(past, counted, columns, settings)
     encoder = history.frozen(past.until + _MOMENT)
     folds = _judge_folds(past, replayed, history, learner, settings, tell) if settings.folds else ()
     is_fraud, kept_is_fraud = past.is_fraud[cut.fit], past.is_fraud[cut.validation]
@@ -146,8 +153,8 @@ def train(
 
     tell.stage("export", "exporting it to ONNX, and holding the graph to the learner on every one of them")
     exported = fitted.exported()
-    served = require_parity(exported.graph, kept_vectors, margins, tolerance=fitted.tolerance)
-    _require_same_outcomes(scores, probabilities(served, calibration), thresholds)
+    answered = require_parity(exported.graph, kept_vectors, margins, tolerance=fitted.tolerance)
+    _require_same_outcomes(scores, probabilities(answered, calibration), thresholds)
     manifest = Manifest(
         format=FORMAT,
         catalogue=DIGEST,
@@ -173,19 +180,20 @@ def train(
             "seed": settings.seed,
             "currency": rates.currency,
             **({} if data is None else {"data": data}),
+            **({} if compared is None else _as_served(compared)),
         },
         metrics=metrics | (prequential.summary(folds) if folds else {}),
         base=exported.base,
         usual=usual(vectors[is_fraud == 0], features),
     )
-    golden = golden_rows(kept_vectors, served, seed=settings.seed)
+    golden = golden_rows(kept_vectors, answered, seed=settings.seed)
     tell.stage("write", f"writing the bundle to {settings.out}")
     path = write(
         settings.out,
         exported=exported,
         manifest=manifest,
         golden_vectors=kept_vectors[golden],
-        golden_margins=served[golden],
+        golden_margins=answered[golden],
         attributes=encoder.attributes,
         evaluation=page(
             manifest,
@@ -205,6 +213,10 @@ def train(
         validation=validation,
         folds=folds,
     )
+
+
+def _as_served(compared: Compared) -> dict[str, str | int]:
+    return {"vectors": "served", "without_vector": compared.without, "unlike_replayed": compared.unlike}
 
 
 def _judge_folds(

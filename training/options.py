@@ -32,7 +32,8 @@ DelayOption = Annotated[
     str | None,
     typer.Option(
         envvar="FRAUD_TRAINING_LABEL_DELAY",
-        help="After this a label may be expected; younger transactions are unknown, not genuine. "
+        help="After this a label may be expected, and is known where a table doesn't say when; younger transactions are "
+        "unknown, not genuine. "
         "Default: the mapping's, or 7d.",
     ),
 ]

@@ -8,8 +8,11 @@ from pathlib import Path
 import polars as pl
 
 from features.archive import Archive
+from schemas.errors import WrongSettings
 from schemas.mapping import Rejected, TableMapping, read_past
+from schemas.topics import VERDICTS
 from training.narration import Narrator
+from training.served import Served, read_served
 from training.versions import Source
 
 
@@ -25,15 +28,25 @@ class ReadPast:
     mapping: Path | None
     archive: str | None
     """The archive at the version that was read: a name that stays; None: it is none."""
+    served: Served | None = None
+    """Of its transactions, where that was asked for."""
 
     def source(self) -> Source:
         """Reads a file once more, a gigabyte a second.  Raises OSError."""
         return Source.of(Path(self.place), self.mapping) if self.archive is None else Source.of_archive(self.archive)
 
 
-def read(place: str, mapping: TableMapping | None, narrator: Narrator) -> ReadPast:
-    """Raises WrongSettings, ArchiveUnusable."""
-    archive = Archive.open(place) if mapping is None and Archive.is_one(place) else None
+def read(place: str, mapping: TableMapping | None, narrator: Narrator, *, served_by: Path | None = None) -> ReadPast:
+    """`served_by`: the folder of the bundles that judged it; then its vectors as served are read too.
+
+    Raises WrongSettings, ArchiveUnusable, UnusablePast.
+    """
+    also = () if served_by is None else (VERDICTS,)
+    archive = Archive.open(place, also=also) if mapping is None and Archive.is_one(place) else None
+    if archive is None and served_by is not None:
+        raise WrongSettings(
+            f"{place} is no archive, and nothing else has vectors as served; --vectors replayed would do"
+        )
     gaps = 0 if archive is None else archive.gaps()
     lacks = f", which lacks {gaps} stretches of the log (training archive show)" if gaps else ""
     narrator.stage("read", f"reading {place}{lacks}")
@@ -41,6 +54,10 @@ def read(place: str, mapping: TableMapping | None, narrator: Narrator) -> ReadPa
     transactions, labels = (
         read_past(Path(place), mapping, on_rejected=rejected.append) if archive is None else archive.past()
     )
+    served = None
+    if archive is not None and served_by is not None:
+        narrator.stage("served", "reading vectors as they were served, from the verdicts")
+        served = read_served(archive, served_by)
     return ReadPast(
         transactions=transactions,
         labels=labels,
@@ -48,4 +65,5 @@ def read(place: str, mapping: TableMapping | None, narrator: Narrator) -> ReadPa
         place=place,
         mapping=None if mapping is None else Path(mapping.origin),
         archive=None if archive is None else str(archive),
+        served=served,
     )

@@ -53,6 +53,13 @@ class Policy(StrEnum):
     COST = "cost"
 
 
+class VectorsFrom(StrEnum):
+    """What is learnt from: what the kernel makes of the past, or what workers put into their verdicts."""
+
+    REPLAYED = "replayed"
+    SERVED = "served"
+
+
 class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How to learn from a past.  Raises WrongSettings where a value can't be meant."""
 

@@ -83,7 +83,7 @@ def tune(
     For example:  training tune .local/demo/history --budget 10m, then
     training run .local/demo/history --learners .local/tuning/lightgbm.toml
     """
-    meant = None if mapping is None else load_mapping(mapping)
+    meant = None if mapping is None else load_mapping(mapping, label_delay=label_delay)
     usual = DEFAULTS.label_delay if meant is None else meant.delay()
     settings = TrainingSettings(
         train_until=None if train_until is None else moment(train_until),

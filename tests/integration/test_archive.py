@@ -6,9 +6,11 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from confluent_kafka import TopicPartition
@@ -17,17 +19,21 @@ from typer.testing import CliRunner
 from deploy.local.stack import LocalStack
 from features.archive import Archive
 from features.archive_tables import ARCHIVED, GAPS, Overtaken, Place, Table
+from features.catalogue import OF_THE_ACCOUNT, OF_THE_COUNTERPARTY, column
 from features.log import Log
 from features.settings import Settings
 from schemas.errors import WrongSettings
-from schemas.topics import DEAD_LETTERS, LABELS, TRANSACTIONS, Topic
+from schemas.topics import ACTIVITY, DEAD_LETTERS, LABELS, TRANSACTIONS, VERDICTS, Topic
+from schemas.verdict import Verdict, decode_verdict
 from tests.conftest import a_prefix
 from tests.fleet.fleet import Fleet
-from tests.fleet.messages import a_transaction, message, spoiled
+from tests.fleet.messages import a_label_of, a_transaction, message, now, spoiled
 from tests.fleet.processes import Forked
 from tests.integration.waiting import within
+from training import replay
 from training.__main__ import app
 from training.archive import Archived, Archiver, Limits
+from training.served import instead_of, read_served
 
 NEVER = threading.Event()
 
@@ -87,6 +93,57 @@ def test_all_topics_are_archived_once_over_restarts_and_learnt_from(fleet: Fleet
     letters = Table.at(Place.of(str(tmp_path)), DEAD_LETTERS.name)
     assert letters is not None
     assert sorted(letters.read(letters.scan("error"))["error"]) == ["not-json", "out-of-range"]
+
+
+def test_vectors_as_served_are_those_of_a_replay_but_where_a_worker_had_folded_less(
+    fleet: Fleet, tmp_path: Path, bundle: Path
+) -> None:
+    """Labels come in time here, but for the last fraud's, which comes when its account has paid once more."""
+    fleet.start()
+    fleet.send(fleet.life.messages(300))
+    fleet.wait_until_settled()
+    missed = a_transaction("missed", account_id="late", occurred_at=now() - timedelta(minutes=9))
+    after = a_transaction("after", account_id="late", occurred_at=now())
+    fleet.send([message(missed), message(after)])
+    fleet.wait_for_verdicts(302)
+    fleet.send([message(a_label_of(missed, known_at=after.occurred_at - timedelta(minutes=1)))])
+    fleet.wait_until_settled()
+    archive(fleet, tmp_path)
+
+    found = Archive.open(str(tmp_path), also=(VERDICTS,))
+    served = read_served(found, bundle.parent)
+    transactions, labels = found.past()
+    replayed = replay.vectors(transactions, labels)
+
+    assert served.there.all()
+    by_id = {one: row for row, one in enumerate(transactions["transaction_id"])}
+    unlike = served.vectors.view(np.uint32) != replayed.vectors.view(np.uint32)
+    assert unlike[by_id["after"], column("account_known_frauds")]
+    activity = activity_of(tmp_path)
+    for verdict in verdicts_of(tmp_path):
+        row = by_id[verdict.transaction_id]
+        if unlike[row, OF_THE_ACCOUNT].any():
+            assert verdict.transaction_id == "after"
+        if unlike[row, OF_THE_COUNTERPARTY].any():
+            later = activity.filter(
+                (pl.col("counterparty_id") == transactions["counterparty_id"][row])
+                & (pl.col("offset") > (-1 if verdict.folded.activity is None else verdict.folded.activity))
+                & (pl.max_horizontal("occurred_at", "known_at") <= verdict.occurred_at)
+            )
+            assert later.height, "the worker had folded all, and should have seen what the replay sees"
+    assert instead_of(replayed, served)[1].unlike == int(unlike.any(axis=1).sum())
+
+
+def verdicts_of(folder: Path) -> list[Verdict]:
+    table = Table.at(Place.of(str(folder)), VERDICTS.name)
+    assert table is not None
+    return [decode_verdict(value) for value in table.read(table.scan("value"))["value"]]
+
+
+def activity_of(folder: Path) -> pl.DataFrame:
+    table = Table.at(Place.of(str(folder)), ACTIVITY.name)
+    assert table is not None
+    return table.read(table.scan("counterparty_id", "offset", "occurred_at", "known_at"))
 
 
 def test_two_archivers_at_once_double_nothing_and_one_is_refused(fleet: Fleet, tmp_path: Path) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from binascii import b2a_base64
 from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
+from xxhash import xxh3_64_hexdigest
 
 from features.archive_tables import ARCHIVED, Place, Table, make_table, source_of
 from schemas.avro_wire import NO_REGISTRY
 from schemas.dead_letter import DeadLetter
 from schemas.encoding import encode_labels, encode_transactions
 from schemas.partitioning import partition_of
-from schemas.topics import DEAD_LETTERS, LABELS, TRANSACTIONS, Topic
+from schemas.topics import DEAD_LETTERS, LABELS, TRANSACTIONS, VERDICTS, Topic
+from schemas.verdict import Folded, Outcome, Source, Verdict
+from schemas.wire import encode
 from training.archive_rows import Arrived, rows_of
 
 PARTITIONS = 4
@@ -70,3 +74,34 @@ def an_archive(
     if refused:
         add(the_table(folder, DEAD_LETTERS), DEAD_LETTERS, letters)
     return folder
+
+
+def judged(
+    folder: Path, transactions: pl.DataFrame, vectors: Sequence[bytes | None], bundle: str, *, digest: str | None = None
+) -> None:
+    """Archive a verdict of each that has a vector (or b"", which is left out of it); `digest`: instead of the right one."""
+    sent = encode_transactions(transactions)
+    where = arrived(sent.values, sent.keys)
+    said = [
+        Verdict(
+            transaction_id=row["transaction_id"],
+            account_id=row["account_id"],
+            outcome=Outcome.APPROVE,
+            score=0.1,
+            margin=-2.0,
+            bundle=bundle,
+            policy="policy",
+            vector_digest=digest or xxh3_64_hexdigest(vector),
+            occurred_at=row["occurred_at"],
+            decided_at=row["occurred_at"],
+            source=Source(partition, offset),
+            folded=Folded(0),
+            vector=b2a_base64(vector, newline=False).decode() or None,
+        )
+        for row, vector, partition, offset in zip(
+            transactions.iter_rows(named=True), vectors, where.partitions, where.offsets, strict=True
+        )
+        if vector is not None
+    ]
+    told = arrived([encode(one) for one in said], [one.account_id.encode() for one in said])
+    add(the_table(folder, VERDICTS), VERDICTS, told)

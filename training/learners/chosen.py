@@ -11,6 +11,7 @@ import msgspec
 
 from schemas.errors import WrongSettings
 from training.learners.ensemble import Ensemble
+from training.learners.frugal import Frugal
 from training.learners.imbalance import Balanced
 from training.learners.learner import Learner
 from training.learners.lightgbm import LightGBM, LightGBMParameters
@@ -25,8 +26,8 @@ def learner_of(settings: TrainingSettings) -> Learner:
     Raises WrongSettings where a parameter of any of them, also of one that isn't asked for, is unknown or wrong.
     """
     made = {name: _made(name, settings.learners.get(name, {})) for name in {*settings.learner, *settings.learners}}
-    several = [made[name] for name in settings.learner]
-    return Balanced(several[0] if len(several) == 1 else Ensemble(several))
+    several: list[Learner] = [made[name] for name in settings.learner]
+    return Balanced(Frugal(several[0] if len(several) == 1 else Ensemble(several)))
 
 
 def _made(name: str, parameters: Parameters) -> Learner:

@@ -34,6 +34,12 @@ _DUMPED_INFINITY = 1e300
 """What `dump_model` writes for ±inf; no float32 comes near it."""
 
 
+_FEWEST_ASKED = 30
+"""Features that a tree may ask, at least: of a table without accounts, a share of the few left would hide what tells."""
+_L2_OF_FRAUDS = 0.01
+"""At most so much for each fraud: more would weigh against a leaf's few as if there were none."""
+
+
 class LightGBMParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """By LightGBM's names; what isn't set is as the settings of the training say, or LightGBM's default."""
 
@@ -67,7 +73,7 @@ class LightGBM:
 
     def fit(self, rows: Rows, validation: Rows, settings: TrainingSettings, on_step: Steps) -> FittedLightGBM:
         """A step is a tree."""
-        params = _params(settings) | msgspec.to_builtins(self.parameters)
+        params = _params(settings, rows) | msgspec.to_builtins(self.parameters)
         trees = params.pop("num_iterations", settings.trees)
         learnt = _dataset(rows, params)
         kept = learnt.create_valid(validation.vectors, validation.is_fraud.astype(np.int8))
@@ -126,21 +132,29 @@ class FittedLightGBM:
         return export(self.booster)
 
 
-def _params(settings: TrainingSettings) -> dict[str, Any]:
+def _params(settings: TrainingSettings, rows: Rows) -> dict[str, Any]:
+    """As the settings have it, but for rows that say little: few features, or few frauds."""
+    telling = max(_telling(rows.vectors), 1)
     return {
         "objective": "binary",
         "metric": "average_precision",
         "num_leaves": settings.leaves,
         "learning_rate": settings.learning_rate,
         "min_data_in_leaf": settings.smallest_leaf,
-        "lambda_l2": settings.l2,
-        "feature_fraction": settings.feature_share,
+        "lambda_l2": min(settings.l2, _L2_OF_FRAUDS * int(rows.is_fraud.sum())),
+        "feature_fraction": max(settings.feature_share, min(1.0, _FEWEST_ASKED / telling)),
         "seed": settings.seed,
         "deterministic": True,
         "force_col_wise": True,  # one of the two layouts, or it is found by timing; with some features a tree, the faster
         "num_threads": settings.threads,
         "verbosity": -1,
     }
+
+
+def _telling(vectors: Vectors) -> int:
+    """How many features are not the same in all rows."""
+    columns = zip(vectors.T, vectors[0], strict=True)
+    return sum(not ((column == first) | (np.isnan(column) & np.isnan(first))).all() for column, first in columns)
 
 
 def export(booster: lgb.Booster) -> Exported:
