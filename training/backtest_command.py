@@ -163,7 +163,7 @@ def _date(text: str) -> datetime:
 
 
 def _write(target: Path, past: Described, found: Backtested) -> None:
-    """Whole, or not at all."""
+    """Whole, or not at all.  Raises OSError."""
     alone = np.full(len(found.rows), np.nan)
     alone[found.first] = found.scores_alone
     draft = target.with_name(f".{target.name}.draft")
@@ -177,6 +177,8 @@ def _write(target: Path, past: Described, found: Backtested) -> None:
             }
         ).write_parquet(draft)
         draft.replace(target)
+    except pl.exceptions.PolarsError as error:  # what Polars makes of a full disk
+        raise OSError(f"{target} can't be written: {error}") from error
     finally:
         draft.unlink(missing_ok=True)
 

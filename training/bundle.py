@@ -65,6 +65,8 @@ def write(
         )
         (draft / EVALUATION).write_text(evaluation, encoding="utf-8")
         return place(draft, out)
+    except pl.exceptions.PolarsError as error:  # what Polars makes of a full disk
+        raise OSError(f"{out} can't be written to: {error}") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
