@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,9 +50,10 @@ def vectors(transactions: pl.DataFrame, labels: pl.DataFrame, rates: Rates = DEF
 
     A payment is known to its counterparty at once, a label from its `known_at` on; the kernel leaves out of a
     counterparty's windows what is younger than SETTLING, here as in a worker.  Raises UnusablePast for a currency
-    without a rate.
+    without a rate, and where the vectors would not fit the memory that is free.
     """
     n = len(transactions)
+    _require_room(n)
     account, label_account = _coded(transactions["account_id"], labels["account_id"])
     counterparty, label_counterparty = _coded(transactions["counterparty_id"], labels["counterparty_id"])
     rows = _facts(transactions, counterparty, rates)
@@ -93,6 +95,26 @@ def vectors(transactions: pl.DataFrame, labels: pl.DataFrame, rates: Rates = DEF
         out,
     )
     return Replayed(out, accepted)
+
+
+def _require_room(count: int) -> None:
+    """Raises UnusablePast: the system would let it begin, and end it half-way without a word."""
+    needed, free = count * len(FEATURES) * np.dtype(np.float32).itemsize, _free_memory()
+    if free is not None and needed > free:
+        raise UnusablePast(
+            f"{count:,} transactions need {needed / 1e9:,.1f} GB for their vectors, and {free / 1e9:,.1f} GB of memory are "
+            "free: a file with the newer part of them, or a machine with more, would do"
+        )
+
+
+def _free_memory() -> int | None:
+    """Bytes, of what may be had without swapping; None where the system doesn't say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    (kilobytes,) = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    return 1024 * int(kilobytes)
 
 
 def _facts(transactions: pl.DataFrame, counterparty: _Coded, rates: Rates) -> Facts:

@@ -14,6 +14,7 @@ from deploy.local.ports import free_ports
 from tests.unit.archives import an_archive
 from tests.unit.pasts import a_past
 from training import __main__ as command
+from training import replay
 
 HEAD = "id,who,whom,paid,when,fraud,told\n"
 MAPPING = """
@@ -136,6 +137,16 @@ def test_a_full_disk_leaves_no_scores(
 
     assert "large" in capsys.readouterr().err
     assert [path.name for path in past.iterdir() if "scores" in path.name] == []
+
+
+def test_a_past_that_does_not_fit_the_memory_is_refused_before_it_is_described(
+    past: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(replay, "_free_memory", lambda: 2_000_000)
+
+    assert run(monkeypatch, "run", past, "--out", past / "bundles", *QUICK) == 2
+    assert "4,800 transactions need 0.0 GB for their vectors, and 0.0 GB of memory are free" in capsys.readouterr().err
+    assert not (past / "bundles").exists()
 
 
 def test_an_s3_that_is_away(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -108,6 +108,9 @@ def wrong_with(value: bytes | None, decode: Callable[[bytes | None], Any] = deco
         (with_field("attributes", [1]), Fault.WRONG_TYPE, "`$.attributes`"),
         (with_field("attributes", {"size": None}), Fault.WRONG_TYPE, "`$.attributes"),
         (with_field("attributes", {"size": {"x": 1}}), Fault.WRONG_TYPE, "`$.attributes"),
+        (with_raw("attributes", b'{"size":' + b"9" * 4_301 + b"}"), Fault.OUT_OF_RANGE, "`$.attributes"),
+        (with_raw("attributes", b'{"size":-' + b"9" * 4_300 + b"}"), Fault.OUT_OF_RANGE, "`$.attributes"),
+        (with_raw("attributes", b'{"size":' + b"9" * 20_000 + b"}"), Fault.OUT_OF_RANGE, "`$.attributes"),
         *((without(name), Fault.MISSING_FIELD, f"`{name}`") for name in ("transaction_id", "account_id", "amount")),
         *((without(name), Fault.MISSING_FIELD, f"`{name}`") for name in ("currency", "occurred_at")),
         *(
@@ -382,3 +385,10 @@ def test_headers_that_are_no_dead_letters_are_refused(headers: list[tuple[str, b
     letter = message_or_what_is_wrong(DeadLetter.from_headers, headers)
 
     assert isinstance(letter, BadMessage | DeadLetter)
+
+
+@pytest.mark.parametrize("number", [int("9" * 4_300), -int("9" * 4_299)])
+def test_the_longest_integers_are_read_and_written_again(number: int) -> None:
+    """Longer ones are dead letters: Python writes none."""
+    transaction = a_transaction(attributes={"size": number})
+    assert decode_transaction(encode(transaction)) == transaction
