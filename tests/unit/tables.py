@@ -72,7 +72,7 @@ class Table:
         return np.asarray(again.predict(values[self.judged]), np.float64)
 
 
-def wallets(rows: int = 40_000, share: float = 0.015, seed: int = 1) -> Table:
+def wallets(rows: int = 60_000, share: float = 0.015, seed: int = 1) -> Table:
     """Mobile money in steps of an hour (PaySim): each payer pays once, mules are paid again, frauds empty the account."""
     random = np.random.default_rng(seed)
     step = np.sort(random.integers(0, 30 * 24, rows))
@@ -122,7 +122,7 @@ def wallets(rows: int = 40_000, share: float = 0.015, seed: int = 1) -> Table:
     )
 
 
-def components(rows: int = 50_000, share: float = 0.002, seed: int = 2) -> Table:
+def components(rows: int = 40_000, share: float = 0.002, seed: int = 2) -> Table:
     """Two days of card payments that name nobody (creditcard.csv): seconds, V1 to V28, an amount, two frauds in a thousand."""
     random = np.random.default_rng(seed)
     second = np.sort(random.integers(0, 2 * _DAY, rows))
@@ -152,7 +152,7 @@ def components(rows: int = 50_000, share: float = 0.002, seed: int = 2) -> Table
     )
 
 
-def orders(rows: int = 16_000, share: float = 0.035, seed: int = 3, columns: int = 120) -> Table:
+def orders(rows: int = 10_000, share: float = 0.05, seed: int = 3, columns: int = 100) -> Table:
     """Card payments of a shop (IEEE-CIS): seconds since some day, cards by parts, domains, and hundreds of columns with holes."""
     random = np.random.default_rng(seed)
     second = _DAY + np.sort(random.integers(0, 60 * _DAY, rows))
@@ -198,7 +198,7 @@ def orders(rows: int = 16_000, share: float = 0.035, seed: int = 3, columns: int
     )
 
 
-def cards(rows: int = 24_000, share: float = 0.02, seed: int = 4, once: float = 0.0) -> Table:
+def cards(rows: int = 16_000, share: float = 0.03, seed: int = 4, once: float = 0.0) -> Table:
     """Card payments with places, categories and dates of birth (Sparkov); `once`: the share of rows whose card pays once."""
     random = np.random.default_rng(seed)
     second = np.sort(random.integers(0, 60 * _DAY, rows))
@@ -259,7 +259,7 @@ def cards(rows: int = 24_000, share: float = 0.02, seed: int = 4, once: float = 
     )
 
 
-def applications(rows: int = 14_000, share: float = 0.12, seed: int = 5) -> Table:
+def applications(rows: int = 9_000, share: float = 0.12, seed: int = 5) -> Table:
     """Applications of eight months (BAF): a month is all that is known of the time, nobody is named, -1 is missing."""
     random = np.random.default_rng(seed)
     month = np.sort(random.integers(0, 8, rows))

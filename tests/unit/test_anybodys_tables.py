@@ -79,8 +79,13 @@ def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 @pytest.mark.parametrize(
     ("make", "share"),
-    [(wallets, 0.4), (components, 0.6), (orders, 0.6), (cards, 0.4), (applications, 0.85)],
-    ids=["steps of an hour", "nobody is named", "hundreds of columns", "places and categories", "months, 12 % frauds"],
+    [
+        pytest.param(wallets, 0.4, id="steps of an hour"),
+        pytest.param(components, 0.4, id="nobody is named, 0.2 % frauds", marks=pytest.mark.slow),
+        pytest.param(orders, 0.5, id="hundreds of columns", marks=pytest.mark.slow),
+        pytest.param(cards, 0.35, id="places and categories"),
+        pytest.param(applications, 0.85, id="months, 12 % frauds"),
+    ],
 )
 def test_it_finds_what_there_is_to_be_found(make: Callable[[], Table], share: float, judge: Judge) -> None:
     found = judge(make())
@@ -91,7 +96,7 @@ def test_it_finds_what_there_is_to_be_found(make: Callable[[], Table], share: fl
 
 def test_the_scores_are_of_the_tables_own_rows_also_where_these_have_no_ids(judge: Judge) -> None:
     """`row-17` is the seventeenth below the header and the first: numbers begin at 0."""
-    table = components(rows=8_000, share=0.02)
+    table = components(rows=6_000, share=0.03)
     found = judge(table, "--set", "lightgbm.num_iterations=20")
 
     rows = found.scores["transaction_id"].str.strip_prefix("row-").cast(pl.Int64).to_numpy()
@@ -101,7 +106,7 @@ def test_the_scores_are_of_the_tables_own_rows_also_where_these_have_no_ids(judg
     assert found.average_precision == pytest.approx(again)
 
 
-@pytest.mark.parametrize("once", [0.2, 0.7])
+@pytest.mark.parametrize("once", [pytest.param(0.3, marks=pytest.mark.slow), 0.7])
 def test_history_makes_the_first_transactions_of_accounts_no_worse(once: float, judge: Judge) -> None:
     found = judge(cards(once=once))
     first = found.report["first_transactions"]

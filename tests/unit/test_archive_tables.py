@@ -290,7 +290,7 @@ def test_a_version_has_a_name_and_stays_what_it_was(tmp_path: Path) -> None:
     ("named", "says"),
     [
         ("@transactions=99,labels=1,dead-letters=0", "version 99"),
-        ("@verdicts=1", "there is no table 'verdicts'"),
+        ("@alerts=1", "there is no table 'alerts'"),
     ],
 )
 def test_a_version_that_is_not_there_is_said(tmp_path: Path, named: str, says: str) -> None:

@@ -98,7 +98,7 @@ def test_the_first_one_becomes_current_and_the_others_wait(tmp_path: Path) -> No
 
 
 def test_the_capacity_bounds_the_alerts(tmp_path: Path) -> None:
-    few = trained(tmp_path, review_per_day=1.5, review_precision=0.0)
+    few = trained(tmp_path, review_per_day=1.5, review_precision=0.0, trees=80)
     share = trained(tmp_path, review_share=0.05, review_precision=0.0)
 
     assert 0 < few.metrics["alerts_per_day"] <= 1.5

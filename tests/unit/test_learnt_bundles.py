@@ -12,7 +12,7 @@ import onnx
 import polars as pl
 import pytest
 
-from features.catalogue import DIGEST, FEATURES
+from features.catalogue import DIGEST, FEATURES, OF_THE_ACCOUNT
 from schemas.bundle import DIGESTED, EVALUATION, LINEAR, MANIFEST, MODEL, Thresholds, digest_of
 from schemas.errors import UnusableModel, WrongSettings
 from streaming.bundle import LoadedBundle
@@ -93,10 +93,13 @@ def test_by_default_it_is_lightgbms_trees_and_platts_line_and_nothing_else(
 
     assert {path.name for path in done.path.iterdir()} == {*DIGESTED, EVALUATION}
     assert [node.op_type for node in onnx.load(done.path / MODEL).graph.node] == ["Cast", "TreeEnsemble"]
-    assert np.asarray(models[0].booster.predict(vectors, raw_score=True)).tobytes() == margins.tobytes()
+    booster, by_itself = models[-1].booster, OF_THE_ACCOUNT.start
+    assert booster.num_feature() < vectors.shape[1]  # the past's accounts have no habits, and history doesn't pay
+    told = np.hstack([vectors[:, :by_itself], vectors[:, len(FEATURES) :]])
+    assert np.asarray(booster.predict(told, raw_score=True)).tobytes() == margins.tobytes()
     assert set(manifest["calibration"]) == {"slope", "intercept"}
     assert list(manifest["learner"]) == sorted(
-        ("name", "version", "trees", "objective", "metric", "num_leaves", "learning_rate", "min_data_in_leaf",
+        ("name", "version", "trees", "chosen", "objective", "metric", "num_leaves", "learning_rate", "min_data_in_leaf",
          "lambda_l2", "feature_fraction", "seed", "deterministic", "force_col_wise")
     )  # fmt: skip
     assert manifest["learner"]["version"] == lgb.__version__
