@@ -61,7 +61,7 @@ class Table:
         values, fraud = raw.cast(pl.Float64).fill_null(np.nan).to_numpy(), self.fraud()
         middle = int(self.learnt.stop * 0.8)
         params = {"objective": "binary", "metric": "average_precision", "learning_rate": 0.05, "num_leaves": 15,
-                  "min_data_in_leaf": 20, "seed": 0, "num_threads": 2, "verbosity": -1}  # fmt: skip
+                  "min_data_in_leaf": 20, "seed": 0, "num_threads": 1, "verbosity": -1}  # fmt: skip
 
         def data(rows: slice) -> lgb.Dataset:
             return lgb.Dataset(values[rows], fraud[rows].astype(int), feature_name=columns, categorical_feature=text)

@@ -65,7 +65,7 @@ def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         scores = tmp_path / "scores.parquet"
         given: Sequence[object] = (
             *("--file", file or written, "--mapping", mapping, *table.command, "--scores", scores, "--json"),
-            *("--threads", "2", *more),
+            *("--threads", "1", *more),
         )
         monkeypatch.setattr("sys.argv", ["training", "backtest", *map(str, given)])
         with pytest.raises(SystemExit) as left:
