@@ -65,6 +65,8 @@ SAID: Final[Mapping[str, Columns]] = {
         "folded_labels": pl.Int64,
         "folded_activity": pl.Int64,
         "flags": pl.String,  # with commas between
+        "shadow_bundle": pl.String,
+        "shadow_score": pl.Float64,
     },
     ACTIVITY.name: {
         "counterparty_id": pl.String,

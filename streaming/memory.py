@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -62,13 +63,20 @@ class Memory:
         for counterparty, blob in described.counterparties.items():
             number = need.counterparty_partitions[need.counterparties[counterparty]]
             blobs[number][self._keys[number].counterparty(parts[number].position.epoch, counterparty)] = blob
-        for number, profiles in blobs.items():
-            part = parts[number]
-            now = part.position._replace(next=after[number])
-            await self.store.remember(
-                number, self._keys[number].position, profiles, after=part.expected, now=bytes(now)
-            )
-            part.position, part.written = now, True
+        # Side by side: one after the other each would wait for the one before.
+        written = await asyncio.gather(
+            *(self._write(parts[number], profiles, after[number]) for number, profiles in blobs.items()),
+            return_exceptions=True,
+        )
+        for error in written:
+            if error is not None:
+                raise error
+
+    async def _write(self, part: Part, profiles: Mapping[str, bytes], after: Offsets) -> None:
+        now = part.position._replace(next=after)
+        key = self._keys[part.number].position
+        await self.store.remember(part.number, key, profiles, after=part.expected, now=bytes(now))
+        part.position, part.written = now, True
 
     def _wanted(self, need: Needed, parts: Mapping[int, Part]) -> tuple[list[Wanted], list[list[tuple[int, int]]]]:
         keys: dict[int, list[str]] = {}

@@ -139,6 +139,8 @@ _READINGS: Final[Mapping[str, _Reading]] = {
             "folded_labels": attrgetter("folded.labels"),
             "folded_activity": attrgetter("folded.activity"),
             "flags": lambda verdict: ",".join(verdict.flags) or None,
+            "shadow_bundle": lambda verdict: verdict.shadow and verdict.shadow.bundle,
+            "shadow_score": lambda verdict: verdict.shadow and verdict.shadow.score,
             **_SOURCE,
         },
     ),

@@ -62,6 +62,8 @@ def test_every_message_of_every_version_so_far_has_its_columns_and_its_bytes(pat
 def _flat(message: msgspec.Struct) -> dict[str, Any]:
     """What the columns must say of it."""
     said = {name: getattr(message, name) for name in message.__struct_fields__}
+    shadow = said.pop("shadow", None)
+    said |= {} if shadow is None else {"shadow_bundle": shadow.bundle, "shadow_score": shadow.score}
     for name in ("source", "folded"):
         part = said.pop(name, None)
         if isinstance(part, msgspec.Struct):
