@@ -186,7 +186,7 @@ def main(
     slower = statistics.median(x.p99_9 for x in seen.with_swaps) / statistics.median(x.p99_9 for x in seen.without)
     rows: dict[str, tuple[Any, bool]] = {
         "swaps": (len(seen.at), len(seen.at) >= swaps // rounds * rounds),
-        "taken_up": (taken_up, taken_up >= 0.95 * len(seen.at)),
+        "taken_up": (taken_up, taken_up == len(seen.at)),
         "lost": (found.lost + found.pending, not (found.lost or found.pending)),
         "doubled": (found.doubled, not found.doubled),
         "contradicting": (found.contradicting, not found.contradicting),
@@ -263,10 +263,10 @@ def _first_verdicts(scene: Scene, seen: Swapped, bundles: Path) -> tuple[list[fl
     by_bundle: dict[str, list[Verdict]] = defaultdict(list)
     for verdict in verdicts:
         by_bundle[verdict.bundle].append(verdict)
-    torn = sum(_not_by(LoadedBundle.load_any(bundles / name), some) for name, some in by_bundle.items())
+    torn = sum(not_by(LoadedBundle.load_any(bundles / name), some) for name, some in by_bundle.items())
     moments = {name: np.sort([v.decided_at.timestamp() for v in some]) for name, some in by_bundle.items()}
     waited = []
-    for at, name in seen.at:
+    for at, name in seen.at:  # each bundle's turn comes again after ROTATION swaps, and all were taken up
         # Decided a little before the change was acknowledged: at once.
         mine = moments.get(name, np.empty(0))
         after = mine[np.searchsorted(mine, at.timestamp() - EVERY / 2) :]
@@ -275,7 +275,7 @@ def _first_verdicts(scene: Scene, seen: Swapped, bundles: Path) -> tuple[list[fl
     return waited, torn
 
 
-def _not_by(bundle: LoadedBundle, verdicts: list[Verdict]) -> int:
+def not_by(bundle: LoadedBundle, verdicts: list[Verdict]) -> int:
     """How many of these verdicts have another margin, score, outcome or policy than their bundle gives their vector."""
     raw = b"".join(b64decode(verdict.vector or "") for verdict in verdicts)
     vectors = np.frombuffer(raw, "<f4").reshape(len(verdicts), -1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -49,12 +50,13 @@ class Deployments:
                         found[key] = decode_serving(value)
         return [found[key] for key in sorted(found)]
 
-    def change(self, update: Update) -> Deployment:
+    def change(self, update: Update, *, within: float = PATIENCE) -> Deployment:
         """Write what `update` makes of the latest deployment; it is asked again where somebody was faster.
 
-        Whatever `update` raises is raised, and nothing is changed.  Raises LogUnavailable.
+        Whatever `update` raises is raised, and nothing is changed.  Raises LogUnavailable, `within` so many seconds or a few
+        more.
         """
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + within
         while True:
             producer = Producer(
                 self.settings.client(
@@ -67,11 +69,11 @@ class Deployments:
                 | {"error_cb": lambda _: None}
             )
             try:
-                producer.init_transactions(_SECONDS)
+                producer.init_transactions(min(_SECONDS, within))
                 after = update(self.latest())
                 producer.begin_transaction()
                 producer.produce(self.settings.topic(MODELS), value=encode(after), key=self.model.encode(), partition=0)
-                producer.commit_transaction(_SECONDS)
+                producer.commit_transaction(min(_SECONDS, within))
             except KafkaException as exception:
                 error = exception.args[0]
                 transient = error.code() in _OVERTAKEN or error.retriable() or error.txn_requires_abort()
@@ -79,7 +81,7 @@ class Deployments:
                     raise LogUnavailable(f"`models` can't be changed: {error.str()}") from exception
             else:
                 return after
-            time.sleep(0.05)
+            time.sleep(random.uniform(0.05, 0.5))  # noqa: S311 - or two would go on shutting each other out
 
     def _all(self) -> list[tuple[bytes, bytes | None]]:
         with Log(self.settings) as log:

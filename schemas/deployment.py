@@ -135,16 +135,18 @@ def promoted(
     before: Deployment | None, model: Model, *, at: Moment, by: str, why: str, former: Model | None = None,
     probation_until: Moment | None = None, forced: bool = False,
 ) -> Deployment:  # fmt: skip
-    """With `model` as the champion; the one before becomes the former, or `former` where nothing was deployed yet."""
+    """With `model` as the champion; the one before becomes the former, or `former` where nothing was deployed yet.
+
+    A challenger goes: on probation the new champion is held to the former one, and a challenger would be to one that is
+    untried.
+    """
     if before is not None:
-        former = before.champion
+        former = before.champion if before.champion != model else before.former
     if former == model:
-        former = None if before is None else before.former
+        former = None
     after = Deployment(
         number=0,
         champion=model,
-        challenger=None if before is None else before.challenger,
-        share=0.0 if before is None else before.share,
         former=former,
         probation_until=probation_until if former is not None else None,
     )
@@ -157,10 +159,18 @@ def promoted(
 def challenged(
     before: Deployment, model: Model, share: float, *, at: Moment, by: str, why: str, forced: bool = False
 ) -> Deployment:
-    """With `model` as the challenger, which judges this share of the accounts.  Raises ValueError where it is champion."""
+    """With `model` as the challenger, which judges this share of the accounts.
+
+    Raises ValueError where it is the champion, or the champion is on probation; `forced` ends that.
+    """
     if model.bundle == before.champion.bundle:
         raise ValueError(f"bundle {model.bundle} is the champion: it can't be its own challenger")
-    after = msgspec.structs.replace(before, challenger=model, share=share)
+    if before.probation_until is not None and before.probation_until > at and not forced:
+        raise ValueError(
+            f"champion {before.champion.bundle} is on probation until {before.probation_until:%Y-%m-%d %H:%M:%S %Z}: until "
+            "then it is held to the former one, and a challenger would be held to one that is untried"
+        )
+    after = msgspec.structs.replace(before, challenger=model, share=share, probation_until=None)
     return _next(before, after, kind=Kind.CHALLENGED, at=at, by=by, why=why, bundle=model.bundle, forced=forced)
 
 
@@ -194,7 +204,7 @@ def _next(
     before: Deployment | None, after: Deployment, *, kind: Kind, at: Moment, by: str, why: str, bundle: str,
     instead_of: str | None = None, forced: bool = False,
 ) -> Deployment:  # fmt: skip
-    if after.challenger is not None and after.challenger.bundle == after.champion.bundle:
+    if after.challenger is not None and after.challenger.bundle == after.champion.bundle:  # a rollback to it
         after = msgspec.structs.replace(after, challenger=None, share=0.0)
     number = 1 if before is None else before.number + 1
     change = Change(

@@ -50,7 +50,14 @@ MODELS = Topic(
     name="models",
     key="the registered model's name; <model>/<worker> of what a worker says",
     carries="Deployment, Serving",
-    config={"cleanup.policy": "compact"},
+    # Workers say every 20 s what they serve, and everybody reads all of it: it must stay short.
+    config={
+        "cleanup.policy": "compact",
+        "segment.ms": "600000",
+        "max.compaction.lag.ms": "1200000",
+        "min.cleanable.dirty.ratio": "0.1",
+        "delete.retention.ms": "3600000",
+    },
     partitions=1,
 )
 

@@ -62,8 +62,12 @@ class Desk:
         outbox: Outbox,
         metrics: Metrics,
         send_back: Callable[[str, Broken], None],
+        drop: Callable[[str], None],
     ) -> None:
-        """`send_back` is told of a bundle that has broken a limit, again and again until another panel is served."""
+        """`send_back` is told of a bundle on trial that has broken a limit, `drop` of one beside it that failed.
+
+        They hear it again and again, until another panel is served.
+        """
         self.settings = settings
         self.memory = memory
         self.outbox = outbox
@@ -82,7 +86,7 @@ class Desk:
         self.panel: Panel | None = None
         """Who judges from the next batch on."""
         self.busy = False
-        self._send_back = send_back
+        self._send_back, self._drop = send_back, drop
         self._stages: dict[str, float] = {}
 
     async def settle(self, polled: Polled) -> None:
@@ -322,11 +326,15 @@ class Desk:
         by_challenger = [verdict.outcome for verdict in decisions.verdicts if Flag.CANARY in verdict.flags]
         for outcome, count in Counter(by_challenger).items():
             m.canary.labels(outcome.value).inc(count)
+        if trial.failed is not None:
+            m.bundle_failures.labels(trial.failed).inc()
         broken = self.guard.look(trial)
         for figure, value in self.guard.figures.items():
             m.trial.labels(figure).set(value)
         if broken is not None:
             self._send_back(trial.candidate, broken)
+        elif trial.failed is not None and trial.failed == trial.shadow:
+            self._drop(trial.failed)
 
 
 def _fitting(alert: Alert) -> bytes:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -24,6 +25,8 @@ PATIENCE = 120.0
 """Seconds for a download."""
 _FIRST_WAIT, _LONGEST_WAIT = 5.0, 60.0
 """Seconds before another attempt, twice as many after each."""
+_NICENESS = 10
+"""Verdicts come first."""
 
 
 class BeingFetched(UnusableModel):
@@ -36,22 +39,25 @@ class _Download:
     says: IO[bytes]
     deadline: float
 
-    def over(self) -> str | None:
-        """What went wrong, or nothing, in words; None: it goes on."""
-        if self.process.poll() is None and time.monotonic() < self.deadline:
-            return None
+    @property
+    def out_of_time(self) -> bool:
+        return time.monotonic() >= self.deadline
+
+    @property
+    def over(self) -> bool:
+        return self.process.poll() is not None or self.out_of_time
+
+    def end(self) -> str:
+        """What it said last."""
         in_time = self.process.poll() is not None
-        self.end()
+        self.process.kill()
+        self.process.wait()
         self.says.seek(0)
         said = self.says.read().decode(errors="replace").strip().splitlines()
         self.says.close()
         if not in_time:
             return f"it took longer than {PATIENCE:.0f} s"
-        return "" if self.process.returncode == 0 else (said[-1] if said else f"status {self.process.returncode}")
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        return said[-1] if said else f"status {self.process.returncode}"
 
 
 class Fetcher:
@@ -73,29 +79,38 @@ class Fetcher:
         if target.is_dir():
             self._failed.pop(digest, None)
             return target
-        why, again_at, waited = self._failed.get(digest, ("", 0.0, 0.0))
+        why, again_at, _ = self._failed.get(digest, ("", 0.0, 0.0))
         download = self._downloads.get(digest)
         if download is None:
             if time.monotonic() < again_at:
                 raise UnusableModel(why)
             self._downloads[digest] = self._begin(digest)
             raise BeingFetched(f"bundle {digest} is being fetched from {self._settings.mlflow_model}")
-        trouble = download.over()
-        if trouble is None:
+        if not download.over:
             raise BeingFetched(f"bundle {digest} is being fetched from {self._settings.mlflow_model}")
-        del self._downloads[digest]
+        why = self._note(digest, download)
         if target.is_dir():
             return target
-        wait = min(max(2 * waited, _FIRST_WAIT), _LONGEST_WAIT)
-        why = f"bundle {digest} is not in {self._folder}, and can't be fetched: {trouble or 'nothing came'}"
-        self._failed[digest] = (why, time.monotonic() + wait, wait)
         raise UnusableModel(why)
+
+    def tend(self) -> None:
+        """End what takes too long, also where nobody asks for it any more."""
+        for digest, download in list(self._downloads.items()):
+            if download.out_of_time:
+                self._note(digest, download)
 
     def close(self) -> None:
         """End what is on its way; half a bundle is nowhere."""
         for download in self._downloads.values():
             download.end()
-            download.says.close()
+
+    def _note(self, digest: str, download: _Download) -> str:
+        """Why there is nothing, if so."""
+        del self._downloads[digest]
+        why = f"bundle {digest} is not in {self._folder}, and can't be fetched: {download.end()}"
+        wait = min(max(2 * self._failed.get(digest, ("", 0.0, 0.0))[2], _FIRST_WAIT), _LONGEST_WAIT)
+        self._failed[digest] = (why, time.monotonic() + wait, wait)
+        return why
 
     def _begin(self, digest: str) -> _Download:
         s = self._settings
@@ -108,4 +123,6 @@ class Fetcher:
             stdout=subprocess.DEVNULL,
             stderr=says,
         )
+        with suppress(ProcessLookupError):  # it has failed at once
+            os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
         return _Download(process, says, time.monotonic() + PATIENCE)

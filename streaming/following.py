@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
+import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
 
 from features.accepting import Rules
@@ -61,6 +62,9 @@ _AGAIN_AFTER = 1.0
 _POLLED_EVERY = 0.1
 """Seconds between two looks at a download."""
 _REGISTRY_WITHIN = 2.0
+_SAY_WITHIN = 5.0
+"""Seconds for one attempt to change a deployment: `models` must be read meanwhile."""
+_NEVER = datetime.min.replace(tzinfo=UTC)
 _KEPT_BESIDE = 1
 """Scorers that are kept loaded beside those in use: the last one may come back."""
 
@@ -80,7 +84,8 @@ class Following(threading.Thread):
         self._rules, self._serve = rules, serve
         self._halt = threading.Event()
         self._path = Path(settings.bundle)
-        self._fetcher = Fetcher(settings, self._path.parent)
+        self._folder = self._path.parent.resolve()
+        self._fetcher = Fetcher(settings, self._folder)
         self._deployments = Deployments(settings, settings.mlflow_model)
         self._budget = Budget(settings.reasons_share)
         self._name = f"{settings.group}-{settings.slot}"
@@ -89,19 +94,31 @@ class Following(threading.Thread):
         self._scorers: dict[str, Scorer] = {}
         self._refused: dict[str, tuple[str, float]] = {}
         """By name: why, and when to look once more."""
+        self._banned: set[str] = set()
+        """What is not asked here any more, until the deployment changes: it broke a limit, or failed."""
+        self._read = False
+        """Whether all that `models` says was read once."""
         self._changed = True
         self._look_again = math.inf
-        self._to_send_back: queue.SimpleQueue[tuple[str, Broken]] = queue.SimpleQueue()
-        self._sent_back: set[str] = set()
+        self._reported: queue.SimpleQueue[tuple[str, Broken | None]] = queue.SimpleQueue()
+        self._to_send_back: tuple[str, Broken] | None = None
+        self._say_again = -math.inf
+        """When to try once more to say that something is sent back."""
+        self._said: Serving | None = None
         self._announced_at = -math.inf
         self._polled_at = time.monotonic()
-        self._alias_seen: str | None = None
+        self._alias: str | None = None
+        """Which bundle it named when it last agreed with `models`, or was looked at first."""
+        self._alias_moved: str | None = None
+        """Which other one it names since; it is looked at twice, for a promotion sets it a moment after it is said."""
 
     def send_back(self, bundle: str, broken: Broken) -> None:
-        """Roll this one back; from any thread, as often as one likes."""
-        if bundle not in self._sent_back:
-            self._sent_back.add(bundle)
-            self._to_send_back.put((bundle, broken))
+        """Ask it no more, and roll it back; from any thread, as often as one likes."""
+        self._reported.put((bundle, broken))
+
+    def drop(self, bundle: str) -> None:
+        """Ask it no more: it only scored along, and failed; from any thread, as often as one likes."""
+        self._reported.put((bundle, None))
 
     def halt(self) -> None:
         """End the thread."""
@@ -142,11 +159,14 @@ class Following(threading.Thread):
             self._changed = False
             self._look_again = math.inf
             self._take_up()
-        while not self._to_send_back.empty():
-            self._roll_back(*self._to_send_back.get())
+        while not self._reported.empty():
+            self._ban(*self._reported.get())
+        if self._to_send_back is not None and now >= self._say_again:
+            self._roll_back(*self._to_send_back)
+        self._fetcher.tend()
         if self._panel is not None and now - self._announced_at >= ANNOUNCED_EVERY:
             self._announce()
-        if 0 < self.settings.mlflow_poll <= now - self._polled_at:
+        if self._read and 0 < self.settings.mlflow_poll <= now - self._polled_at:
             self._polled_at = now
             self._look_at_alias()
 
@@ -154,6 +174,7 @@ class Following(threading.Thread):
         """Whether all was read that was there; what is said of our model is noted."""
         error = message.error()
         if error is not None:
+            self._read |= error.code() == KafkaError._PARTITION_EOF
             return bool(error.code() == KafkaError._PARTITION_EOF)
         if message.key() == self.settings.mlflow_model.encode():
             try:
@@ -162,6 +183,8 @@ class Following(threading.Thread):
                 log.error("%s at %s is no deployment: %s", message.topic(), message.offset(), problem)
             else:
                 self._changed = True
+                self._banned.clear()
+                self._to_send_back = None
         return False
 
     # What is to judge.
@@ -174,7 +197,7 @@ class Following(threading.Thread):
         model, role, share = None, Role.CHALLENGER, 0.0
         if deployment is not None and champion.bundle.name == deployment.champion.bundle:
             model, role, share = self._beside(deployment)
-        shadow = None if model is None else self._scorer(model.bundle)
+        shadow = None if model is None or model.bundle in self._banned else self._scorer(model.bundle)
         before = self._panel
         if before is None or (before.champion, before.shadow, before.role, before.share) != (
             champion,
@@ -192,17 +215,19 @@ class Following(threading.Thread):
                     budget=self._budget,
                 )
             )
-        self._sent_back.clear()
         self._note()
 
     def _champion(self, deployment: Deployment | None) -> Scorer | None:
         """Who is to judge; None where nothing is to change."""
         if deployment is not None:
-            found = self._scorer(deployment.champion.bundle)
-            if found is not None:
+            deployed = [deployment.champion, *([deployment.former] if deployment.former else [])]
+            names = [model.bundle for model in deployed if model.bundle not in self._banned]
+            if names and (found := self._scorer(names[0])) is not None:
                 return found
             if self._panel is not None:
                 return self._panel.champion  # the one that it has, and no stranger beside it
+            if len(names) > 1 and (found := self._scorer(names[1])) is not None:
+                return found
         elif self._panel is not None:
             return None
         try:  # the last one that was good here, or the first of all
@@ -211,6 +236,18 @@ class Following(threading.Thread):
             self._wait(str(error))
             return None
         return self._scorer(folder.name, folder)
+
+    def _ban(self, bundle: str, broken: Broken | None) -> None:
+        """At once here; everybody else hears of it by `models`."""
+        if bundle in self._banned or self._deployment is None or bundle not in _names(self._deployment):
+            return
+        self._banned.add(bundle)
+        if broken is not None:
+            log.error("bundle %s is sent back: %s", bundle, broken.why)
+            self._to_send_back = (bundle, broken)
+        else:
+            log.error("bundle %s scores along no more: it failed", bundle)
+        self._take_up()
 
     def _beside(self, deployment: Deployment) -> tuple[Model | None, Role, float]:
         """Who scores along."""
@@ -274,14 +311,20 @@ class Following(threading.Thread):
         if before is None or before.champion.bundle.name != champion.name:
             self.metrics.swaps.inc()
             log.info("serving bundle %s", champion.name)
-            if self._path.is_symlink() and resolve(self._path) != champion.folder:
-                with suppress(OSError):
-                    make_current(champion.folder)
+            self._point_at(champion.folder)
         if panel.shadow is not None:
             log.info("bundle %s scores along (%s, share %g)", panel.shadow.bundle.name, panel.role, panel.share)
         names = [one.bundle.name for one in (panel.champion, panel.shadow) if one is not None]
         for name in [name for name in self._scorers if name not in names][:-_KEPT_BESIDE]:
             del self._scorers[name]
+
+    def _point_at(self, folder: Path) -> None:
+        """What a worker begins with here where `models` can't be asked."""
+        if self._path.is_symlink() and self._path.readlink() != Path(folder.name) and folder.parent == self._folder:
+            try:
+                make_current(folder)
+            except OSError as error:
+                log.warning("%s still names another bundle than the champion %s: %s", self._path, folder.name, error)
 
     def _note(self) -> None:
         """In the metrics and on `models`: what this worker serves now."""
@@ -301,7 +344,6 @@ class Following(threading.Thread):
 
     def _announce(self) -> None:
         assert self._panel is not None
-        self._announced_at = time.monotonic()
         panel = self._panel
         serving = Serving(
             worker=self._name,
@@ -310,9 +352,11 @@ class Following(threading.Thread):
             champion=panel.champion.bundle.name,
             challenger=panel.shadow.bundle.name if panel.shadow is not None and panel.role is Role.CHALLENGER else None,
             refused=tuple(Refusal(bundle=name, why=why) for name, (why, _) in sorted(self._refused.items())),
-            at=datetime.now(UTC),
+            at=_NEVER,
         )
-        self._publish(encode(serving))
+        if serving != self._said or time.monotonic() - self._announced_at >= ANNOUNCED_EVERY:
+            self._said, self._announced_at = serving, time.monotonic()
+            self._publish(encode(msgspec.structs.replace(serving, at=datetime.now(UTC))))
 
     def _say_goodbye(self) -> None:
         if self._panel is not None:
@@ -334,35 +378,37 @@ class Following(threading.Thread):
             return rolled_back(before, bundle, at=datetime.now(UTC), by=f"worker {self._name}", why=broken.why)
 
         try:
-            after = self._deployments.change(update)
-        except ValueError as error:  # another worker was faster
-            log.info("bundle %s is not sent back: %s", bundle, error)
+            after = self._deployments.change(update, within=_SAY_WITHIN)
+        except ValueError as error:  # another worker was faster, or nobody is there to come back
+            self._to_send_back = None
+            log.warning("bundle %s is not rolled back: %s", bundle, error)
         except LogUnavailable as error:
-            log.warning("bundle %s is to be sent back, which can't be said yet: %s", bundle, error)
-            self._to_send_back.put((bundle, broken))
-            self._halt.wait(_AGAIN_AFTER)
+            self._say_again = time.monotonic() + 5 * _AGAIN_AFTER
+            log.warning("bundle %s is asked no more here, which can't be said yet: %s", bundle, error)
         else:
+            self._to_send_back = None
             self.metrics.sent_back.labels(bundle, broken.limit).inc()
-            log.error("bundle %s is sent back, %s judges: %s", bundle, after.champion.bundle, broken.why)
+            log.error("bundle %s is rolled back, %s judges", bundle, after.champion.bundle)
 
     def _look_at_alias(self) -> None:
-        """What somebody has set in the registry by hand is taken up when it was seen twice: a promotion is half done once."""
+        """What somebody sets in the registry by hand is taken up; what it has said all along is not."""
         model = None
         with suppress(OSError, ValueError, KeyError, TypeError):  # away, or no such alias: the topic is what counts
-            model = self._alias()
+            model = self._named_by_alias()
+        if model is None:
+            return
         deployed = self._deployment
-        if model is None or (
-            deployed is not None
-            and (model.bundle == deployed.champion.bundle or deployed.sent_back(model.bundle) is not None)
-        ):
-            self._alias_seen = None
-        elif self._alias_seen != model.bundle:
-            self._alias_seen = model.bundle
+        if deployed is not None and (self._alias is None or model.bundle == deployed.champion.bundle):
+            self._alias = model.bundle
+        if model.bundle == self._alias:
+            self._alias_moved = None
+        elif self._alias_moved != model.bundle:
+            self._alias_moved = model.bundle
         else:
-            self._alias_seen = None
-            self._promote(model)
+            self._alias, self._alias_moved = model.bundle, None
+            self._promote(model, 0 if deployed is None else deployed.number)
 
-    def _alias(self) -> Model | None:
+    def _named_by_alias(self) -> Model | None:
         s = self.settings
         if not s.mlflow_uri.startswith("http"):
             return None
@@ -373,20 +419,24 @@ class Following(threading.Thread):
         tags = {tag["key"]: tag["value"] for tag in version.get("tags", [])}
         return Model(bundle=tags[BUNDLE_TAG], version=str(version["version"]))
 
-    def _promote(self, model: Model) -> None:
+    def _promote(self, model: Model, number: int) -> None:
         now = datetime.now(UTC)
         former = None if self._panel is None else Model(bundle=self._panel.champion.bundle.name)
 
         def update(before: Deployment | None) -> Deployment:
-            if before is not None and before.champion.bundle == model.bundle:
-                raise ValueError("it is the champion already")
+            if (0 if before is None else before.number) != number:
+                raise ValueError("the deployment has changed meanwhile")
+            if before is not None and (change := before.sent_back(model.bundle)) is not None:
+                raise ValueError(f"{change.by} sent it back: {change.why}")
             return promoted(
                 before, model, at=now, by="the registry", why=f"its alias champion was set to version {model.version}",
                 former=former, probation_until=now + PROBATION,
             )  # fmt: skip
 
-        with suppress(ValueError, LogUnavailable):  # somebody was faster, or Kafka is away: the next look will show
-            self._deployments.change(update)
+        try:
+            self._deployments.change(update, within=_SAY_WITHIN)
+        except (ValueError, LogUnavailable) as error:
+            log.warning("the alias champion names bundle %s, which is not promoted: %s", model.bundle, error)
 
 
 def _names(deployment: Deployment) -> set[str]:

@@ -174,6 +174,12 @@ class Metrics:
             ["bundle", "limit"],
             registry=r,
         )
+        self.bundle_failures = Counter(
+            "fraud_bundle_failures",
+            "Batches that one of two bundles failed on, and the other judged.  Anything above zero wants a look.",
+            ["bundle"],
+            registry=r,
+        )
         self.canary = Counter(
             "fraud_canary_transactions",
             "Transactions that the challenger judged, by its outcome.",
@@ -182,7 +188,7 @@ class Metrics:
         )
         self.trial = Gauge(
             "fraud_trial",
-            "Of the model on trial, what is looked back at: transactions, alerts, reference_alerts, drift, seconds.",
+            "Of the model on trial, what was seen at the last look: transactions, accounts, drift, seconds and so on.",
             ["figure"],
             registry=r,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from binascii import b2a_base64
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from schemas.verdict import Alert, Flag, Folded, Outcome, Shadow, Source, Verdic
 from streaming.budget import Budget
 from streaming.bundle import LoadedBundle, Vectors
 from streaming.reasons import Explainer
+
+log = logging.getLogger(__name__)
 
 _LATE = (Flag.LATE,)
 _ALL_HASHES = float(1 << 64)
@@ -75,8 +78,15 @@ class Trial:
     candidate: str
     reference: str
     opinions: tuple[Opinion, Opinion] | None
-    """The candidate's and the reference's; None where the candidate failed."""
-    failure: str | None = None
+    """The candidate's and the reference's; None where one of them failed."""
+    shadow: str
+    """Which of the two only scores along, or judges no more than its share."""
+    accounts: list[int]
+    """Of the transactions: hashes."""
+    failed: str | None = None
+    """Which of the two."""
+    failure: str = ""
+    """In words."""
 
 
 @dataclass(frozen=True)
@@ -114,21 +124,22 @@ class Panel:
         if self.shadow is None:
             said.by(self.champion, self.champion.opinion(described))
             return self._decisions(said, None)
+        canary = self.role is Role.CHALLENGER
         champion, failed = _attempt(self.champion, described)
         shadow, shadow_failed = _attempt(self.shadow, described)
         if champion is not None and shadow is not None:
             theirs = self._of_the_share(described)
             said.by(self.champion, champion, beside=(self.shadow, shadow), but=theirs)
-            said.by(self.shadow, shadow, beside=(self.champion, champion), only=theirs)
-            return self._decisions(said, self._trial((champion, shadow), None))
+            said.by(self.shadow, shadow, beside=(self.champion, champion), only=theirs, canary=canary)
+            return self._decisions(said, self._trial(described, (champion, shadow)))
         if champion is not None:
             said.by(self.champion, champion)
-        elif shadow is not None:
-            said.by(self.shadow, shadow)
-        else:  # both: it is the messages' doing
-            assert failed is not None
-            raise failed
-        return self._decisions(said, self._trial(None, failed or shadow_failed))
+            return self._decisions(said, self._trial(described, None, self.shadow, shadow_failed))
+        if shadow is not None:
+            said.by(self.shadow, shadow, canary=canary)
+            return self._decisions(said, self._trial(described, None, self.champion, failed))
+        assert failed is not None  # both: it is the messages' doing
+        raise failed
 
     def _of_the_share(self, described: Described) -> frozenset[int]:
         """The transactions whose accounts the shadow judges: always the same ones for one bundle and share."""
@@ -141,15 +152,28 @@ class Panel:
             if xxh3_64_intdigest(taken.record.key or b"", seed) < below
         )
 
-    def _trial(self, opinions: tuple[Opinion, Opinion] | None, failed: Exception | None) -> Trial:
+    def _trial(
+        self,
+        described: Described,
+        opinions: tuple[Opinion, Opinion] | None,
+        failed: Scorer | None = None,
+        failure: Exception | None = None,
+    ) -> Trial:
         """`opinions`: the champion's and the shadow's."""
         assert self.shadow is not None
         names = (self.champion.bundle.name, self.shadow.bundle.name)
         if self.role is Role.CHALLENGER:
             names = names[::-1]
             opinions = opinions and (opinions[1], opinions[0])
-        failure = None if failed is None else f"{type(failed).__name__}: {failed}"
-        return Trial(candidate=names[0], reference=names[1], opinions=opinions, failure=failure)
+        return Trial(
+            candidate=names[0],
+            reference=names[1],
+            shadow=self.shadow.bundle.name,
+            opinions=opinions,
+            accounts=[hash(taken.record.key) for taken in described.transactions],
+            failed=None if failed is None else failed.bundle.name,
+            failure="" if failure is None else f"{type(failure).__name__}: {failure}",
+        )
 
     def _decisions(self, said: _Said, trial: Trial | None) -> Decisions:
         alerts: list[tuple[int, Alert]] = []
@@ -169,6 +193,7 @@ def _attempt(scorer: Scorer, described: Described) -> tuple[Opinion | None, Exce
     try:
         return scorer.opinion(described), None
     except Exception as error:  # the other bundle's answer tells whose fault it is
+        log.exception("bundle %s failed on a batch", scorer.bundle.name)
         return None, error
 
 
@@ -190,6 +215,7 @@ class _Said:
         beside: tuple[Scorer, Opinion] | None = None,
         but: frozenset[int] = _NOBODY,
         only: frozenset[int] | None = None,
+        canary: bool = False,
     ) -> None:
         """The verdicts of all transactions `but` some, or of some `only`; `beside` is who scores them along."""
         described, now, next_labels = self.described, self._now, self._next_labels
@@ -197,7 +223,7 @@ class _Said:
         width = opinion.vectors.shape[1] * opinion.vectors.itemsize
         bundle, policy = scorer.bundle.name, scorer.thresholds.digest()
         along, their_scores = ("", opinion.scores) if beside is None else (beside[0].bundle.name, beside[1].scores)
-        canary = () if only is None else (Flag.CANARY,)
+        flags = (Flag.CANARY,) if canary else ()
         flagged: list[int] = []
         for i, (taken, score, margin, outcome, late, activity, their_score) in enumerate(
             zip(
@@ -231,7 +257,7 @@ class _Said:
                 source=Source(record.partition, record.offset),
                 folded=Folded(next_labels[record.partition], None if activity < 0 else activity),
                 vector=_in_base64(vector) if self._with_vectors else None,
-                flags=(*_LATE, *canary) if late else canary,
+                flags=(*_LATE, *flags) if late else flags,
                 shadow=Shadow(along, their_score) if along else None,
             )
         if flagged:

@@ -61,17 +61,19 @@ class WorkerSettings(Settings, frozen=True, kw_only=True):
     mlflow_poll: Annotated[
         float, Meta(ge=0, description="between two looks at the server's alias `champion`; 0: never")
     ] = 5.0
-    guard_window: Annotated[float, Meta(gt=0, description="what is looked back at of a model on trial")] = 30.0
-    guard_least: Annotated[int, Meta(ge=1, description="transactions to be seen before rates are held against it")] = (
-        500
+    guard_window: Annotated[float, Meta(gt=0, description="what is looked back at of a model on trial,")] = 30.0
+    guard_least: Annotated[int, Meta(ge=200, description="and further, until so many transactions are in sight")] = (
+        20_000
     )
     guard_alerts: Annotated[
-        float, Meta(gt=1, description="it goes with so many times more alerts, or fewer, than the other has")
+        float, Meta(gt=1, description="it goes with so many times more accounts flagged, or fewer, than the other has")
     ] = 2.0
     guard_drift: Annotated[
         float, Meta(gt=0, description="it goes with a larger stability index of its scores against the other's")
     ] = 1.0
-    guard_seconds: Annotated[float, Meta(gt=0, description="it goes if it takes longer for a batch on average")] = 0.1
+    guard_seconds: Annotated[
+        float, Meta(gt=0, description="it goes if it takes longer for a batch on average, and 3 times the other's")
+    ] = 0.1
     log_level: Annotated[
         str, Meta(pattern="^(debug|info|warning|error)$", description="debug has a line for every batch")
     ] = "info"

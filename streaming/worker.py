@@ -75,7 +75,9 @@ class Worker:
         self.store = RedisProfiles(settings.redis_url, timeout=settings.redis_timeout)
         memory = Memory(self.store, settings.topic_prefix, settings.partitions)
         self.following = Following(settings, rules, self.metrics, self._serve)
-        self.desk = Desk(settings, rules, memory, self.outbox, self.metrics, self.following.send_back)
+        self.desk = Desk(
+            settings, rules, memory, self.outbox, self.metrics, self.following.send_back, self.following.drop
+        )
         self.slot = Slot(settings)
         self._progress: tuple[int, float | None] = 0, None
         """Batches settled when somebody last asked, and since when, as far as was seen, something waits."""

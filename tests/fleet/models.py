@@ -40,7 +40,8 @@ def another_bundle(folder: Path, *, catalogue: str = DIGEST, large: int = LARGE)
         format=FORMAT,
         catalogue=catalogue,
         features=FEATURES,
-        thresholds=Thresholds(review=0.5, decline=0.9),
+        # Each has its own: a verdict with parts of two would show.
+        thresholds=Thresholds(review=0.5 if large == LARGE else 0.5 + large / 1e9, decline=0.9),
         calibration=Calibration(),
         learner={"name": "LightGBM", "trees": 20},
         trained={"rows": rows},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from benchmarks.spoiled import SPOILINGS, spoiled
+from benchmarks.swaps import not_by
 from deploy.local.stack import LocalStack
 from features.catalogue import DIGEST
 from features.deployments import Deployments
@@ -21,6 +22,7 @@ from schemas.bundle import CURRENT
 from schemas.deployment import Deployment, Kind, Model, Role, challenged, promoted, rolled_back
 from schemas.topics import MODELS
 from schemas.verdict import Flag, Verdict
+from streaming.bundle import LoadedBundle
 from tests.fleet import planted
 from tests.fleet.fleet import Fleet, Worker
 from tests.fleet.messages import Outgoing, a_transaction, message
@@ -122,6 +124,14 @@ def by_bundle(verdicts: list[Verdict]) -> Counter[str]:
     return Counter(verdict.bundle for verdict in verdicts)
 
 
+def torn(fleet: Fleet, bundles: Path) -> int:
+    """How many verdicts have another margin, score, outcome or policy than the bundle that they name gives."""
+    by_name: dict[str, list[Verdict]] = defaultdict(list)
+    for verdict in fleet.answers.verdicts:
+        by_name[verdict.bundle].append(verdict)
+    return sum(not_by(LoadedBundle.load_any(bundles / name), some) for name, some in by_name.items())
+
+
 def test_a_promoted_bundle_judges_from_the_next_batch_on_and_comes_back_at_the_next_start(
     stack: LocalStack, prefix: str, own: Path, usual: str, similar: str
 ) -> None:
@@ -157,12 +167,12 @@ def test_swaps_under_way_lose_nothing_and_tear_no_batch(
         for turn in range(6):
             fleet.send(payments(400, f"turn {turn}"))
             deploy(fleet, promote(usual if turn % 2 else similar))
+            for worker in workers:
+                worker.wait_until(partial(has_taken_up, worker, turn + 1), 10)
         fleet.wait_for_verdicts(2_400)
-        for worker in workers:
-            worker.wait_until(partial(has_taken_up, worker, 6), 10)
         fleet.check(verdicts=2_400)
-        policies = {(verdict.bundle, verdict.policy) for verdict in fleet.answers.verdicts}
-        assert len(policies) == len(by_bundle(fleet.answers.verdicts))
+        assert by_bundle(fleet.answers.verdicts).keys() == {usual, similar}
+        assert torn(fleet, own) == 0
 
 
 def test_a_challenger_scores_along_and_judges_its_share_of_the_accounts(
@@ -203,6 +213,7 @@ def test_a_challenger_that_alerts_three_times_as_often_is_sent_back(
         fleet.send(payments(6_000, "attack"))
         fleet.wait_for_verdicts(6_000)
         worker.wait_until(lambda: not serves(worker, eager, Role.CHALLENGER), 10)
+        worker.wait_until(partial(has_taken_up, worker, 3), 10)
 
         after = deployed(fleet)
         assert (after.champion.bundle, after.challenger, after.share) == (usual, None, 0)
@@ -224,6 +235,7 @@ def test_a_new_champion_on_probation_goes_back_too(
         fleet.wait_for_verdicts(12_000)
         for worker in workers:
             worker.wait_until(partial(serves, worker, usual), 10)
+            worker.wait_until(partial(has_taken_up, worker, 2), 10)
         after = deployed(fleet)
         assert (after.number, after.champion.bundle, after.former) == (2, usual, None), "one rollback, whoever saw it"
         fleet.check(verdicts=12_000)
@@ -256,6 +268,59 @@ def test_a_bundle_that_fails_on_real_traffic_judges_nobody(
         assert by_bundle(fleet.answers.verdicts) == {usual: 100}
         assert worker.metric("fraud_sent_back_total", bundle=similar, limit="failure") == 2
         fleet.check(verdicts=100)
+
+
+def test_one_that_only_scores_along_and_fails_is_dropped_and_nobody_else_goes(
+    stack: LocalStack, prefix: str, own: Path, usual: str, similar: str
+) -> None:
+    """The former champion, beside a new one on probation."""
+    with Fleet(stack, prefix, own / CURRENT) as fleet:
+        worker = fleet.start(plant=partial(planted.no_numbers_from, usual))
+        deploy(fleet, promote(similar, former=usual, probation=600))
+        worker.wait_until(partial(serves, worker, usual, Role.FORMER), 5)
+        fleet.send(payments(50, "probation"))
+        worker.wait_until(lambda: not serves(worker, usual, Role.FORMER), 10)
+        fleet.wait_for_verdicts(50)
+        assert by_bundle(fleet.answers.verdicts) == {similar: 50}
+        assert deployed(fleet).champion.bundle == similar
+        assert worker.metric("fraud_bundle_failures_total", bundle=usual) >= 1
+        fleet.check(verdicts=50)
+
+
+def test_a_champion_that_fails_beside_a_challenger_is_not_the_challengers_fault(
+    stack: LocalStack, prefix: str, own: Path, usual: str, similar: str
+) -> None:
+    with Fleet(stack, prefix, own / CURRENT) as fleet:
+        worker = fleet.start(plant=partial(planted.no_numbers_from, usual))
+        deploy(fleet, promote(usual))
+        deploy(fleet, challenge(similar, 0.0))
+        worker.wait_until(partial(serves, worker, similar, Role.CHALLENGER), 5)
+        fleet.send(payments(50, "rescued"))
+        fleet.wait_for_verdicts(50)
+        assert {(v.bundle, v.flags) for v in fleet.answers.verdicts} == {(similar, (Flag.CANARY,))}
+        assert serves(worker, similar, Role.CHALLENGER), "somebody has to look at the champion"
+        assert worker.metric("fraud_bundle_failures_total", bundle=usual) >= 1
+        fleet.check(verdicts=50)
+
+
+def test_a_link_that_names_nothing_is_mended(
+    stack: LocalStack, prefix: str, own: Path, usual: str, similar: str
+) -> None:
+    with Fleet(stack, prefix, own / CURRENT) as fleet:
+        deploy(fleet, promote(similar))
+        (own / CURRENT).unlink()
+        (own / CURRENT).symlink_to("tidied-away")
+        assert serves(fleet.start(), similar)
+        assert (own / CURRENT).resolve().name == similar
+
+
+def test_where_neither_is_here_the_former_champion_judges(
+    stack: LocalStack, prefix: str, own: Path, similar: str, tmp_path: Path
+) -> None:
+    with Fleet(stack, prefix, own / CURRENT, mlflow_uri=f"sqlite:///{tmp_path}/nowhere.db") as fleet:
+        deploy(fleet, promote("0123456789abcdef", former=similar, probation=60))
+        (own / CURRENT).unlink()
+        assert serves(fleet.start(), similar)
 
 
 def test_a_broken_bundle_never_gets_in_and_the_worker_says_why(

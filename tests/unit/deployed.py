@@ -41,7 +41,7 @@ class FakeDeployments(Deployments):
             self._seen = self.now
         return [self._serving(worker) for worker in self.workers]
 
-    def change(self, update: Update) -> Deployment:
+    def change(self, update: Update, *, within: float = 30.0) -> Deployment:
         self.now = update(self.now)
         return self.now
 
