@@ -82,7 +82,8 @@ def test_nobody_is_judged_with_tables_that_know_the_rows_labels(early_and_late: 
     _, late = early_and_late
     past = known_at(None, *PAST)
     everybody = np.ones(past.transactions.height, bool)
-    blank = replace(late, encoder=made_again(late.encoder, late.learnt_until, past, everybody, timedelta(days=7)))
+    encoder = made_again(late.encoder, late.learnt_until, past, everybody, timedelta(days=7))
+    blank = replace(late, encoder=encoder, manifest=msgspec.structs.replace(late.manifest, attributes=encoder.columns))
 
     assert blank.encoder.attributes != late.encoder.attributes
     assert compared(late, blank).differences["average_precision"].high == 0
