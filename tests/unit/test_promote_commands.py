@@ -289,6 +289,7 @@ ON_ITS_WAY: dict[str, tuple[Callable[[Path], object], str]] = {
     "no bundle": (something_else, "it has no model.onnx, bundle.json"),
 }
 """What happened to it in MLflow's artifact store."""
+NOT_EVEN_DOWNLOADED = ("lacking a file", "2 GB", "no bundle")
 FROM_THE_BEGINNING: dict[str, tuple[Callable[[Path], object], str, int]] = {
     "a manifest that is none": (no_manifest, "bundle.json is no manifest", 2),
     "another format": (with_manifest(format=1), "has format 1", 2),
@@ -309,6 +310,8 @@ def test_what_broke_on_its_way_is_neither_fetched_nor_promoted(
     [model] = (tmp_path / "artifacts").rglob(MODEL)
     spoil, why = ON_ITS_WAY[kind]
     spoil(model.parent)
+    if kind in NOT_EVEN_DOWNLOADED:
+        monkeypatch.setattr("mlflow.artifacts.download_artifacts", None)
 
     for arguments in (("fetch", "1"), ("fetch", bundle.name), ("promote", "1", "--force", "urgent")):
         assert training(monkeypatch, *arguments, "--out", tmp_path / "bundles") == 2
