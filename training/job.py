@@ -145,7 +145,7 @@ def train(
             segments=_segments(past.transactions, cut),
         ),
         Opinion(name="this model", scores=scores, thresholds=thresholds),
-        _champion(champion, settings, past, replayed, cut, tell),
+        _champion(champion, settings, past, replayed, counted, cut, tell),
         costs=settings.costs(),
         seed=settings.seed,
     )
@@ -248,10 +248,14 @@ def _champion(
     settings: TrainingSettings,
     past: KnownPast,
     replayed: replay.Replayed,
+    counted: npt.NDArray[np.bool_],
     cut: Split,
     tell: Narrator,
 ) -> Opinion | None:
-    """What the champion says of the validation rows; None where there is none, or none that can be asked."""
+    """What the champion says of the validation rows; None where there is none, or none that can be asked.
+
+    `counted` [n]: the transactions that encodings are learnt from.
+    """
     try:
         champion = Contender.in_use(settings.out) if folder is None else Contender.read(folder)
         if champion is None:
@@ -259,7 +263,7 @@ def _champion(
         champion.require_fitting()
         begun = cut.validation_from
         # As the new one is: with tables that know nothing of these rows.
-        then = champion.as_of(begun, past, replayed.accepted, settings.label_delay)
+        then = champion.as_of(begun, past, counted, settings.label_delay)
         knew = champion.knew(begun)
     except UnusableModel as error:
         tell.warn(f"there is no champion to compare with: {error}")

@@ -35,12 +35,13 @@ from training.tracking import Tracking, tell
 
 QUICK = ("--leaves", "7", "--smallest-leaf", "5", "--threads", "1")
 FEW = ("--least-frauds", "20")
+PAST = a_past(per_day=300)
 
 
 @pytest.fixture(scope="module")
 def past(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("past")
-    for name, table in zip(("transactions", "labels"), a_past(), strict=True):
+    for name, table in zip(("transactions", "labels"), PAST, strict=True):
         table.write_parquet(folder / f"{name}.parquet")
     return folder
 
@@ -51,7 +52,7 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     out = tmp_path_factory.mktemp("learnt")
     quick: dict[str, Any] = {"out": out, "leaves": 7, "smallest_leaf": 5, "threads": 1}
     return {
-        name: train(*a_past(), settings=TrainingSettings(trees=trees, **quick)).path
+        name: train(*PAST, settings=TrainingSettings(trees=trees, **quick)).path
         for name, trees in (("poor", 1), ("good", 40))
     }
 
@@ -141,7 +142,7 @@ def test_a_retraining_gets_in_by_itself_or_says_why_not(
 ) -> None:  # fmt: skip
     out = tmp_path / "bundles"
     run = ("run", past, "--out", out, *QUICK, *FEW)
-    assert training(monkeypatch, *run, "--trees", "3") == 0
+    assert training(monkeypatch, *run, "--trees", "1") == 0
     first = current(out)
     assert f"next        training promote {first} --on {past}" in capsys.readouterr().out
 
