@@ -36,6 +36,7 @@ from training.options import (
     ArtifactsOption,
     AttributesOption,
     CostToleranceOption,
+    DaskOption,
     DelayOption,
     ExperimentOption,
     FoldsOption,
@@ -120,6 +121,7 @@ def run(
     folds: FoldsOption = DEFAULTS.folds,
     seed: SeedOption = DEFAULTS.seed,
     threads: ThreadsOption = DEFAULTS.threads,
+    dask: DaskOption = DEFAULTS.dask,
     learner: Annotated[
         str,
         typer.Option(
@@ -248,6 +250,7 @@ def run(
         folds=folds,
         seed=seed,
         threads=threads,
+        dask=dask,
         learner=learners(learner),
         learners=parameters(learners_file, said or []),
         imbalance=imbalance,

@@ -7,6 +7,7 @@
   x ParityBroken    graph and learner disagree, a bug of ours: nothing is written (exit status 1)
   x MLflowAway      what it is to be told waits; `training upload` tells it later (exit status 1)
   x Refused         gates were not passed, or there is nothing to be done: nothing was changed (exit status 1)
+  x ClusterLost     a process of the Dask cluster ended, nothing is written: run it again (exit status 2)
 """
 
 from __future__ import annotations
@@ -36,3 +37,7 @@ class MLflowAway(FraudScorerError):
 
 class Refused(FraudScorerError):
     """A change of what is deployed, or a verdict to be looked into, that isn't to be had; the message says why."""
+
+
+class ClusterLost(FraudScorerError):
+    """The processes that shared the work do so no longer."""

@@ -17,7 +17,7 @@ from schemas.bundle import CURRENT, FORMAT, Manifest, Thresholds, make_current
 from schemas.currencies import DEFAULT_RATES, Rates
 from schemas.errors import UnusableModel
 from schemas.mapping import Rejected
-from training import attributes, prequential, replay
+from training import attributes, cluster, prequential, replay
 from training.bundle import write
 from training.calibration import brier, calibrated, probabilities
 from training.contender import Contender
@@ -81,12 +81,12 @@ def train(
     `rates` must be the workers', or amounts mean something else.  `rejected`: rows that the mapping could make no
     transactions of.  `data` names the past, where it has a name that stays (an archive at a version); the manifest keeps it.
     `served`, of the same transactions: these vectors are learnt from, and no others.  The same past, settings, code and
-    libraries give the same digest.  Raises WrongSettings, UnusablePast, NotExportable, ParityBroken, OSError; then nothing was
-    written, and `current` is what it was.
+    libraries give the same digest.  Raises WrongSettings, UnusablePast, NotExportable, ParityBroken, ClusterLost, OSError;
+    then nothing was written, and `current` is what it was.
     """
     settings = settings or TrainingSettings()
     tell = narrator or Silent()
-    learner = learner_of(settings)
+    learner = _learner(settings)
 
     tell.stage("validate", f"looking for what is wrong or odd about {transactions.height:,} transactions")
     validation = validate(
@@ -99,7 +99,7 @@ def train(
     tell.stage("join", f"joining {labels.height:,} labels to {transactions.height:,} transactions")
     past = known_at(settings.train_until, transactions, labels)
     tell.stage("describe", f"describing {past.transactions.height:,} transactions as a worker sees them")
-    replayed = replay.vectors(past.transactions, past.labels, rates)
+    replayed = _described(past, rates, settings)
     counted, compared = replayed.accepted, None
     if served is not None:
         replayed, compared = instead_of(replayed, served.of((transactions["occurred_at"] <= past.until).to_numpy()))
@@ -217,6 +217,22 @@ def train(
 
 def _as_served(compared: Compared) -> dict[str, str | int]:
     return {"vectors": "served", "without_vector": compared.without, "unlike_replayed": compared.unlike}
+
+
+def _learner(settings: TrainingSettings) -> Learner:
+    """Raises WrongSettings, also where there is no such cluster: now, and not after minutes of validating."""
+    learner = learner_of(settings)
+    if settings.dask:
+        with cluster.connected(settings.dask):
+            pass
+    return learner
+
+
+def _described(past: KnownPast, rates: Rates, settings: TrainingSettings) -> replay.Replayed:
+    if not settings.dask:
+        return replay.vectors(past.transactions, past.labels, rates)
+    with cluster.connected(settings.dask) as processes:
+        return cluster.vectors(processes, past.transactions, past.labels, rates)
 
 
 def _judge_folds(

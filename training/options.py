@@ -55,6 +55,13 @@ SeedOption = Annotated[int, typer.Option(envvar="FRAUD_TRAINING_SEED")]
 ThreadsOption = Annotated[
     int, typer.Option(envvar="FRAUD_TRAINING_THREADS", help="0: one a core. The bundle is the same either way.")
 ]
+DaskOption = Annotated[
+    str,
+    typer.Option(
+        envvar="FRAUD_TRAINING_DASK",
+        help="The scheduler of a Dask cluster, as tcp://HOST:PORT: its processes describe the past and fit LightGBM.",
+    ),
+]
 AttributesOption = Annotated[
     str,
     typer.Option(

@@ -28,11 +28,12 @@ from features.facts import (
     name24,
 )
 from features.hashing import hash64
-from features.history import Steps, walk_accounts, walk_counterparties
+from features.history import Steps, Walked, walk_accounts, walk_counterparties
 from schemas.currencies import DEFAULT_RATES, MINOR_DIGITS, Rates
 from training.errors import UnusablePast
 
 Ints = npt.NDArray[np.int64]
+Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -52,59 +53,124 @@ def vectors(transactions: pl.DataFrame, labels: pl.DataFrame, rates: Rates = DEF
     counterparty's windows what is younger than SETTLING, here as in a worker.  Raises UnusablePast for a currency
     without a rate, and where the vectors would not fit the memory that is free.
     """
-    n = len(transactions)
-    _require_room(n)
-    account, label_account = _coded(transactions["account_id"], labels["account_id"])
-    counterparty, label_counterparty = _coded(transactions["counterparty_id"], labels["counterparty_id"])
-    rows = _facts(transactions, counterparty, rates)
-    time = np.ascontiguousarray(rows["time"])
-    arrival = np.maximum.accumulate(time) if n else time
-    here = np.arange(n, dtype=np.int64)
-    out = np.empty((n, len(FEATURES)), np.float32)
+    out = room_for(len(transactions))
+    log = CodedLog.of(Log.of(transactions, labels), rates)
+    walked = by_account(log, out)
+    by_counterparty(log, walked.status, walked.ratio, out)
+    return Replayed(out, walked.status == kernel.NEW)
 
-    told = _labels(labels)
-    known = told["known"]
-    heard = np.maximum.accumulate(known) if len(known) else known
-    which = np.arange(len(told), dtype=np.int64)
 
-    walked = walk_accounts(
+@dataclass(frozen=True)
+class Log:
+    """A past, or a part of it, in the order of the log."""
+
+    transactions: pl.DataFrame
+    labels: pl.DataFrame
+    arrival: Ints
+    """Of each transaction, in microseconds: nothing arrives before what stands before it."""
+    heard: Ints
+    """Of each label, likewise."""
+
+    @classmethod
+    def of(cls, transactions: pl.DataFrame, labels: pl.DataFrame) -> Log:
+        """All of a past (frames as schemas.tables has them)."""
+        return cls(transactions, labels, _growing(transactions["occurred_at"]), _growing(labels["known_at"]))
+
+    def part(self, rows: Ints, told: Ints) -> Log:
+        """These rows of the transactions and of the labels, which arrive when they did among all."""
+        return Log(self.transactions[rows], self.labels[told], self.arrival[rows], self.heard[told])
+
+
+def _growing(moments: pl.Series) -> Ints:
+    micros = moments.dt.epoch("us").to_numpy()
+    return np.maximum.accumulate(micros) if len(micros) else micros
+
+
+@dataclass(frozen=True)
+class CodedLog:
+    """A log in numbers, as the kernel takes it."""
+
+    transactions: Facts
+    labels: Facts
+    account: _Coded
+    label_account: _Coded
+    counterparty: _Coded
+    label_counterparty: _Coded
+    arrival: Ints
+    heard: Ints
+
+    @classmethod
+    def of(cls, log: Log, rates: Rates) -> CodedLog:
+        """Raises UnusablePast for a currency without a rate."""
+        account, label_account = _coded(log.transactions["account_id"], log.labels["account_id"])
+        counterparty, label_counterparty = _coded(log.transactions["counterparty_id"], log.labels["counterparty_id"])
+        return cls(
+            transactions=_facts(log.transactions, counterparty, rates),
+            labels=_labels(log.labels),
+            account=account,
+            label_account=label_account,
+            counterparty=counterparty,
+            label_counterparty=label_counterparty,
+            arrival=log.arrival,
+            heard=log.heard,
+        )
+
+
+def by_account(log: CodedLog, out: Vectors) -> Walked:
+    """Fills the columns of transaction and account in `out` [n, features], of new transactions.
+
+    Profiles know nothing of each other: a part of a past will do that has all there is of its accounts.
+    """
+    here, which = np.arange(len(log.transactions), dtype=np.int64), np.arange(len(log.labels), dtype=np.int64)
+    return walk_accounts(
         Steps.merged(
-            Steps.of(kernel.LABEL, profile=label_account.code, at=heard, which=which),
-            Steps.of(kernel.TRANSACTION, profile=account.code, at=arrival, which=here, told=here),
+            Steps.of(kernel.LABEL, profile=log.label_account.code, at=log.heard, which=which),
+            Steps.of(kernel.TRANSACTION, profile=log.account.code, at=log.arrival, which=here, told=here),
         ),
-        rows,
-        told,
+        log.transactions,
+        log.labels,
         out,
     )
-    accepted = walked.status == kernel.NEW
 
-    paid = np.flatnonzero(accepted & (counterparty.code >= 0))
-    named = np.flatnonzero(label_counterparty.code >= 0)
-    payments = np.zeros(n, PAYMENT)
-    payments["time"], payments["amount"], payments["ratio"] = time, rows["amount"], walked.ratio
-    payments["account"] = account.each(hash64, np.uint64)
+
+def by_counterparty(log: CodedLog, status: npt.NDArray[np.int8], ratio: npt.NDArray[np.int32], out: Vectors) -> None:
+    """Fills the counterparty's columns of `out`, likewise of a part that has all there is of its counterparties.
+
+    `status` and `ratio` [n] are what the walk by account said of the transactions.
+    """
+    counterparty, label_counterparty = log.counterparty.code, log.label_counterparty.code
+    here = np.arange(len(log.transactions), dtype=np.int64)
+    paid = np.flatnonzero((status == kernel.NEW) & (counterparty >= 0))
+    named = np.flatnonzero(label_counterparty >= 0)
+    payments = np.zeros(len(here), PAYMENT)
+    payments["time"], payments["amount"] = log.transactions["time"], log.transactions["amount"]
+    payments["ratio"], payments["account"] = ratio, log.account.each(hash64, np.uint64)
     walk_counterparties(
         Steps.merged(
-            Steps.of(kernel.PAYMENT_LABEL, profile=label_counterparty.code[named], at=heard[named], which=named),
-            Steps.of(kernel.QUESTION, profile=counterparty.code, at=arrival, which=here, told=here),
-            Steps.of(kernel.PAYMENT, profile=counterparty.code[paid], at=arrival[paid], which=paid),
+            Steps.of(kernel.PAYMENT_LABEL, profile=label_counterparty[named], at=log.heard[named], which=named),
+            Steps.of(kernel.QUESTION, profile=counterparty, at=log.arrival, which=here, told=here),
+            Steps.of(kernel.PAYMENT, profile=counterparty[paid], at=log.arrival[paid], which=paid),
         ),
         payments,
-        told,
-        rows,
+        log.labels,
+        log.transactions,
         out,
     )
-    return Replayed(out, accepted)
 
 
-def _require_room(count: int) -> None:
-    """Raises UnusablePast: the system would let it begin, and end it half-way without a word."""
+def room_for(count: int) -> Vectors:
+    """[count, features], to be filled.
+
+    Raises UnusablePast where they would not fit the memory that is free: the system would let it begin, and end it half-way
+    without a word.
+    """
     needed, free = count * len(FEATURES) * np.dtype(np.float32).itemsize, _free_memory()
     if free is not None and needed > free:
         raise UnusablePast(
             f"{count:,} transactions need {needed / 1e9:,.1f} GB for their vectors, and {free / 1e9:,.1f} GB of memory are "
             "free: a file with the newer part of them, or a machine with more, would do"
         )
+    return np.empty((count, len(FEATURES)), np.float32)
 
 
 def _free_memory() -> int | None:

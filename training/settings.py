@@ -76,6 +76,8 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     threads: int = 0
     """Of the learners; 0: one for each core.  The model is the same with any number."""
+    dask: str = ""
+    """The scheduler of a Dask cluster that describes the past and fits LightGBM, as tcp://HOST:PORT.  Empty: none does."""
 
     learner: tuple[LearnerName, ...] = (LearnerName.LIGHTGBM,)
     """Several are an ensemble."""

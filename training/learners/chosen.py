@@ -14,7 +14,7 @@ from training.learners.ensemble import Ensemble
 from training.learners.frugal import Frugal
 from training.learners.imbalance import Balanced
 from training.learners.learner import Learner
-from training.learners.lightgbm import LightGBM, LightGBMParameters
+from training.learners.lightgbm import Boost, LightGBM, LightGBMParameters, boosted
 from training.settings import LearnerName, Parameters, TrainingSettings
 
 Struct = TypeVar("Struct", bound=msgspec.Struct)
@@ -25,14 +25,21 @@ def learner_of(settings: TrainingSettings) -> Learner:
 
     Raises WrongSettings where a parameter of any of them, also of one that isn't asked for, is unknown or wrong.
     """
-    made = {name: _made(name, settings.learners.get(name, {})) for name in {*settings.learner, *settings.learners}}
+    if settings.dask and settings.learner != (LearnerName.LIGHTGBM,):
+        raise WrongSettings(
+            f"dask: a cluster fits lightgbm, and not {', '.join(settings.learner)}: leave one or the other"
+        )
+    made = {
+        name: _made(name, settings.learners.get(name, {}), settings.dask)
+        for name in {*settings.learner, *settings.learners}
+    }
     several: list[Learner] = [made[name] for name in settings.learner]
     return Balanced(Frugal(several[0] if len(several) == 1 else Ensemble(several)))
 
 
-def _made(name: str, parameters: Parameters) -> Learner:
+def _made(name: str, parameters: Parameters, dask: str) -> Learner:
     if name == LearnerName.LIGHTGBM:
-        return LightGBM(_parameters(name, parameters, LightGBMParameters))
+        return LightGBM(_parameters(name, parameters, LightGBMParameters), _boost(dask))
     if name == LearnerName.XGBOOST:
         from training.learners.xgboost import XGBoost, XGBoostParameters  # noqa: PLC0415 - half a second to import
 
@@ -44,6 +51,14 @@ def _made(name: str, parameters: Parameters) -> Learner:
     from training.learners.logistic_regression import LogisticRegression, LogisticRegressionParameters  # noqa: PLC0415
 
     return LogisticRegression(_parameters(name, parameters, LogisticRegressionParameters))
+
+
+def _boost(dask: str) -> Boost:
+    if not dask:
+        return boosted
+    from training.learners.lightgbm_on_dask import OnDask  # noqa: PLC0415 - only who asks for it needs it
+
+    return OnDask(dask)
 
 
 def _parameters(name: str, parameters: Parameters, kind: type[Struct]) -> Struct:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import lightgbm as lgb
 import msgspec
@@ -65,11 +65,38 @@ class LightGBMParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 DEFAULTS = LightGBMParameters()
 
 
+class Boost(Protocol):
+    """Fits trees, in this process or elsewhere."""
+
+    def __call__(
+        self, params: dict[str, Any], learnt: lgb.Dataset, kept: lgb.Dataset, trees: int, patience: int, on_step: Steps
+    ) -> lgb.Booster:
+        """So many `trees` to what is `learnt` from, stopped so much `patience` after the one that was best on the `kept`."""
+
+
+def boosted(
+    params: dict[str, Any], learnt: lgb.Dataset, kept: lgb.Dataset, trees: int, patience: int, on_step: Steps
+) -> lgb.Booster:
+    """As Boost has it, in this process."""
+
+    def told(environment: lgb.callback.CallbackEnv) -> None:
+        on_step(environment.iteration + 1, environment.end_iteration)
+
+    return lgb.train(
+        params,
+        learnt,
+        trees,
+        valid_sets=[kept],
+        callbacks=[lgb.early_stopping(patience, verbose=False), told],
+    )
+
+
 @dataclass(frozen=True)
 class LightGBM:
     """So many trees at most, stopped where the average precision on the validation rows was best."""
 
     parameters: LightGBMParameters = DEFAULTS
+    boost: Boost = boosted
 
     def fit(self, rows: Rows, validation: Rows, settings: TrainingSettings, on_step: Steps) -> FittedLightGBM:
         """A step is a tree."""
@@ -77,17 +104,7 @@ class LightGBM:
         trees = params.pop("num_iterations", settings.trees)
         learnt = _dataset(rows, params)
         kept = learnt.create_valid(validation.vectors, validation.is_fraud.astype(np.int8))
-
-        def told(environment: lgb.callback.CallbackEnv) -> None:
-            on_step(environment.iteration + 1, environment.end_iteration)
-
-        booster = lgb.train(
-            params,
-            learnt,
-            trees,
-            valid_sets=[kept],
-            callbacks=[lgb.early_stopping(settings.patience, verbose=False), told],
-        )
+        booster = self.boost(params, learnt, kept, trees, settings.patience, on_step)
         return FittedLightGBM(booster=booster, params=params)
 
 
@@ -121,7 +138,15 @@ class FittedLightGBM:
 
     def card(self) -> Card:
         params = {name: value for name, value in self.params.items() if name not in ("num_threads", "verbosity")}
-        return {"name": "lightgbm", "version": lgb.__version__, "trees": self.booster.best_iteration, **params}
+        processes = self.booster.params.get("num_machines", 1)
+        spread = {} if processes == 1 else {"processes": processes}
+        return {
+            "name": "lightgbm",
+            "version": lgb.__version__,
+            "trees": self.booster.best_iteration,
+            **params,
+            **spread,
+        }
 
     def importance(self) -> Floats:
         """Each feature's share of the gain of all splits [features]."""

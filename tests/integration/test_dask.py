@@ -1,0 +1,109 @@
+"""A Dask cluster of two processes comes to the vectors of one process, bit for bit, and to its trees."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import polars as pl
+import psutil
+import pytest
+from distributed import LocalCluster
+
+from schemas.currencies import DEFAULT_RATES
+from schemas.errors import WrongSettings
+from tests.unit.pasts import a_past
+from training import cluster, replay
+from training.errors import ClusterLost, UnusablePast
+from training.job import TrainedBundle, train
+from training.learners.chosen import learner_of
+from training.learners.learner import Rows
+from training.settings import LearnerName, TrainingSettings
+
+TRANSACTIONS, LABELS = a_past()
+EXACT = TrainingSettings(trees=40, leaves=7, l2=0.0, smallest_leaf=1, patience=10, threads=1)
+"""Where LightGBM's distributed learner asks what its other one asks (docs/dask.md)."""
+
+
+@pytest.fixture(scope="module")
+def scheduler() -> Iterator[str]:
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as two:
+        address: str = two.scheduler_address
+        with cluster.connected(address) as processes:
+            pids = processes.client.run(os.getpid).values()
+        yield address
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def rows_of(transactions: pl.DataFrame) -> tuple[Rows, Rows]:
+    vectors = replay.vectors(transactions, LABELS).vectors
+    is_fraud = transactions["transaction_id"].is_in(LABELS["transaction_id"].implode()).to_numpy()
+    early, late = slice(0, 3_501), slice(3_501, None)  # an odd number: parts of different sizes
+    return Rows(vectors=vectors[early], is_fraud=is_fraud[early]), Rows(vectors=vectors[late], is_fraud=is_fraud[late])
+
+
+def test_the_vectors_are_the_same_bit_for_bit(scheduler: str) -> None:
+    told_twice = pl.concat([TRANSACTIONS, TRANSACTIONS[1_000:1_500]]).sort("occurred_at", maintain_order=True)
+    alone = replay.vectors(told_twice, LABELS)
+    with cluster.connected(scheduler) as processes:
+        together = cluster.vectors(processes, told_twice, LABELS, DEFAULT_RATES)
+
+    assert (together.accepted == alone.accepted).all()
+    assert together.vectors[alone.accepted].tobytes() == alone.vectors[alone.accepted].tobytes()
+    assert np.isnan(alone.vectors).any()
+    assert alone.accepted.sum() == len(TRANSACTIONS)
+
+
+def test_the_trees_are_the_same_and_again_bit_for_bit(scheduler: str) -> None:
+    fit, kept = rows_of(TRANSACTIONS)
+    steps: list[int] = []
+    alone, together, again = (
+        learner_of(settings).fit(fit, kept, settings, lambda done, _most: steps.append(done))
+        for settings in (EXACT, *[msgspec.structs.replace(EXACT, dask=scheduler)] * 2)
+    )
+
+    assert together.card() == {**alone.card(), "processes": 2}
+    assert together.margins(kept.vectors) == pytest.approx(alone.margins(kept.vectors), rel=1e-9)
+    assert again.margins(kept.vectors).tobytes() == together.margins(kept.vectors).tobytes()
+    assert together.exported().graph == again.exported().graph
+    assert max(steps) <= EXACT.trees
+
+
+def test_a_run_is_as_good_as_one_without_a_cluster(scheduler: str, tmp_path: Path) -> None:
+    def trained(dask: str) -> TrainedBundle:
+        settings = msgspec.structs.replace(EXACT, dask=dask, out=tmp_path / (dask and "dask"))
+        return train(TRANSACTIONS, LABELS, settings=settings)
+
+    alone, together = trained(""), trained(scheduler)
+
+    assert together.metrics["average_precision"] == pytest.approx(alone.metrics["average_precision"], abs=0.005)
+    assert together.manifest.usual == alone.manifest.usual
+    assert together.manifest.features == alone.manifest.features
+
+
+def test_what_is_wrong_with_a_past_is_said_as_ever(scheduler: str) -> None:
+    foreign = TRANSACTIONS.with_columns(pl.lit("XAU").alias("currency"))
+    with cluster.connected(scheduler) as processes, pytest.raises(UnusablePast, match="FRAUD_RATES__XYZ"):
+        cluster.vectors(processes, foreign, LABELS, DEFAULT_RATES)
+
+
+def test_a_process_that_ends_is_named_so(scheduler: str) -> None:
+    with cluster.connected(scheduler) as processes:
+        leaving = processes.client.submit(os._exit, 1, pure=False, retries=0)
+        with pytest.raises(ClusterLost, match="nothing was written"):
+            processes.gather([leaving])
+
+
+def test_no_scheduler_says_how_to_write_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_TIMEOUT", 0.3)
+    for address in ("tcp://127.0.0.1:9", "nonsense"):
+        with pytest.raises(WrongSettings, match="tcp://HOST:PORT"), cluster.connected(address):
+            pass
+
+
+def test_other_learners_are_refused() -> None:
+    with pytest.raises(WrongSettings, match="dask: a cluster fits lightgbm, and not xgboost"):
+        learner_of(TrainingSettings(learner=(LearnerName.XGBOOST,), dask="tcp://127.0.0.1:9"))
