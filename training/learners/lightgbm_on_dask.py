@@ -70,7 +70,9 @@ class OnDask:
             try:
                 booster, *_ = cluster.gather(tasks)
             except lgb.basic.LightGBMError as error:
-                raise ClusterLost(f"the processes of the Dask cluster lost each other: {error}") from error
+                raise ClusterLost(
+                    f"LightGBM ended in a process of the Dask cluster: {error}; nothing was written"
+                ) from error
         return cast("lgb.Booster", booster)
 
 
