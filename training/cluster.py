@@ -51,10 +51,14 @@ class Cluster:
 
     def gather(self, futures: Sequence[Future[Any]]) -> list[Any]:
         """What they come to.  Raises ClusterLost where a process ended, and whatever was raised there."""
-        from distributed import CancelledError, KilledWorker  # noqa: PLC0415 - as in connected
+        from distributed import CancelledError, KilledWorker, as_completed  # noqa: PLC0415 - as in connected
         from distributed.comm.core import CommClosedError  # noqa: PLC0415 - the same
 
         try:
+            for _ in as_completed(
+                futures, with_results=True
+            ):  # the first that fails is heard of, while others wait for it
+                pass
             return list(self.client.gather(futures))
         except (CancelledError, CommClosedError, KilledWorker) as error:
             raise ClusterLost(

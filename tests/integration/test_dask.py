@@ -116,3 +116,9 @@ def test_no_scheduler_says_how_to_write_one(monkeypatch: pytest.MonkeyPatch) -> 
 def test_other_learners_are_refused() -> None:
     with pytest.raises(WrongSettings, match="dask: a cluster fits lightgbm, and not xgboost"):
         learner_of(TrainingSettings(learner=(LearnerName.XGBOOST,), dask="tcp://127.0.0.1:9"))
+
+
+def test_workers_of_another_release_are_refused(scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "DIGEST", "another")
+    with pytest.raises(WrongSettings, match="another release"), cluster.connected(scheduler):
+        pass

@@ -4,7 +4,7 @@ The trees are those of one process but for the order in which sums are rounded, 
 
 * the features are cut into bins here, by the rows of all processes, as one process does.  A process that is left to do it
   (`lightgbm.dask` leaves it) takes its own rows for the whole: other bins, other features left out as too rare to split by,
-  so other ones drawn for each tree, and an average precision some hundredths beside;
+  so other ones drawn for each tree, and a lower average precision (docs/dask.md);
 * what is sent is a part of the rows, binned (a byte a number), the same part to the same rank in every run;
 * every process judges the trees by all the validation rows, so that they all stop at the same one.
 """
