@@ -55,10 +55,9 @@ class Cluster:
         from distributed.comm.core import CommClosedError  # noqa: PLC0415 - the same
 
         try:
-            for _ in as_completed(
-                futures, with_results=True
-            ):  # the first that fails is heard of, while others wait for it
-                pass
+            # One by one as they come: what fails is heard of, though others may wait for it.
+            for done in as_completed(futures, loop=self.client.loop):
+                done.result()
             return list(self.client.gather(futures))
         except (CancelledError, CommClosedError, KilledWorker) as error:
             raise ClusterLost(
