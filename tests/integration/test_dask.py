@@ -9,12 +9,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import polars as pl
-import psutil
 import pytest
-from distributed import LocalCluster
 
 from schemas.currencies import DEFAULT_RATES
 from schemas.errors import WrongSettings
+from tests.fleet.processes import Forked
 from tests.unit.pasts import a_past
 from training import cluster, replay
 from training.errors import ClusterLost, UnusablePast
@@ -37,13 +36,24 @@ EXACT = TrainingSettings(
 
 
 @pytest.fixture(scope="module")
-def scheduler() -> Iterator[str]:
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as two:
-        address: str = two.scheduler_address
-        with cluster.connected(address) as processes:
-            pids = processes.client.run(os.getpid).values()
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Its address.  A worker without a nanny is one process, and ends when it is told to."""
+    folder = str(tmp_path_factory.mktemp("dask"))
+    processes = [dask("scheduler", "--host", "127.0.0.1", "--port", "0")]
+    try:
+        address = processes[0].log.wait_for("Scheduler at:").split()[-1]
+        where = ("--no-nanny", "--nthreads", "1", "--local-directory", folder)
+        processes.extend(dask("worker", address, *where) for _ in range(2))
+        for worker in processes[1:]:
+            worker.log.wait_for("Registered to:")
         yield address
-    assert not any(psutil.pid_exists(pid) for pid in pids)
+    finally:
+        ended = [process.stop() for process in reversed(processes)]
+    assert ended == [0, 0, 0]
+
+
+def dask(what: str, *arguments: str) -> Forked:
+    return Forked(["dask", what, "--no-dashboard", *arguments], os.environ)
 
 
 def rows_of(transactions: pl.DataFrame) -> tuple[Rows, Rows]:
@@ -54,7 +64,9 @@ def rows_of(transactions: pl.DataFrame) -> tuple[Rows, Rows]:
 
 
 def test_the_vectors_are_the_same_bit_for_bit(scheduler: str) -> None:
-    told_twice = pl.concat([TRANSACTIONS, TRANSACTIONS[1_000:1_500]]).sort("occurred_at", maintain_order=True)
+    told_twice = pl.concat([TRANSACTIONS, TRANSACTIONS[1_000:1_500]])
+    minutes_late = pl.lit(pl.Series(np.random.default_rng(1).exponential(360, len(told_twice))))
+    told_twice = told_twice.sort(pl.col("occurred_at") + pl.duration(minutes=minutes_late), maintain_order=True)
     alone = replay.vectors(told_twice, LABELS)
     with cluster.connected(scheduler) as processes:
         together = cluster.vectors(processes, told_twice, LABELS, DEFAULT_RATES)
@@ -65,6 +77,7 @@ def test_the_vectors_are_the_same_bit_for_bit(scheduler: str) -> None:
     assert alone.accepted.sum() == len(TRANSACTIONS)
 
 
+@pytest.mark.slow
 def test_the_trees_are_the_same_and_again_bit_for_bit(scheduler: str) -> None:
     fit, kept = rows_of(TRANSACTIONS)
     steps: list[int] = []
@@ -80,6 +93,7 @@ def test_the_trees_are_the_same_and_again_bit_for_bit(scheduler: str) -> None:
     assert max(steps) <= EXACT.trees
 
 
+@pytest.mark.slow
 def test_a_run_is_as_good_as_one_without_a_cluster(scheduler: str, tmp_path: Path) -> None:
     def trained(dask: str) -> TrainedBundle:
         settings = msgspec.structs.replace(EXACT, dask=dask, out=tmp_path / (dask and "dask"))
