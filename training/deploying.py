@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from features.deployments import Deployments, Update
+from features.log import LogUnavailable
 from schemas.bundle import CURRENT, MANIFEST, make_current
 from schemas.deployment import ANNOUNCED_EVERY, Deployment, Model, Serving, challenged, promoted, rolled_back, withdrawn
 from schemas.errors import UnusableModel
@@ -30,7 +31,8 @@ from training.tracking import Tracking
 _LIVE = timedelta(seconds=3 * ANNOUNCED_EVERY)
 _PATIENCE = 15.0
 """Seconds for the workers to take up what was changed."""
-_ASKED_EVERY = 0.2
+_ASKED_EVERY = 1.0
+"""Seconds; the whole topic is read each time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,19 +220,6 @@ class Deployer:
 
         return self._carry_out(update)
 
-    def follow(self, deployment: Deployment) -> str | None:
-        """Set `current` and the aliases as it is deployed; why the aliases wait, or None."""
-        champion = self.out / deployment.champion.bundle
-        if champion.is_dir():
-            make_current(champion)
-        if self.tracking is None:
-            return None
-        try:
-            mirror(self.tracking, deployment)
-        except MLflowAway as error:
-            return str(error)
-        return None
-
     def _carry_out(self, update: Update, so_far: Changed | None = None, *, forced: bool = False) -> Changed:
         self._tell.stage("change", "saying so on `models`")
         try:
@@ -241,30 +230,51 @@ class Deployer:
         return self._told(msgspec.structs.replace(changed, forced=forced), after)
 
     def _told(self, changed: Changed, deployment: Deployment) -> Changed:
-        """With what follows from the deployment."""
-        waits = self.follow(deployment)
+        """With what follows from the deployment: the aliases, and `current` where its champion is served."""
+        champion = deployment.champion.bundle
+        waits = self._mirrored(deployment)
+        try:
+            live, workers = self._taken_up(deployment)
+        except LogUnavailable as error:
+            raise LogUnavailable(
+                f"change {deployment.number} is made; what workers make of it is not known: {error}"
+            ) from error
+        # What they all refuse they must not begin with either, where Kafka says nothing.
+        if (not live or any(one.champion == champion for one in live)) and (self.out / champion).is_dir():
+            make_current(self.out / champion)
         return msgspec.structs.replace(
             changed,
             deployment=deployment.number,
-            champion=deployment.champion.bundle,
+            champion=champion,
             challenger=None if deployment.challenger is None else deployment.challenger.bundle,
-            workers=self._taken_up(deployment),
+            workers=workers,
             aliases_wait=waits,
         )
 
-    def _taken_up(self, deployment: Deployment) -> tuple[TakenUp, ...]:
-        """What each live worker makes of it, as soon as all have said so."""
+    def _mirrored(self, deployment: Deployment) -> str | None:
+        """Why the aliases wait; None: they are set, or MLflow has no part in it."""
+        if self.tracking is None:
+            return None
+        try:
+            mirror(self.tracking, deployment)
+        except MLflowAway as error:
+            return str(error)
+        return None
+
+    def _taken_up(self, deployment: Deployment) -> tuple[list[Serving], tuple[TakenUp, ...]]:
+        """The live workers, and what each makes of it, as soon as all have said so."""
         self._tell.stage("wait", "waiting for the workers to take it up")
         deadline = time.monotonic() + _PATIENCE
         while True:
-            found = {one.worker: _taken_up(one, deployment) for one in self.live()}
+            live = self.live()
+            found = {one.worker: _taken_up(one, deployment) for one in live}
             said = [one for one in found.values() if one is not None]
             self._tell.progress(len(said), max(len(found), 1))
             if len(said) == len(found) or time.monotonic() > deadline:
                 break
             time.sleep(_ASKED_EVERY)
         silent = f"it has not taken it up within {_PATIENCE:.0f} s"
-        return tuple(one or TakenUp(worker=name, serves=False, why=silent) for name, one in found.items())
+        return live, tuple(one or TakenUp(worker=name, serves=False, why=silent) for name, one in found.items())
 
 
 def _taken_up(worker: Serving, deployment: Deployment) -> TakenUp | None:

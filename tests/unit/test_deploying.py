@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from schemas.bundle import make_current
-from schemas.deployment import Kind
+from schemas.deployment import Kind, Serving
 from schemas.errors import UnusableModel
 from tests.fleet.models import a_bundle
 from tests.unit.deployed import FakeDeployments, altered, with_manifest
@@ -166,6 +166,27 @@ def test_a_challenger_needs_a_champion_and_can_be_withdrawn(out: Path) -> None:
     assert on.withdraw("enough").challenger is None
 
 
+def test_current_stays_where_all_workers_refuse_the_bundle(out: Path) -> None:
+    old, new, _ = bundles_of(out)
+    promoted(deployer(out, FakeDeployments("fraud-scorer-0", "fraud-scorer-1", refusing={new: "no room"})), new)
+
+    assert (out / "current").resolve().name == old
+
+
+def test_current_waits_for_a_worker_to_judge_by_the_new_champion(out: Path) -> None:
+    old, new, _ = bundles_of(out)
+    pointed: list[str] = []
+
+    class Watched(FakeDeployments):
+        def serving(self) -> list[Serving]:
+            pointed.append((out / "current").resolve().name)
+            return super().serving()
+
+    promoted(deployer(out, Watched("fraud-scorer-0")), new)
+    assert set(pointed) == {old}
+    assert (out / "current").resolve().name == new
+
+
 def test_a_worker_that_refuses_the_bundle_is_named_with_its_reason(out: Path) -> None:
     _, new, _ = bundles_of(out)
     changed = promoted(deployer(out, FakeDeployments("fraud-scorer-1", refusing={new: "no room on the disk"})), new)
@@ -179,8 +200,10 @@ def test_a_worker_that_says_nothing_is_not_waited_for_any_longer(out: Path, monk
     monkeypatch.setattr(deploying, "_PATIENCE", 0.0)
     topic = FakeDeployments("fraud-scorer-0")
     topic.asleep = True
-    [worker] = promoted(deployer(out, topic), bundles_of(out)[1]).workers
+    old, new, _ = bundles_of(out)
+    [worker] = promoted(deployer(out, topic), new).workers
 
+    assert (out / "current").resolve().name == old
     assert not worker.serves
     assert "has not taken it up" in (worker.why or "")
 
