@@ -117,7 +117,7 @@ class Fetcher:
         log.info("fetching bundle %s from %s", digest, s.mlflow_model)
         says = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
         process = subprocess.Popen(  # noqa: S603 - the command is ours
-            [sys.executable, "-m", "training", "fetch", digest, "--out", str(self._folder)],
+            [sys.executable, "-m", "training.fetching", digest, "--out", str(self._folder)],
             env=dict(os.environ) | {"FRAUD_MLFLOW_URI": s.mlflow_uri, "FRAUD_MLFLOW_MODEL": s.mlflow_model},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

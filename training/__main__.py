@@ -332,6 +332,7 @@ def run(
             changed = deployer.already(made) or deployer.promote(
                 made,
                 (*quality(trained.judgement, expected=expected, limits=limits), *deployer.service_gates(made, limits)),
+                judged=expected,
                 probation=on_probation,
                 force=None,
             )

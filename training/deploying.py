@@ -20,10 +20,21 @@ import msgspec
 from features.deployments import Deployments, Update
 from features.log import LogUnavailable
 from schemas.bundle import CURRENT, MANIFEST, make_current
-from schemas.deployment import ANNOUNCED_EVERY, Deployment, Model, Serving, challenged, promoted, rolled_back, withdrawn
+from schemas.deployment import (
+    ANNOUNCED_EVERY,
+    Change,
+    Deployment,
+    Kind,
+    Model,
+    Serving,
+    challenged,
+    promoted,
+    rolled_back,
+    withdrawn,
+)
 from schemas.errors import UnusableModel
 from training.errors import MLflowAway, Refused
-from training.gates import Gate, Limits, in_words, not_sent_back, service
+from training.gates import Gate, Limits, in_words, no_probation, not_sent_back, service, still_champion, when
 from training.narration import Narrator
 from training.registered import fetch_bundle, is_digest, mirror, registered, versions_of
 from training.tracking import Tracking
@@ -33,6 +44,14 @@ _PATIENCE = 15.0
 """Seconds for the workers to take up what was changed."""
 _ASKED_EVERY = 1.0
 """Seconds; the whole topic is read each time."""
+NOTHING_DEPLOYED = "nothing was ever deployed; `training promote` makes a champion"
+_COMING = (Kind.PROMOTED, Kind.CHALLENGED)
+_DID = {
+    Kind.PROMOTED: "promoted {}",
+    Kind.CHALLENGED: "let {} challenge",
+    Kind.WITHDRAWN: "withdrew {}",
+    Kind.ROLLED_BACK: "sent {} back",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +149,7 @@ class Deployer:
 
     def champion(self) -> str | None:
         """The bundle that judges: the deployed one, or what `current` names.  Raises LogUnavailable."""
-        deployment = self.deployments.latest()
-        if deployment is not None:
-            return deployment.champion.bundle
-        link = self.out / CURRENT
-        return link.resolve().name if link.exists() else None
+        return self._judging(self.deployments.latest())
 
     def champions_folder(self, bundle: str) -> Path:
         """Where it lies, or should: fetched where it doesn't, and said where that can't be."""
@@ -166,68 +181,117 @@ class Deployer:
             return None
         return self._told(Changed(bundle=found.model.bundle, version=found.model.version), deployment)
 
-    def promote(self, found: Found, gates: tuple[Gate, ...], *, probation: timedelta, force: str | None) -> Changed:
-        """Make it the champion, where every gate was passed or somebody insists.  Raises Refused, LogUnavailable."""
-        model = found.model
-        gates = (*gates, not_sent_back(model.bundle, self.deployments.latest()))
-        changed = Changed(bundle=model.bundle, version=model.version, gates=gates)
-        forced = bool(in_words(gates))
-        if forced and force is None:
-            return changed
-        former = self.champion()
+    def promote(
+        self, found: Found, gates: tuple[Gate, ...], *, judged: str | None, probation: timedelta, force: str | None
+    ) -> Changed:
+        """Make it the champion, where every gate was passed or somebody insists.  Raises Refused, LogUnavailable.
 
-        def update(before: Deployment | None) -> Deployment:
-            now = self._clock()
+        `judged`: the champion that it was held to.  Where another one judges by now, that is a gate not passed.
+        """
+        model, now = found.model, self._clock()
+
+        def all_gates(before: Deployment | None) -> tuple[Gate, ...]:
+            still = still_champion(judged, self._judging(before), before)
+            return *gates, not_sent_back(model.bundle, before), still
+
+        def make(before: Deployment | None, why: str, forced: bool) -> Deployment:
             return promoted(
-                before, model, at=now, by=whoever(), why=_why(gates, force, "every gate was passed"),
-                former=None if former in (None, model.bundle) else Model(bundle=str(former)),
+                before, model, at=now, by=whoever(), why=why,
+                former=None if judged in (None, model.bundle) else Model(bundle=str(judged)),
                 probation_until=now + probation if probation else None, forced=forced,
             )  # fmt: skip
 
-        return self._carry_out(update, changed, forced=forced)
+        return self._let_in(model, all_gates, make, force)
 
     def challenge(self, found: Found, gates: tuple[Gate, ...], *, share: float, force: str | None) -> Changed:
         """Make it the challenger, which judges this share of the accounts.  Raises as `promote` does."""
-        model = found.model
-        gates = (*gates, not_sent_back(model.bundle, self.deployments.latest()))
-        changed = Changed(bundle=model.bundle, version=model.version, gates=gates)
-        forced = bool(in_words(gates))
-        if forced and force is None:
-            return changed
+        model, now = found.model, self._clock()
 
-        def update(before: Deployment | None) -> Deployment:
-            return challenged(
-                _deployed(before), model, share, at=self._clock(), by=whoever(), forced=forced,
-                why=_why(gates, force, "every gate was passed"),
-            )  # fmt: skip
+        def all_gates(before: Deployment | None) -> tuple[Gate, ...]:
+            return *gates, not_sent_back(model.bundle, before), no_probation(_deployed(before), now)
 
-        return self._carry_out(update, changed, forced=forced)
+        def make(before: Deployment | None, why: str, forced: bool) -> Deployment:
+            return challenged(_deployed(before), model, share, at=now, by=whoever(), why=why, forced=forced)
+
+        return self._let_in(model, all_gates, make, force)
 
     def withdraw(self, why: str) -> Changed:
         """Without the challenger.  Raises Refused where there is none, LogUnavailable."""
-        return self._carry_out(lambda before: withdrawn(_deployed(before), at=self._clock(), by=whoever(), why=why))
+        now = self._clock()
+        return self._carry_out(lambda before: withdrawn(_deployed(before), at=now, by=whoever(), why=why))
 
-    def roll_back(self, why: str) -> Changed:
-        """Without the challenger; where there is none, back to the former champion.
+    def roll_back(self, why: str, bundle: str | None = None) -> Changed:
+        """Without `bundle`, the challenger or the champion; None: the one that came last.
 
-        Raises Refused where there is nothing to go back to, LogUnavailable.
+        Raises Refused where it is gone meanwhile, or nothing is there to go back to; LogUnavailable.
         """
+        now = self._clock()
+        # Once, whatever is deployed by the time of a second attempt: that would be another one.
+        wanted = bundle or _newest(self.deployments.latest())
 
         def update(before: Deployment | None) -> Deployment:
-            now = _deployed(before)
-            newest = now.challenger or now.champion
-            return rolled_back(now, newest.bundle, at=self._clock(), by=whoever(), why=why)
+            there = _deployed(before)
+            went = _went(there, wanted)
+            if went is not None:
+                raise ValueError(f"bundle {wanted} is gone already: {_in_words(went)}")
+            return rolled_back(there, wanted, at=now, by=whoever(), why=why)
 
         return self._carry_out(update)
 
-    def _carry_out(self, update: Update, so_far: Changed | None = None, *, forced: bool = False) -> Changed:
-        self._tell.stage("change", "saying so on `models`")
+    def _let_in(
+        self,
+        model: Model,
+        all_gates: Callable[[Deployment | None], tuple[Gate, ...]],
+        make: Callable[[Deployment | None, str, bool], Deployment],
+        force: str | None,
+    ) -> Changed:
+        """Carried out where all gates are passed by what is deployed in that moment, or somebody insists."""
+        gates: tuple[Gate, ...] = ()
+
+        def update(before: Deployment | None) -> Deployment:
+            nonlocal gates
+            gates = all_gates(before)
+            broken = in_words(gates)
+            if broken and force is None:
+                raise _Stopped
+            return make(before, _why(broken, force), bool(broken))
+
         try:
-            after = self.deployments.change(update)
+            changed = self._carry_out(update)
+        except _Stopped:
+            return Changed(bundle=model.bundle, version=model.version, gates=gates)
+        return msgspec.structs.replace(changed, version=model.version, gates=gates)
+
+    def _judging(self, deployment: Deployment | None) -> str | None:
+        """The deployed champion, or what `current` names."""
+        if deployment is not None:
+            return deployment.champion.bundle
+        link = self.out / CURRENT
+        return link.resolve().name if link.exists() else None
+
+    def _carry_out(self, update: Update) -> Changed:
+        self._tell.stage("change", "saying so on `models`, where nothing is in the way")
+        once = _Once(update)
+        try:
+            after = self.deployments.change(once)
+        except _Done as done:
+            after = done.deployment
+        except LogUnavailable as error:
+            after = self._made_all_the_same(once, error)
         except ValueError as error:
             raise Refused(f"nothing was changed: {error}") from error
-        changed = so_far or Changed(bundle=after.changes[-1].bundle, version=None)
-        return self._told(msgspec.structs.replace(changed, forced=forced), after)
+        made = once.made or after.changes[-1]
+        return self._told(Changed(bundle=made.bundle, version=None, forced=made.forced), after)
+
+    def _made_all_the_same(self, once: _Once, error: LogUnavailable) -> Deployment:
+        """The deployment with the change, where only the acknowledgement was lost.  Raises LogUnavailable, `error` where not."""
+        try:
+            latest = self.deployments.latest()
+        except LogUnavailable:
+            raise LogUnavailable(f"{error}; it may be changed all the same: `training models` will say") from error
+        if latest is None or not once.is_in(latest):
+            raise error
+        return latest
 
     def _told(self, changed: Changed, deployment: Deployment) -> Changed:
         """With what follows from the deployment: the aliases, and `current` where its champion is served."""
@@ -277,6 +341,68 @@ class Deployer:
         return live, tuple(one or TakenUp(worker=name, serves=False, why=silent) for name, one in found.items())
 
 
+class _Stopped(Exception):
+    """Gates are in the way."""
+
+
+class _Done(Exception):
+    """The change was made by an attempt before, whose acknowledgement was lost."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        super().__init__()
+        self.deployment = deployment
+
+
+class _Once:
+    """A change that is made once, however often `Deployments.change` asks for it."""
+
+    def __init__(self, update: Update) -> None:
+        self._update = update
+        self.made: Change | None = None
+        """By the last attempt."""
+
+    def __call__(self, before: Deployment | None) -> Deployment:
+        if before is not None and self.is_in(before):
+            raise _Done(before)
+        after = self._update(before)
+        self.made = after.changes[-1]
+        return after
+
+    def is_in(self, deployment: Deployment) -> bool:
+        """Whether it was made, also where others have followed.  Its number says nothing: somebody else may have that."""
+        return self.made is not None and _mark(self.made) in map(_mark, deployment.changes)
+
+
+def _mark(change: Change) -> tuple[Kind, str, str, datetime]:
+    return change.kind, change.bundle, change.by, change.at
+
+
+def _newest(deployment: Deployment | None) -> str:
+    """The model that came last: the challenger, unless the champion was promoted after it.  Raises Refused."""
+    if deployment is None:
+        raise Refused(f"nothing was changed: {NOTHING_DEPLOYED}")
+    came = {change.kind: change.number for change in deployment.changes}
+    if deployment.challenger is None or came.get(Kind.PROMOTED, 0) > came.get(Kind.CHALLENGED, 0):
+        return deployment.champion.bundle
+    return deployment.challenger.bundle
+
+
+def _went(deployment: Deployment, bundle: str) -> Change | None:
+    """The change by which it went; None: it is deployed, or never was as far as is remembered."""
+    if bundle in (deployment.champion.bundle, deployment.challenger and deployment.challenger.bundle):
+        return None
+    changes = deployment.changes
+    named = [change for change in changes if bundle in (change.bundle, change.instead_of)]
+    if not named or named[-1].kind is not Kind.CHALLENGED:
+        return named[-1] if named else None
+    # A challenger that made room for another model is not named by that change.
+    return next((change for change in changes if change.number > named[-1].number and change.kind in _COMING), None)
+
+
+def _in_words(change: Change) -> str:
+    return f"{change.by} {_DID[change.kind].format(change.bundle)} {when(change.at)}: {change.why}"
+
+
 def _taken_up(worker: Serving, deployment: Deployment) -> TakenUp | None:
     """None: it is not that far yet.  A bundle that is still being fetched is neither served nor refused."""
     champion, challenger = deployment.champion.bundle, deployment.challenger and deployment.challenger.bundle
@@ -293,14 +419,13 @@ def _taken_up(worker: Serving, deployment: Deployment) -> TakenUp | None:
 
 def _deployed(before: Deployment | None) -> Deployment:
     if before is None:
-        raise ValueError("nothing was ever deployed; `training promote` makes a champion")
+        raise ValueError(NOTHING_DEPLOYED)
     return before
 
 
-def _why(gates: tuple[Gate, ...], force: str | None, otherwise: str) -> str:
+def _why(broken: str, force: str | None) -> str:
     if force is None:
-        return otherwise
-    broken = in_words(gates)
+        return "every gate was passed"
     return f"{force} (past its gates: {broken})" if broken else force
 
 

@@ -132,9 +132,12 @@ def promote(
         found = deployer.find(what)
         changed = deployer.already(found)
         if changed is None:
-            judged = _quality(deployer, found, on, meant, delay, costs, limits, narrator)
-            gates = (*judged, *deployer.service_gates(found, limits))
-            changed = deployer.promote(found, gates, probation=kept, force=force)
+            judged = deployer.champion()
+            gates = (
+                *_quality(deployer, found, judged, on, meant, delay, costs, limits, narrator),
+                *deployer.service_gates(found, limits),
+            )
+            changed = deployer.promote(found, gates, judged=judged, probation=kept, force=force)
     conclude(changed, "promoted", as_json=as_json)
 
 
@@ -178,6 +181,10 @@ def challenge(
 
 
 def rollback(
+    bundle: Annotated[
+        str | None,
+        typer.Argument(metavar="[DIGEST]", help="The challenger or the champion; without it: the one that came last."),
+    ] = None,
     why: Annotated[str, typer.Option(help="It is put down.")] = "no reason was given",
     out: OutOption = DEFAULTS.out,
     mlflow: MLflowOption = True,
@@ -186,7 +193,7 @@ def rollback(
     mlflow_model: ModelOption = MLFLOW.model,
     as_json: JsonOption = False,
 ) -> None:
-    """Send the newest model back: the challenger if there is one, else the champion, for the one before it.
+    """Send the model back that came last: the challenger, or the champion for the one before it.  Status 1 where it is gone.
 
     For example:  training rollback --why "analysts report a flood of wrong alerts"
     """
@@ -194,7 +201,7 @@ def rollback(
         deployer = deployer_of(
             _tracking(mlflow, mlflow_uri, mlflow_artifacts, mlflow_model), mlflow_model, out, narrator
         )
-        changed = deployer.roll_back(why)
+        changed = deployer.roll_back(why, bundle)
     conclude(changed, "sent back", as_json=as_json)
 
 
@@ -208,14 +215,13 @@ def _tracking(mlflow: bool, uri: str, artifacts: str, model: str) -> Tracking | 
 
 
 def _quality(
-    deployer: Deployer, found: Found, on: str | None, mapping: TableMapping | None, delay: timedelta | None,
-    costs: Costs, limits: Limits, narrator: Narrator,
+    deployer: Deployer, found: Found, expected: str | None, on: str | None, mapping: TableMapping | None,
+    delay: timedelta | None, costs: Costs, limits: Limits, narrator: Narrator,
 ) -> tuple[Gate, ...]:  # fmt: skip
-    """How good it is beside the champion; unjudged where that can't be said."""
+    """How good it is beside the champion, which is `expected`; unjudged where that can't be said."""
     if on is None:
         return unjudged("there are no rows to judge it by: --on names a past")
     rates = load(Settings, os.environ).rules().rates
-    expected = deployer.champion()
     past = read(on, mapping, narrator)
     try:
         candidate = Contender.read(found.folder)

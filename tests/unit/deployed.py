@@ -31,6 +31,12 @@ class FakeDeployments(Deployments):
         self.said_at = datetime.now(UTC)
         self.asleep = False
         """They take nothing up any more."""
+        self.meanwhile: list[Update] = []
+        """What somebody else changes after the deployment was read, and before the next change is written."""
+        self.loses = False
+        """The next acknowledgement: the change is written, and attempted again."""
+        self.gives_up: Exception | None = None
+        """Raised instead of a second attempt."""
         self._seen: Deployment | None = None
 
     def latest(self) -> Deployment | None:
@@ -42,6 +48,14 @@ class FakeDeployments(Deployments):
         return [self._serving(worker) for worker in self.workers]
 
     def change(self, update: Update, *, within: float = 30.0) -> Deployment:
+        meanwhile, self.meanwhile = self.meanwhile, []
+        loses, self.loses = self.loses, False
+        if loses:
+            self.now = update(self.now)
+        for other in meanwhile:
+            self.now = other(self.now)
+        if loses and self.gives_up is not None:
+            raise self.gives_up
         self.now = update(self.now)
         return self.now
 

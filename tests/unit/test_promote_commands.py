@@ -99,7 +99,15 @@ def test_a_better_model_gets_in_and_a_worse_one_doesnt(
     said = json.loads(capsys.readouterr().out)
     assert topic.now is not None
     assert (said["champion"], topic.now.champion.bundle, current(out)) == (good, good, good)
-    assert [gate["name"] for gate in said["gates"]] == [*QUALITY, "parity", "latency", "size", "catalogue", "sent-back"]
+    assert [gate["name"] for gate in said["gates"]] == [
+        *QUALITY,
+        "parity",
+        "latency",
+        "size",
+        "catalogue",
+        "sent-back",
+        "champion",
+    ]
     assert all(gate["passed"] for gate in said["gates"])
     assert said["workers"] == [{"worker": "fraud-scorer-0", "serves": True, "why": None}]
 
