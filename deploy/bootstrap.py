@@ -184,7 +184,7 @@ def run(command: Command) -> None:
 
 
 def say(what: str) -> None:
-    print(f"[set-up] {what}", flush=True)
+    print(f"[set-up] {what}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
