@@ -12,10 +12,8 @@ import msgspec
 import typer
 from rich.console import Console
 
-from features.log import LogUnavailable
 from features.settings import Settings, load
 from schemas.deployment import Model
-from schemas.errors import FraudScorerError
 from schemas.mapping import load_mapping
 from schemas.spans import duration, moment
 
@@ -23,9 +21,10 @@ from schemas.spans import duration, moment
 # beside us, and then from each other (a fit of 60 s took 270).
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from training import archive_commands, backtest_command, promote_commands
+from training import archive_commands, backtest_command, ending, promote_commands
 from training.deploying import Changed, Found
-from training.errors import MLflowAway, ParityBroken, Refused
+from training.errors import MLflowAway
+from training.fetching import fetch
 from training.gates import Limits, quality
 from training.job import TrainedBundle, report, train
 from training.judging import Interval
@@ -66,7 +65,6 @@ from training.promote_commands import (
     USUAL_PROBATION,
     challenge,
     deployer_of,
-    fetch,
     require_passed,
     rollback,
     show,
@@ -337,7 +335,7 @@ def run(
                 force=None,
             )
     if told is not None and told.waits is not None:
-        _warn(
+        ending.warn(
             f"MLflow was not told: {told.waits}; the run waits in {tracking.pending} for the next, or `training upload`"
         )
     if as_json:
@@ -474,22 +472,8 @@ def _between(interval: Interval | None) -> str:
 
 
 def main() -> None:
-    """The console script: 0 well, 1 found something wrong, 2 wrong use or settings, 130 after Ctrl-C."""
-    try:
-        app()
-    except (ParityBroken, MLflowAway, Refused, LogUnavailable) as error:
-        _fail(error, status=1)
-    except (FraudScorerError, OSError) as error:
-        _fail(error, status=2)
-
-
-def _fail(error: Exception, *, status: int) -> None:
-    _warn(str(error))
-    raise SystemExit(status)
-
-
-def _warn(what: str) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"training: {what}", markup=False)
+    """The console script."""
+    ending.run(app)
 
 
 if __name__ == "__main__":

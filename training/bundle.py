@@ -7,6 +7,7 @@ import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -29,7 +30,9 @@ from schemas.bundle import (
     digest_of,
 )
 from schemas.errors import UnusableModel
-from training.export import Exported
+
+if TYPE_CHECKING:
+    from training.export import Exported  # and with it ONNX, which a worker has not
 
 NO_ATTRIBUTES = Attributes()
 _encoder = msgspec.json.Encoder(order="deterministic")

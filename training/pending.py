@@ -15,15 +15,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from schemas.bundle import BUNDLE_TAG, CATALOGUE_TAG, Manifest
 from schemas.wire import EPOCH
-from training.prequential import Judged
 from training.settings import TrainingSettings
 from training.versions import Source
+
+if TYPE_CHECKING:
+    from training.prequential import Judged  # and with it what learns, which a worker has not
 
 RECORD, BUNDLE = "run.json", "bundle"
 CODE_TAG = "mlflow.source.git.commit"

@@ -1,4 +1,4 @@
-"""`training fetch`, `promote`, `challenge`, `rollback`: what is deployed, changed by hand."""
+"""`training promote`, `challenge`, `rollback`: what is deployed, changed by hand."""
 
 from __future__ import annotations
 
@@ -46,7 +46,6 @@ from training.options import (
     WrongDeclineOption,
 )
 from training.reading import read
-from training.registered import fetch_bundle
 from training.settings import TrainingSettings
 from training.tracking import Tracking
 
@@ -54,21 +53,6 @@ DEFAULTS = TrainingSettings()
 MLFLOW = Tracking()
 LIMITS = Limits()
 USUAL_PROBATION = f"{PROBATION // timedelta(minutes=1)}m"
-
-
-def fetch(
-    what: WhatArgument,
-    out: OutOption = DEFAULTS.out,
-    mlflow_uri: UriOption = MLFLOW.uri,
-    mlflow_artifacts: ArtifactsOption = MLFLOW.artifacts,
-    mlflow_model: ModelOption = MLFLOW.model,
-) -> None:
-    """Bring a bundle from MLflow to the folder of bundles, whole or not at all, and print its folder.
-
-    Status 1 where MLflow is away, 2 where there is no such bundle or it is broken.  Example: training fetch champion
-    """
-    tracking = Tracking(uri=mlflow_uri, artifacts=mlflow_artifacts, model=mlflow_model)
-    print(fetch_bundle(tracking, what, out))
 
 
 def promote(

@@ -64,6 +64,22 @@ def test_nothing_is_published_beyond_this_machine(configuration: Any) -> None:
     assert {port["host_ip"] for port in published} == {"127.0.0.1"}
 
 
+def test_workers_may_write_where_they_put_the_bundles_that_they_fetch(configuration: Any) -> None:
+    for name in ("worker", "explainer"):
+        service = configuration["services"][name]
+        [mount] = service["volumes"]
+        assert Path(service["environment"]["FRAUD_BUNDLE"]).parent == Path(mount["target"])
+        assert not mount.get("read_only", False)
+        assert "FRAUD_MLFLOW_URI" in service["environment"]
+
+
+def test_the_workers_image_can_fetch() -> None:
+    dockerfile = (PROJECT / "deploy" / "Dockerfile").read_text()
+    image = dockerfile.partition("FROM program AS worker\n")[2].partition("FROM")[0]
+
+    assert "COPY training training\n" in image
+
+
 def test_what_is_mounted_from_here_is_here_or_is_made(configuration: Any) -> None:
     mounts = [mount for service in configuration["services"].values() for mount in service.get("volumes", [])]
     sources = [Path(mount["source"]) for mount in mounts if mount["type"] == "bind"]
