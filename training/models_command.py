@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from schemas.bundle import MANIFEST, Manifest
-from schemas.deployment import Change, Deployment, Model, Refusal, Serving
+from schemas.deployment import Change, Deployment, Kind, Model, Refusal, Serving
 from training.deploying import Deployer
 from training.errors import MLflowAway, Refused
 from training.narration import Silent
@@ -23,6 +23,7 @@ from training.registered import mirror, versions_of
 from training.tracking import Tracking
 
 _LAST = 10
+_MOMENT = "%Y-%m-%d %H:%M:%S"
 _decoder = msgspec.json.Decoder(Manifest)
 
 
@@ -48,11 +49,22 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float]
 
 
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """A challenger's time beside the champion."""
+
+    bundle: str
+    since: datetime
+    ended: Change | None = None
+    """By which change; None: it goes on."""
+
+
 class Models(msgspec.Struct, frozen=True, kw_only=True):
     """What is deployed of the registered model."""
 
     model: str
     deployment: Deployment | None
+    trials: tuple[Trial, ...]
+    """Of challengers, as far as changes are remembered; the newest last."""
     serving: tuple[Serving, ...]
     """What the workers that run said last."""
     silent: tuple[str, ...]
@@ -97,9 +109,26 @@ def _models(deployer: Deployer, deployment: Deployment | None, model: str) -> Mo
     return Models(
         model=model,
         deployment=deployment,
+        trials=() if deployment is None else trials_of(deployment),
         serving=tuple(one for one in said if one.worker in live),
         silent=tuple(one.worker for one in said if one.worker not in live),
     )
+
+
+def trials_of(deployment: Deployment) -> tuple[Trial, ...]:
+    """A trial begins with a challenger, goes on with another share, and ends when it goes, or any model is promoted."""
+    found: list[Trial] = []
+    on: Trial | None = None
+    for change in deployment.changes:
+        back = change.kind in (Kind.WITHDRAWN, Kind.ROLLED_BACK)
+        goes = back and on is not None and on.bundle in (change.bundle, change.instead_of)
+        comes = change.kind is Kind.CHALLENGED and (on is None or change.bundle != on.bundle)
+        if on is not None and (goes or comes or change.kind is Kind.PROMOTED):
+            found.append(msgspec.structs.replace(on, ended=change))
+            on = None
+        if comes:
+            on = Trial(bundle=change.bundle, since=change.at)
+    return (*found, *([] if on is None else [on]))
 
 
 def _life(deployer: Deployer, deployment: Deployment | None, bundle: str) -> Life:
@@ -153,9 +182,11 @@ def _show(found: Models) -> None:
     else:
         say(f"champion    {_named(deployment.champion)}, change {deployment.number}{_since(deployment)}")
         if deployment.challenger is not None:
-            say(f"challenger  {_named(deployment.challenger)}, judges {deployment.share:.1%} of the accounts")
+            say(f"challenger  {_named(deployment.challenger)}, {_share(deployment)}{_trial_since(found)}")
         if deployment.former is not None:
-            say(f"former      {_named(deployment.former)}{_probation(deployment)}")
+            say(f"former      {_named(deployment.former)}")
+        if deployment.probation_until is not None:
+            say(f"probation   {_probation(deployment.probation_until)}")
     for one in found.serving:
         beside = "" if one.challenger is None else f", tries {one.challenger}"
         say(f"  {one.worker} serves {one.champion}{beside}, change {one.deployment}, said {one.at:%H:%M:%S}")
@@ -163,6 +194,11 @@ def _show(found: Models) -> None:
             say(f"    {_refused(refusal)}")
     for worker in found.silent:
         say(f"  {worker} has said nothing for a minute")
+    for trial in found.trials[-_LAST:]:
+        if trial.ended is not None:
+            say(
+                f"  trial of {trial.bundle}, {trial.since:{_MOMENT}} to {trial.ended.at:{_MOMENT}}: {_end(trial.ended)}"
+            )
     for change in () if deployment is None else deployment.changes[-_LAST:]:
         say(_changed(change))
 
@@ -197,11 +233,26 @@ def _since(deployment: Deployment) -> str:
     return ""
 
 
-def _probation(deployment: Deployment) -> str:
-    until = deployment.probation_until
-    if until is None or until <= datetime.now(UTC) or deployment.challenger is not None:
-        return ""
-    return f", scores along until {until:%H:%M:%S}: the champion is on probation"
+def _share(deployment: Deployment) -> str:
+    return f"judges {deployment.share:.1%} of the accounts" if deployment.share else "scores along"
+
+
+def _trial_since(found: Models) -> str:
+    """Nothing where the change that began it is forgotten."""
+    on = [trial.since for trial in found.trials if trial.ended is None]
+    return "".join(f", on trial since {since:{_MOMENT}}" for since in on)
+
+
+def _probation(until: datetime) -> str:
+    if until <= datetime.now(UTC):
+        return f"of the champion, over since {until:{_MOMENT}}"
+    return f"of the champion, until {until:{_MOMENT}}; the former one scores along"
+
+
+def _end(change: Change) -> str:
+    """What ended a trial."""
+    what = f"{change.kind}" if change.kind in (Kind.WITHDRAWN, Kind.ROLLED_BACK) else f"{change.bundle} {change.kind}"
+    return f"{what} by {change.by}: {change.why}"
 
 
 def _refused(refusal: Refusal) -> str:
