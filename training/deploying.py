@@ -285,6 +285,8 @@ class Deployer:
 
     def _made_all_the_same(self, once: _Once, error: LogUnavailable) -> Deployment:
         """The deployment with the change, where only the acknowledgement was lost.  Raises LogUnavailable, `error` where not."""
+        if once.made is None:  # Kafka was away before anything was attempted
+            raise error
         try:
             latest = self.deployments.latest()
         except LogUnavailable:
