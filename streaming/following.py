@@ -21,7 +21,7 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from features.accepting import Rules
 from features.catalogue import DIGEST, FEATURES
@@ -127,18 +127,13 @@ class Following(threading.Thread):
     def run(self) -> None:
         """The thread."""
         try:
-            self._consumer = Consumer(
-                self.settings.client(
-                    group_id=f"{self._name}-models",  # of nobody: it commits nothing
-                    enable_auto_commit=False,
-                    isolation_level="read_committed",
-                    enable_partition_eof=True,
-                )
-                | {"error_cb": lambda _: None}
-            )
-            self._producer = Producer(
-                self.settings.client(enable_idempotence=True, acks="all", linger_ms=0) | {"error_cb": lambda _: None}
-            )
+            try:
+                self._connect()
+            except (
+                KafkaException
+            ) as error:  # a setting of Kafka's client that is none: the takeover names it, and ends it all
+                log.debug("no client: %s", error)
+                return
             self._consumer.assign([TopicPartition(self.settings.topic(MODELS), 0, OFFSET_BEGINNING)])
             self.waits_for = f"what {self.settings.topic(MODELS)} says"
             while not self._halt.is_set():
@@ -149,6 +144,20 @@ class Following(threading.Thread):
         except BaseException as error:  # a thread that dies in silence would leave a worker that no model reaches
             log.exception("following the models failed")
             leave(BROKEN, f"following the models failed: {error!r}")
+
+    def _connect(self) -> None:
+        self._consumer = Consumer(
+            self.settings.client(
+                group_id=f"{self._name}-models",  # of nobody: it commits nothing
+                enable_auto_commit=False,
+                isolation_level="read_committed",
+                enable_partition_eof=True,
+            )
+            | {"error_cb": lambda _: None}
+        )
+        self._producer = Producer(
+            self.settings.client(enable_idempotence=True, acks="all", linger_ms=0) | {"error_cb": lambda _: None}
+        )
 
     def _turn(self) -> None:
         message = self._consumer.poll(0.2)

@@ -13,6 +13,7 @@ from confluent_kafka.cimpl import NewPartitions
 from deploy.local.ports import LOOPBACK
 from deploy.local.stack import LocalStack
 from features.settings import FORBIDDEN
+from schemas.topics import ALL
 from tests.fleet.fleet import Fleet
 from tests.fleet.forwarder import Forwarder
 from tests.fleet.messages import a_transaction, message
@@ -97,7 +98,8 @@ def test_profiles_folded_for_another_number_of_partitions_are_named(
 ) -> None:
     with Fleet(stack, prefix, bundle, partitions=2) as fleet:
         fleet.start().kill()
-        topics = [NewPartitions(name, 3) for name in fleet.admin.list_topics().topics if name.startswith(prefix)]
+        names = {prefix + topic.name for topic in ALL if topic.partitions is None}
+        topics = [NewPartitions(name, 3) for name in fleet.admin.list_topics().topics if name in names]
         for done in fleet.admin.create_partitions(topics).values():
             done.result()
         worker = fleet.launch(partitions=3)
