@@ -53,14 +53,35 @@ def wait_until_archived(archiver: Child, settings: Settings, found: Report, arch
     return rows
 
 
+def wait_until_caught_up(archiver: Child, settings: Settings, archive: Path) -> None:
+    """Until its tables have what the log has now of transactions, labels and dead letters: what a training reads.
+
+    Raises Failed where they don't come.
+    """
+    with Log(settings) as log:
+        numbers = range(settings.partitions)
+        due = _sent(log, settings) | {DEAD_LETTERS.name: sum(1 for number in numbers for _ in log.letters(number))}
+    deadline = time.monotonic() + SETTLE_WITHIN
+    while any(rows < due.get(name, 0) for name, rows in _rows(archive).items()):
+        if not archiver.running:
+            raise Failed(f"the archiver ended with status {archiver.status}:\n{tail(archiver.log)}")
+        if time.monotonic() > deadline:
+            raise Failed(f"the archive does not come to {due}, but to {_rows(archive)}:\n{tail(archiver.log)}")
+        time.sleep(0.5)
+
+
+def _sent(log: Log, settings: Settings) -> dict[str, int]:
+    """Their producers use no transactions: each offset is a message."""
+    return {
+        topic.name: sum(high - low for low, high in (log.bounds(topic, n) for n in range(settings.partitions)))
+        for topic in (TRANSACTIONS, LABELS)
+    }
+
+
 def _due(settings: Settings, found: Report) -> dict[str, int]:
     with Log(settings) as log:
-        # Their producers use no transactions: each offset is a message.
-        due = {
-            topic.name: sum(high - low for low, high in (log.bounds(topic, n) for n in range(settings.partitions)))
-            for topic in (TRANSACTIONS, LABELS)
-        }
-    return due | {
+        sent = _sent(log, settings)
+    return sent | {
         VERDICTS.name: found.verdicts,
         ACTIVITY.name: found.activity,
         DEAD_LETTERS.name: sum(found.dead_lettered.values()),

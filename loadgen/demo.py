@@ -47,7 +47,7 @@ ARCHIVE = FOLDER / "archive"
 PER_DAY = 24_000
 HISTORY_DAYS = 28
 RETRAINING_RATE = 500.0
-RETRAINING = 60_000
+RETRAINING = 75_000
 """Transactions at the most that go on while another model is learnt."""
 MISCHIEF = Mischief(malformed=0.002, duplicates=0.002, seed=11)
 
@@ -123,7 +123,7 @@ def _demo(count: int, rate: float, seed: int, accounts: int, as_json: bool) -> i
             f"learning from the archive, with {RETRAINING_RATE:,.0f} a second going on, and swapping the model"
         ):
             again = Stream(later.transactions, later.labels, rate=RETRAINING_RATE)
-            swap = Retraining(stack, settings, FOLDER, BUNDLES, ARCHIVE).run(again, worker)
+            swap = Retraining(stack, settings, FOLDER, BUNDLES, ARCHIVE, archiver).run(again, worker)
         with steps.step("checking every verdict against the log"):
             wait_until_settled(settings)
             wait_until_explained(settings, explainer)

@@ -131,7 +131,7 @@ CostToleranceOption = Annotated[
         "--cost-tolerance",
         envvar="FRAUD_PROMOTE_COST_TOLERANCE",
         min=0,
-        help="How far that of the cost may reach above 0, as a share of the champion's.",
+        help="How much dearer it may be than the champion, as a share of its cost; surely dearer it must not be at all.",
     ),
 ]
 LeastFraudsOption = Annotated[
