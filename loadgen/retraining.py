@@ -141,9 +141,7 @@ class Retraining:
         )
 
     def _command(self, name: str, *arguments: str) -> Child:
-        child = run_command(self.stack, self.folder, "training", *arguments, name=name, **environment_of(self.settings))
-        psutil.Process(child.pid).nice(NICE)
-        return child
+        return run_command(self.stack, self.folder, "training", *arguments, name=name, **environment_of(self.settings))
 
     def _ends(self) -> list[int]:
         with Log(self.settings) as log:
