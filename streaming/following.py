@@ -134,6 +134,9 @@ class Following(threading.Thread):
             ) as error:  # a setting of Kafka's client that is none: the takeover names it, and ends it all
                 log.debug("no client: %s", error)
                 return
+            # librdkafka looks only once a second for the leaders of topics that it doesn't know yet.
+            with suppress(KafkaException):  # away: it goes on looking by itself
+                self._consumer.list_topics(self.settings.topic(MODELS), timeout=2.0)
             self._consumer.assign([TopicPartition(self.settings.topic(MODELS), 0, OFFSET_BEGINNING)])
             self.waits_for = f"what {self.settings.topic(MODELS)} says"
             while not self._halt.is_set():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,7 @@ def lines(count: int = 60, *, who: str = "a{}", fraud: str = "{}", told: int = 1
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int | str | None:
     monkeypatch.setattr("sys.argv", ["training", *map(str, arguments)])
+    monkeypatch.setattr(logging.root, "handlers", [])  # of other tests, whose streams are closed
     with pytest.raises(SystemExit) as left:
         command.main()
     return left.value.code
