@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -64,14 +64,16 @@ class Retraining:
     bundles: Path
     archive: Path
     archiver: Child
+    _training: Child = field(init=False)
+    """Whose end is waited for: the training's, or where gates refused its model that of the promotion."""
+    _insisted: bool = field(init=False, default=False)
+    _over_at: float | None = field(init=False, default=None)
 
     def run(self, stream: Stream, worker: Child) -> Swap:
         """Learn, promote, and send meanwhile.  Raises Failed."""
         wait_until_caught_up(self.archiver, self.settings, self.archive)
         before = (self.bundles / "current").resolve().name
         since = self._ends()
-        self._insisted = False
-        self._over_at: float | None = None
         self._training = self._command(
             "retraining", "run", str(self.archive), "--out", str(self.bundles), "--promote", *QUICKLY
         )

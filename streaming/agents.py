@@ -328,9 +328,11 @@ class Desk:
             m.canary.labels(outcome.value).inc(count)
         if trial.failed is not None:
             m.bundle_failures.labels(trial.failed).inc()
+        before = self.guard.figures
         broken = self.guard.look(trial)
-        for figure, value in self.guard.figures.items():
-            m.trial.labels(figure).set(value)
+        if self.guard.figures is not before:  # once a second, not with each batch
+            for figure, value in self.guard.figures.items():
+                m.trial.labels(figure).set(value)
         if broken is not None:
             self._send_back(trial.candidate, broken)
         elif trial.failed is not None and trial.failed == trial.shadow:

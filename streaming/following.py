@@ -129,9 +129,8 @@ class Following(threading.Thread):
         try:
             try:
                 self._connect()
-            except (
-                KafkaException
-            ) as error:  # a setting of Kafka's client that is none: the takeover names it, and ends it all
+            except KafkaException as error:
+                # A setting of Kafka's client that is none: the takeover names it, and ends the worker.
                 log.debug("no client: %s", error)
                 return
             # librdkafka looks only once a second for the leaders of topics that it doesn't know yet.
@@ -346,6 +345,8 @@ class Following(threading.Thread):
         m.bundle.labels(panel.champion.bundle.name, panel.champion.thresholds.digest(), Role.CHAMPION.value).set(1)
         if panel.shadow is not None:
             m.bundle.labels(panel.shadow.bundle.name, panel.shadow.thresholds.digest(), panel.role.value).set(1)
+        else:
+            m.trial.clear()
         wanted = set() if self._deployment is None else _names(self._deployment)
         self._refused = {name: said for name, said in self._refused.items() if name in wanted}
         m.refused.clear()

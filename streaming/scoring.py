@@ -24,7 +24,6 @@ from streaming.reasons import Explainer
 
 log = logging.getLogger(__name__)
 
-_LATE = (Flag.LATE,)
 _ALL_HASHES = float(1 << 64)
 _NOBODY: frozenset[int] = frozenset()
 
@@ -43,11 +42,6 @@ class Opinion:
     outcomes: list[Outcome]
     seconds: float
     """What it took."""
-
-    @property
-    def alerts(self) -> int:
-        """How many it would flag."""
-        return len(self.outcomes) - self.outcomes.count(Outcome.APPROVE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +124,8 @@ class Panel:
         if champion is not None and shadow is not None:
             theirs = self._of_the_share(described)
             said.by(self.champion, champion, beside=(self.shadow, shadow), but=theirs)
-            said.by(self.shadow, shadow, beside=(self.champion, champion), only=theirs, canary=canary)
+            if theirs:
+                said.by(self.shadow, shadow, beside=(self.champion, champion), only=theirs, canary=canary)
             return self._decisions(said, self._trial(described, (champion, shadow)))
         if champion is not None:
             said.by(self.champion, champion)
@@ -257,7 +252,7 @@ class _Said:
                 source=Source(record.partition, record.offset),
                 folded=Folded(next_labels[record.partition], None if activity < 0 else activity),
                 vector=_in_base64(vector) if self._with_vectors else None,
-                flags=(*_LATE, *flags) if late else flags,
+                flags=(Flag.LATE, *flags) if late else flags,
                 shadow=Shadow(along, their_score) if along else None,
             )
         if flagged:

@@ -14,9 +14,12 @@ class WorkerSettings(Settings, frozen=True, kw_only=True):
     """Settings of one worker.  Durations are in seconds."""
 
     slot: Annotated[int, Meta(ge=0, description="which worker of its group this is; no two may have the same")] = 0
-    bundle: Annotated[str, Meta(min_length=1, description="folder of the model bundle, or a link to it")] = (
-        ".local/bundles/current"
-    )
+    bundle: Annotated[
+        str,
+        Meta(
+            min_length=1, description="folder of the bundle, or a link to it, to begin with where `models` names none"
+        ),
+    ] = ".local/bundles/current"
     batch: Annotated[int, Meta(ge=1, le=MOST_AT_ONCE // 2, description="most messages judged at once")] = 1000
     review: Annotated[
         float | None, Meta(description="score from which somebody looks at it; none: the bundle's own")
