@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
@@ -17,7 +18,8 @@ def create_topics(
 ) -> None:
     """Every topic of schemas/topics.py, of `partitions` unless it has a number of its own; those that exist stay as they are.
 
-    Raises ValueError where one exists with another number of partitions: labels would not meet their accounts.
+    Raises ValueError where one exists with another number of partitions: labels would not meet their accounts;
+    TimeoutError where Kafka doesn't say within half a minute.
     """
     admin = AdminClient({"bootstrap.servers": kafka_url})
     counts = {prefix + topic.name: topic.partitions or partitions for topic in topics.ALL}
@@ -39,12 +41,23 @@ def create_topics(
                 raise
             existing.append(name)
     if existing:
-        found = admin.list_topics(timeout=30).topics
-        unequal = {
-            name: len(found[name].partitions) for name in existing if len(found[name].partitions) != counts[name]
-        }
+        found = _partitions(admin, existing)
+        unequal = {name: found[name] for name in existing if found[name] != counts[name]}
         if unequal:
             raise ValueError(f"topics exist with another number of partitions than {partitions}: {unequal}")
+
+
+def _partitions(admin: AdminClient, names: list[str]) -> dict[str, int]:
+    """How many each has.  A broker may learn of a topic a moment after the controller has made it.  Raises TimeoutError."""
+    end = time.monotonic() + 30
+    while True:
+        found = admin.list_topics(timeout=30).topics
+        missing = [name for name in names if name not in found]
+        if not missing:
+            return {name: len(found[name].partitions) for name in names}
+        if time.monotonic() > end:
+            raise TimeoutError(f"topics exist, but Kafka names no partitions of them: {', '.join(missing)}")
+        time.sleep(0.1)
 
 
 if __name__ == "__main__":
