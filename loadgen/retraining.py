@@ -21,8 +21,9 @@ from loadgen.target import Target
 from schemas.topics import VERDICTS
 
 MODEL = "fraud-scorer"
-QUICKLY = ("--trees", "150", "--learning-rate", "0.12")
-"""Fewer trees than by default, and larger steps: verdicts are given beside it, on the same two cores."""
+QUICKLY = ("--trees", "150", "--learning-rate", "0.12", "--thresholds-by", "champion")
+"""Fewer trees than by default, and larger steps: verdicts are given beside it, on the same two cores.  And as many alerts as
+before: whoever looks at them hasn't got more time."""
 GOES_ON_FOR = 3.0
 """Seconds of traffic after the swap."""
 INSISTED = "the demo shows a swap, whichever model is better"

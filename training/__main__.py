@@ -194,7 +194,8 @@ def run(
         Policy,
         typer.Option(
             envvar="FRAUD_TRAINING_THRESHOLDS_BY",
-            help="`precision`: the most recall within the bounds; `capacity`: as many alerts as it allows; `cost`: the least.",
+            help="`precision`: the most recall within the bounds; `capacity`: as many alerts as it allows; `cost`: the "
+            "least; `champion`: as many as by the champion on the same rows, `precision` where there is none.",
         ),
     ] = DEFAULTS.thresholds_by,
     review_share: Annotated[

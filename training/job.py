@@ -114,8 +114,7 @@ def train(
     kept = past.transactions.filter(cut.validation)
     vectors = np.hstack([replayed.vectors[cut.fit], history.as_they_occurred()[cut.fit]])
     # A model is served with tables that grow old; it is judged so as well.
-    frozen = history.frozen(cut.validation_from).encode_table(kept)
-    kept_vectors = np.hstack([replayed.vectors[cut.validation], frozen])
+    kept_vectors = np.hstack([replayed.vectors[cut.validation], history.frozen(cut.validation_from).encode_table(kept)])
 
     features = FEATURES + encoder.features
 
@@ -134,7 +133,8 @@ def train(
     scores = probabilities(margins, calibration)
     days = (cut.validation_until - cut.validation_from) / timedelta(days=1)
     amounts = replay.amounts(kept, rates)
-    thresholds = choose(scores, kept_is_fraud, amounts, days=days, settings=settings)
+    rival = _champion(champion, settings, past, replayed, counted, cut, tell)
+    thresholds = choose(scores, kept_is_fraud, amounts, days=days, settings=settings, champion=rival)
     judgement = judge(
         Kept(
             is_fraud=kept_is_fraud,
@@ -145,7 +145,7 @@ def train(
             segments=_segments(past.transactions, cut),
         ),
         Opinion(name="this model", scores=scores, thresholds=thresholds),
-        _champion(champion, settings, past, replayed, counted, cut, tell),
+        rival,
         costs=settings.costs(),
         seed=settings.seed,
     )
@@ -162,7 +162,7 @@ def train(
         attributes=encoder.columns,
         left_out=left_out,
         thresholds=thresholds,
-        thresholds_by=went_by(settings),
+        thresholds_by=went_by(settings, rival),
         calibration=calibration,
         learner=_card(fitted, settings),
         trained={

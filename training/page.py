@@ -76,6 +76,7 @@ _POLICIES = {
     Policy.PRECISION: "the most recall within a bound of the alerts and with enough precision",
     Policy.CAPACITY: "as many alerts as somebody can look at",
     Policy.COST: "the least cost of these very transactions",
+    Policy.CHAMPION: "as many of these transactions as the champion",
 }
 """By training.settings.Policy."""
 
@@ -213,7 +214,9 @@ def _confusions(judgement: Judgement) -> list[tuple[str, ...]]:
 def _chosen(manifest: Manifest) -> str:
     by = dict(manifest.thresholds_by)
     policy = Policy(str(by.pop("policy")))
-    with_what = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in by.items())
+    with_what = ", ".join(
+        f"{name.replace('_', ' ')} {value if isinstance(value, str) else f'{value:g}'}" for name, value in by.items()
+    )
     units = ", in minor units" if policy is Policy.COST else ""
     return f"Thresholds by {escape(policy)}: {_POLICIES[policy]} ({escape(with_what)}{units})."
 

@@ -51,6 +51,8 @@ class Policy(StrEnum):
     PRECISION = "precision"
     CAPACITY = "capacity"
     COST = "cost"
+    CHAMPION = "champion"
+    """As many looked at and as many declined as by the champion: who looks at them has as much to do as before."""
 
 
 class VectorsFrom(StrEnum):

@@ -1,7 +1,8 @@
 """From which score on somebody looks, and from which on it is declined.
 
 Which policy chooses them is a setting: `precision` keeps to bounds of the precision-recall curve, `capacity` flags as much
-as somebody can look at, `cost` takes the thresholds under which the rows that were kept would have cost least.
+as somebody can look at, `cost` takes the thresholds under which the rows that were kept would have cost least, `champion`
+flags and declines as many of them as the champion does: what another model is worth shows at the same work.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from schemas.bundle import Thresholds
 from training.costs import Costs
+from training.judging import Opinion
 from training.settings import Policy, TrainingSettings
 
 Rows = npt.NDArray[np.bool_]
@@ -21,26 +23,51 @@ NEVER = 2.0
 """A threshold that no score reaches."""
 
 
-def choose(scores: Floats, is_fraud: Rows, amounts: Ints, *, days: float, settings: TrainingSettings) -> Thresholds:
+def choose(
+    scores: Floats,
+    is_fraud: Rows,
+    amounts: Ints,
+    *,
+    days: float,
+    settings: TrainingSettings,
+    champion: Opinion | None = None,
+) -> Thresholds:
     """The thresholds of the rows [n], which took so many `days`, by the policy of the settings.
 
-    `amounts`: in minor units of the currency that profiles are kept in.
+    `amounts`: in minor units of the currency that profiles are kept in; `champion`: what it says of the same rows.
     """
-    if settings.thresholds_by is Policy.COST:
+    policy = _policy(settings, champion)
+    if champion is not None and policy is Policy.CHAMPION:
+        return by_champion(scores, champion)
+    if policy is Policy.COST:
         return by_cost(scores, is_fraud, amounts, settings.costs())
     capacity = settings.review_share * scores.size
     return by_precision(
         scores,
         is_fraud,
         capacity=capacity if settings.review_per_day is None else settings.review_per_day * days,
-        review_precision=settings.review_precision if settings.thresholds_by is Policy.PRECISION else 0.0,
+        review_precision=settings.review_precision if policy is Policy.PRECISION else 0.0,
         decline_precision=settings.decline_precision,
     )
 
 
-def went_by(settings: TrainingSettings) -> dict[str, str | float]:
-    """The policy, and what of the settings it goes by: for the manifest."""
-    if settings.thresholds_by is Policy.COST:
+def _policy(settings: TrainingSettings, champion: Opinion | None) -> Policy:
+    """Without a champion there is nothing to be like."""
+    wanted = settings.thresholds_by
+    return Policy.PRECISION if wanted is Policy.CHAMPION and champion is None else wanted
+
+
+def went_by(settings: TrainingSettings, champion: Opinion | None = None) -> dict[str, str | float]:
+    """The policy, and what it goes by: for the manifest."""
+    policy = _policy(settings, champion)
+    bounds: dict[str, str | float]
+    if champion is not None and policy is Policy.CHAMPION:
+        bounds = {
+            "champion": champion.name,
+            "flagged_share": float((champion.scores >= champion.thresholds.review).mean()),
+            "declined_share": float((champion.scores >= champion.thresholds.decline).mean()),
+        }
+    elif policy is Policy.COST:
         costs = settings.costs()
         bounds = {name: float(getattr(costs, name)) for name in costs.__struct_fields__}
     else:
@@ -49,9 +76,19 @@ def went_by(settings: TrainingSettings) -> dict[str, str | float]:
             bounds["review_share"] = settings.review_share
         else:
             bounds["review_per_day"] = settings.review_per_day
-        if settings.thresholds_by is Policy.PRECISION:
+        if policy is Policy.PRECISION:
             bounds["review_precision"] = settings.review_precision
-    return {"policy": str(settings.thresholds_by), **bounds}
+    return {"policy": str(policy), **bounds}
+
+
+def by_champion(scores: Floats, champion: Opinion) -> Thresholds:
+    """The thresholds that flag as many of the rows [n], and decline as many, as the champion's."""
+    ranked = -np.sort(-scores)
+    review, decline = (
+        int((champion.scores >= threshold).sum())
+        for threshold in (champion.thresholds.review, champion.thresholds.decline)
+    )
+    return Thresholds(review=_below(ranked, review), decline=_below(ranked, decline))
 
 
 def by_precision(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any
@@ -143,12 +143,16 @@ class _Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-def a_page(judgement: Judgement, *, odd: Sequence[Finding] = ()) -> str:
+BY_CAPACITY: dict[str, str | float] = {"policy": "capacity", "review_per_day": 20.0}
+BY_CHAMPION: dict[str, str | float] = {"policy": "champion", "champion": "0ld", "flagged_share": 0.01}
+
+
+def a_page(judgement: Judgement, *, odd: Sequence[Finding] = (), by: Mapping[str, str | float] = BY_CAPACITY) -> str:
     evaluation = judgement.model.evaluation
     thresholds = Thresholds(review=evaluation.review.threshold, decline=evaluation.decline.threshold)
     manifest = Manifest(
         format=FORMAT, catalogue="c", features=("amount", "<count>"), thresholds=thresholds,
-        thresholds_by={"policy": "capacity", "review_per_day": 20.0}, calibration=Calibration(),
+        thresholds_by=dict(by), calibration=Calibration(),
         learner={"name": "lightgbm"},
         trained={
             "rows": 10_000, "frauds": 99, "from": "2026-02-01", "until": "2026-02-20", "validation_rows": 3_000,
@@ -202,6 +206,8 @@ def test_the_page_says_what_was_odd_and_how_the_thresholds_were_chosen() -> None
     assert "What is odd about the data" in html
     assert "only &lt;12&gt; frauds" in html
     assert "Thresholds by capacity: as many alerts as somebody can look at (review per day 20)." in html
+    like = a_page(a_judgement(), by=BY_CHAMPION)
+    assert "as many of these transactions as the champion (champion 0ld, flagged share 0.01)." in like
     assert "EUR per 1,000" in html
     assert "What is odd" not in a_page(a_judgement())
 

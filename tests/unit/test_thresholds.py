@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -16,8 +17,9 @@ from schemas.errors import WrongSettings
 from schemas.verdict import Outcome
 from training.calibration import brier, calibrate, calibrated, isotonic, probabilities
 from training.costs import Costs
+from training.judging import Opinion
 from training.settings import CalibrationMethod, Policy, TrainingSettings
-from training.thresholds import NEVER, by_cost, by_precision, choose, went_by
+from training.thresholds import NEVER, by_champion, by_cost, by_precision, choose, went_by
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
@@ -289,6 +291,34 @@ def test_one_setting_chooses_the_policy_and_the_manifest_says_which() -> None:
     assert count == pytest.approx((scores >= 0.1).sum(), rel=0.2)
     costs = {"missed_share": 1.0, "missed_fixed": 0.0, "review": 1_000.0, "wrong_decline": 2_000.0}
     assert said == {"policy": "cost", **costs}
+
+
+def test_thresholds_like_the_champions_flag_and_decline_as_many() -> None:
+    random = np.random.default_rng(1)
+    scores, theirs = random.random(1_000), np.round(random.random(1_000) ** 2, 2)
+    is_fraud, amounts = random.random(1_000) < scores, np.full(1_000, 10_000)
+    champion = Opinion(name="0ld", scores=theirs, thresholds=Thresholds(review=0.6, decline=0.9))
+    settings = TrainingSettings(thresholds_by=Policy.CHAMPION)
+
+    found = choose(scores, is_fraud, amounts, days=1.0, settings=settings, champion=champion)
+    assert (scores >= found.review).sum() == (theirs >= 0.6).sum()
+    assert (scores >= found.decline).sum() == (theirs >= 0.9).sum()
+    flagged, declined = float((theirs >= 0.6).mean()), float((theirs >= 0.9).mean())
+    said = {"policy": "champion", "champion": "0ld", "flagged_share": flagged, "declined_share": declined}
+    assert went_by(settings, champion) == said
+
+    never = replace(champion, thresholds=Thresholds(review=NEVER, decline=NEVER))
+    assert by_champion(scores, never) == Thresholds(review=NEVER, decline=NEVER)
+
+
+def test_without_a_champion_thresholds_are_by_precision() -> None:
+    margins, is_fraud = some_margins()
+    scores, amounts = probabilities(margins, calibrate(margins, is_fraud)), np.full(margins.size, 10_000)
+    alone, plain = TrainingSettings(thresholds_by=Policy.CHAMPION), TrainingSettings()
+
+    found, usual = (choose(scores, is_fraud, amounts, days=10.0, settings=each) for each in (alone, plain))
+    assert found == usual
+    assert went_by(alone) == went_by(plain)
 
 
 @pytest.mark.parametrize(
