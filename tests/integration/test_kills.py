@@ -250,7 +250,7 @@ def test_a_worker_whose_slot_was_taken_while_it_stood_still_ends_when_it_wakes(
     stack: LocalStack, prefix: str, bundle: Path
 ) -> None:
     """Its lease in Redis runs out meanwhile; from there on Kafka fences it."""
-    with Fleet(stack, prefix, bundle) as fleet:
+    with Fleet(stack, prefix, bundle, session_timeout=60) as fleet:  # else it would join again as it wakes
         zombie = fleet.start(SLOT_0, plant=SHORT_LEASE)
         fleet.send(fleet.life.messages(50))
         fleet.wait_for_verdicts(50)
