@@ -33,7 +33,7 @@ class WorkerSettings(Settings, frozen=True, kw_only=True):
             le=1,
             description="of a worker's time, at most this share goes to reasons; the explainer tells the rest",
         ),
-    ] = 0.1
+    ] = 0.05
     web_host: Annotated[str, Meta(description="where /metrics, /healthz and /readyz listen")] = "127.0.0.1"
     web_port: Annotated[int, Meta(ge=0, le=65535, description="their port")] = 6066
     explainer_port: Annotated[int, Meta(ge=0, le=65535, description="theirs, of the explainer")] = 6067
