@@ -132,6 +132,7 @@ Vectors = npt.NDArray[np.float32]
 Facts = npt.NDArray[np.void]
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.int8]
+Bits = npt.NDArray[np.uint64]
 
 
 @njit(cache=True, nogil=True)
@@ -175,8 +176,10 @@ class _Cells(NamedTuple):
     ratios: Ints
     """Of a counterparty, as the two below."""
     ratio_sum: Ints
-    nearest: npt.NDArray[np.int8]
-    """Of each bucket of accounts, the cell of its last payment."""
+    payers_low: Bits
+    """The buckets of accounts that paid, a bit each: 0 to 63."""
+    payers_high: Bits
+    """64 to 127."""
     frauds: Ints
 
 
@@ -190,7 +193,8 @@ def _new_cells() -> Any:  # _Cells
         np.zeros(_CELLS, np.int64),
         np.zeros(_CELLS, np.int64),
         np.zeros(_CELLS, np.int64),
-        np.zeros(PAYER_BUCKETS, np.int8),
+        np.zeros(_CELLS, np.uint64),
+        np.zeros(_CELLS, np.uint64),
         np.zeros(_CELLS + 1, np.int64),
     )
 
@@ -479,19 +483,29 @@ def walk_accounts(
 
 
 @njit(cache=True, nogil=True)
+def _set(bits: Any) -> Any:  # an int64
+    """How many bits are."""
+    bits -= (bits >> np.uint64(1)) & np.uint64(0x5555555555555555)
+    bits = (bits & np.uint64(0x3333333333333333)) + ((bits >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    bits = (bits + (bits >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((bits * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@njit(cache=True, nogil=True)
 def _describe_counterparty(row: int, t: Any, p: Any, cells: Any, vector: Any) -> None:
     h = p.head[row]
     time = t.time
     for sums in (cells.counts, cells.total, cells.most, cells.ratios, cells.ratio_sum):
         sums[:] = 0
     cells.squares[:] = 0.0
-    nearest = cells.nearest
-    nearest[:] = _CELLS
+    cells.payers_low[:] = 0
+    cells.payers_high[:] = 0
     last = np.int64(-1)
     c = 0
     edge = _EDGES[0]
     count = total = most = ratios = ratio_sum = np.int64(0)
     squares = 0.0
+    low = high = np.uint64(0)
     for j in range(h.events - 1, -1, -1):
         e = p.events[row, j]
         age = time - e.time
@@ -500,8 +514,10 @@ def _describe_counterparty(row: int, t: Any, p: Any, cells: Any, vector: Any) ->
         if age >= edge:
             cells.counts[c], cells.total[c], cells.most[c] = count, min(total, MOST), most
             cells.squares[c], cells.ratios[c], cells.ratio_sum[c] = squares, ratios, ratio_sum
+            cells.payers_low[c], cells.payers_high[c] = low, high
             count = total = most = ratios = ratio_sum = np.int64(0)
             squares = 0.0
+            low = high = np.uint64(0)
             while c < _CELLS and age >= _EDGES[c]:
                 c += 1
             if c == _CELLS:
@@ -516,10 +532,15 @@ def _describe_counterparty(row: int, t: Any, p: Any, cells: Any, vector: Any) ->
         squares += float(value) * float(value)
         ratios += e.ratio > 0
         ratio_sum += e.ratio
-        nearest[e.payer & 127] = min(nearest[e.payer & 127], c)
+        bit = np.uint64(1) << np.uint64(e.payer & 63)
+        if e.payer & 64:
+            high |= bit
+        else:
+            low |= bit
     if c < _CELLS:
         cells.counts[c], cells.total[c], cells.most[c] = count, min(total, MOST), most
         cells.squares[c], cells.ratios[c], cells.ratio_sum[c] = squares, ratios, ratio_sum
+        cells.payers_low[c], cells.payers_high[c] = low, high
     for j in range(h.tiles - 1, -1, -1):
         tile = p.tiles[row, j]
         age = time - tile.newest
@@ -535,10 +556,8 @@ def _describe_counterparty(row: int, t: Any, p: Any, cells: Any, vector: Any) ->
             cells.squares[c] += tile.squares
             cells.ratios[c] += tile.ratios
             cells.ratio_sum[c] += tile.ratio_sum
-            for b in range(PAYER_BUCKETS):
-                bits = tile.payers_low if b < 64 else tile.payers_high
-                if (bits >> np.uint64(b & 63)) & np.uint64(1):
-                    nearest[b] = min(nearest[b], c)
+            cells.payers_low[c] |= tile.payers_low
+            cells.payers_high[c] |= tile.payers_high
     _cumulate(cells)
     _write_sums(_COUNTERPARTY_SUMS, cells, vector)
     vector[_AT_SINCE_LAST] = last / SECOND if last >= 0 else np.nan
@@ -547,16 +566,16 @@ def _describe_counterparty(row: int, t: Any, p: Any, cells: Any, vector: Any) ->
     vector[_TO_COUNTERPARTY_MEAN] = t.amount / (s / n) if s > 0 else np.nan
     with_ratio = np.int64(0)
     of_ratios = np.int64(0)
+    low = high = np.uint64(0)
     c = 0
     for w in range(len(_SPANS) - 1):
         while c < _SPANS[w + 1]:
             with_ratio += cells.ratios[c]
             of_ratios += cells.ratio_sum[c]
+            low |= cells.payers_low[c]
+            high |= cells.payers_high[c]
             c += 1
-        buckets = 0
-        for b in range(PAYER_BUCKETS):
-            buckets += nearest[b] < _SPANS[w + 1]
-        vector[_PAYERS + 2 * w] = _DIFFERENT[buckets]
+        vector[_PAYERS + 2 * w] = _DIFFERENT[_set(low) + _set(high)]
         vector[_PAYERS + 2 * w + 1] = of_ratios / (1000.0 * with_ratio) if with_ratio > 0 else np.nan
     _write_frauds(_COUNTERPARTY_FRAUDS, row, time, cells, p, vector)
 
