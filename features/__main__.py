@@ -158,13 +158,14 @@ def show(
 
 def _shown(profiles: Profiles) -> dict[str, Any]:
     head = profiles.rows.head[0]
-    events = profiles.rows.events[0, : head["events"]]
+    ring = slice(head["begin"], head["begin"] + head["events"])
+    events = (column[0, ring] for column in (profiles.rows.events.time, profiles.rows.events.amount))
     labels = profiles.rows.labels[0, : head["labels"]]
     return {
         "transactions": int(head["total"]),
         "first": _at(head["first"]),
         "newest": _at(head["newest"]),
-        "events": [{"at": _at(event["time"]), "amount": int(event["amount"])} for event in events],
+        "events": [{"at": _at(time), "amount": int(amount)} for time, amount in zip(*events, strict=True)],
         "tiles": int(head["tiles"]),
         "labels": [
             {"known_at": _at(label["known"]), "occurred_at": _at(label["occurred"]), "is_fraud": bool(label["fraud"])}

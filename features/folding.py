@@ -21,8 +21,8 @@ FINEST = 26
 """Tiles are powers of two of microseconds wide, the finest 2**26 (67 s), and at most an eighth of their age."""
 MOST = np.int64(1) << np.int64(61)
 """Sums end here."""
-COUNTERPARTY, COUNTRY, DEVICE, CHANNEL, CATEGORY = (
-    KINDS.index(kind) for kind in ("counterparty", "country", "device", "channel", "category")
+COUNTERPARTY, COUNTRY, DEVICE, CATEGORY = (
+    KINDS.index(kind) for kind in ("counterparty", "country", "device", "category")
 )
 """Kinds of what an account has seen."""
 
@@ -126,6 +126,37 @@ def _coarsen(tile: Any, n: int, newest: int, horizon: int) -> int:
 
 
 @njit(cache=True, nogil=True)
+def _fall(row: int, j: int, horizon: int, p: Any) -> None:
+    """Let an event of the ring into the tile of its time."""
+    ring = p.events
+    time, amount = ring.time[row, j], ring.amount[row, j]
+    traits: Any = np.int64(0)
+    ratio: Any = np.int64(0)
+    payer: Any = np.int64(0)
+    if ring.traits.shape[1] > 0:
+        traits = np.int64(ring.traits[row, j])
+    else:
+        ratio, payer = np.int64(ring.ratio[row, j]), np.int64(ring.payer[row, j])
+    _into_tiles(row, time, amount, traits, ratio, payer, horizon, p)
+
+
+@njit(cache=True, nogil=True)
+def _move_events(row: int, to: int, of: int, count: int, p: Any) -> None:
+    ring = p.events
+    here = row * ring.time.shape[1]
+    to, of = here + to, here + of
+    move(ring.time, to, of, count)
+    move(ring.amount, to, of, count)
+    if ring.traits.shape[1] > 0:
+        move(ring.id, to, of, count)
+        move(ring.content, to, of, count)
+        move(ring.traits, to, of, count)
+    else:
+        move(ring.ratio, to, of, count)
+        move(ring.payer, to, of, count)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
 def fold_event(
     row: int,
     time: int,
@@ -140,8 +171,9 @@ def fold_event(
 ) -> None:
     """Add an event to the ring, in the order of time; what no longer fits goes to the tiles, what is too old is dropped."""
     h = p.head[row]
-    ring = p.events[row]
-    n = h.events
+    ring = p.events
+    begin: Any = np.int64(h.begin)
+    end: Any = begin + h.events
     if h.total == 0:
         h.first = time
         h.newest = time
@@ -151,39 +183,39 @@ def fold_event(
     newest = h.newest
     if h.tiles > 0 and newest - p.tiles[row, 0].newest >= limits.horizon:
         h.tiles = _coarsen(p.tiles[row], h.tiles, newest, limits.horizon)
-    old = 0
-    while old < n and newest - ring[old].time >= limits.exact:
-        e = ring[old]
-        if newest - e.time < limits.horizon:
-            _into_tiles(row, e.time, e.amount, e.traits, e.ratio, e.payer, limits.horizon, p)
-        old += 1
-    if old > 0:
-        move(ring, 0, old, n - old)
-        n -= old
-    h.events = n
+    while begin < end and newest - ring.time[row, begin] >= limits.exact:
+        if newest - ring.time[row, begin] < limits.horizon:
+            _fall(row, begin, limits.horizon, p)
+        begin += 1
+    h.begin, h.events = begin, end - begin
     if newest - time >= limits.horizon:
         return
-    if newest - time >= limits.exact or (n == ring.shape[0] and time < ring[0].time):
+    is_full = end - begin == limits.events
+    if newest - time >= limits.exact or (is_full and time < ring.time[row, begin]):
         _into_tiles(row, time, amount, traits, ratio, payer, limits.horizon, p)
         return
-    if n == ring.shape[0]:
-        e = ring[0]
-        _into_tiles(row, e.time, e.amount, e.traits, e.ratio, e.payer, limits.horizon, p)
-        move(ring, 0, 1, n - 1)
-        n -= 1
-    k = n
-    while k > 0 and ring[k - 1].time > time:
+    if is_full:
+        _fall(row, begin, limits.horizon, p)
+        begin += 1
+    if end == ring.time.shape[1]:
+        _move_events(row, 0, begin, end - begin, p)
+        end -= begin
+        begin = np.int64(0)
+    k = end
+    while k > begin and ring.time[row, k - 1] > time:
         k -= 1
-    move(ring, k + 1, k, n - k)
-    e = ring[k]
-    e.time = time
-    e.amount = amount
-    e.id = ident
-    e.content = content
-    e.traits = traits
-    e.ratio = ratio
-    e.payer = payer
-    h.events = n + 1
+    if k < end:
+        _move_events(row, k + 1, k, end - k, p)
+    ring.time[row, k] = time
+    ring.amount[row, k] = amount
+    if ring.traits.shape[1] > 0:
+        ring.id[row, k] = ident
+        ring.content[row, k] = content
+        ring.traits[row, k] = traits
+    else:
+        ring.ratio[row, k] = ratio
+        ring.payer[row, k] = payer
+    h.begin, h.events = begin, end + 1 - begin
 
 
 @njit(cache=True, nogil=True)
@@ -248,20 +280,22 @@ def _fold_fraud_day(row: int, occurred: int, p: Any) -> None:
     h.fraud_days = n + 1
 
 
-@njit(cache=True, nogil=True)
-def fold_seen(row: int, kind: int, name: int, time: int, limits: Any, p: Any) -> None:
-    """Remember when something was seen last; of a kind the one seen longest ago gives way."""
+@njit(cache=True, nogil=True, forceinline=True)
+def fold_seen(row: int, kind: int, name: int, time: int, k: int, limits: Any, p: Any) -> int:
+    """Remember when something was seen last; of a kind the one seen longest ago gives way.
+
+    It stands at k or behind; where what comes after it does.
+    """
     h = p.head[row]
     seen = p.seen[row]
     key = np.uint32((kind << 24) | name)
     second = time // SECOND
     n = h.seen
-    k = 0
     while k < n and seen[k].key < key:
         k += 1
     if k < n and seen[k].key == key:
         seen[k].last = max(seen[k].last, second)
-        return
+        return k
     count = 0
     oldest = -1
     for j in range(n):
@@ -271,7 +305,7 @@ def fold_seen(row: int, kind: int, name: int, time: int, limits: Any, p: Any) ->
                 oldest = j
     if count == limits.seen[kind]:
         if second < seen[oldest].last:
-            return  # it is the one seen longest ago
+            return k  # it is the one seen longest ago
         move(seen, oldest, oldest + 1, n - 1 - oldest)
         n -= 1
         if oldest < k:
@@ -280,9 +314,10 @@ def fold_seen(row: int, kind: int, name: int, time: int, limits: Any, p: Any) ->
     seen[k].key = key
     seen[k].last = second
     h.seen = n + 1
+    return k
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _fold_habit(row: int, begin: int, end: int, at: int, p: Any) -> None:
     if p.habits[row, at] == 255:
         for k in range(begin, end):
@@ -298,7 +333,7 @@ def ratio_to_typical(amount: int, typical: float) -> int:
     return int(max(1.0, min(1000.0 * amount / typical, float(MOST_RATIO))))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def fold_transaction(row: int, t: Any, limits: Any, p: Any) -> int:
     """Take a transaction into its account's profile; its ratio to what was typical."""
     h = p.head[row]
@@ -319,16 +354,10 @@ def fold_transaction(row: int, t: Any, limits: Any, p: Any) -> int:
     h.typical = typical + (counted - typical) / min(h.total, TYPICAL_OVER)
     _fold_habit(row, 0, 24, t.hour, p)
     _fold_habit(row, 24, 31, 24 + t.weekday, p)
-    if t.counterparty != UNNAMED:
-        fold_seen(row, COUNTERPARTY, t.counterparty, t.time, limits, p)
-    if t.country != UNNAMED:
-        fold_seen(row, COUNTRY, t.country, t.time, limits, p)
-    if t.device != UNNAMED:
-        fold_seen(row, DEVICE, t.device, t.time, limits, p)
-    if t.channel != UNNAMED:
-        fold_seen(row, CHANNEL, t.channel, t.time, limits, p)
-    if t.category != UNNAMED:
-        fold_seen(row, CATEGORY, t.category, t.time, limits, p)
+    k: Any = np.int64(0)
+    for kind, name in enumerate((t.counterparty, t.country, t.device, t.channel, t.category)):  # as KINDS has them
+        if name != UNNAMED:
+            k = fold_seen(row, kind, name, t.time, k, limits, p)
     if t.latitude != NO_PLACE and (h.place_time == NOWHERE or t.time >= h.place_time):
         h.place_time = t.time
         h.latitude = t.latitude
@@ -336,7 +365,7 @@ def fold_transaction(row: int, t: Any, limits: Any, p: Any) -> int:
     return ratio
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def fold_payment(row: int, t: Any, limits: Any, p: Any) -> None:
     """Take a payment into its counterparty's profile."""
     fold_event(row, t.time, t.amount, 0, 0, 0, t.ratio, int(t.account % np.uint64(PAYER_BUCKETS)), limits, p)

@@ -65,6 +65,8 @@ EDGES = tuple(
 """Cell c holds ages in [EDGES[c - 1], EDGES[c]), the first from 0 on."""
 _CELLS = len(EDGES)
 _EDGES = np.array(EDGES)
+_EXACT = 2.0**52
+"""Whole numbers that stay below it are added without rounding, in any order."""
 
 
 def _cells(span: int) -> int:
@@ -199,7 +201,7 @@ def _new_cells() -> Any:  # _Cells
     )
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _write_sums(at: int, cells: Any, vector: Any) -> None:
     """Of cumulated cells: count, sum, mean, maximum and spread by window."""
     for w in range(len(_SPANS)):
@@ -223,7 +225,7 @@ def _spread(n: int, s: int, squares: float) -> Any:  # a float
     return np.sqrt(variance) if variance > 1e-9 * mean * mean else 0.0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _cumulate(cells: Any) -> None:
     for c in range(1, _CELLS):
         cells.counts[c] += cells.counts[c - 1]
@@ -240,7 +242,7 @@ def _cell(age: Any) -> int:
     return c
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _write_frauds(at: int, row: int, time: int, cells: Any, p: Any, vector: Any) -> None:
     """Matured counts, frauds and rates by window, of cumulated counts; known frauds, the time since the last and the first."""
     h = p.head[row]
@@ -279,7 +281,46 @@ def _write_frauds(at: int, row: int, time: int, cells: Any, p: Any, vector: Any)
     vector[here + 2] = first / SECOND if first >= 0 else np.nan
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
+def _settled(times: Ints, row: int, begin: int, end: int, moment: int) -> Any:  # an int64
+    """Where those of a row, in order, end that are not after a moment; most often all but the last few are not."""
+    while end > begin and times[row, end - 1] > moment:
+        end -= 1
+    return end
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _first_after(times: Ints, row: int, begin: int, end: int, moment: int) -> Any:  # an int64
+    """The same, wherever it may be."""
+    left = end - begin
+    while left > 0:
+        half = left >> 1
+        if times[row, begin + half] > moment:
+            left = half
+        else:
+            begin += half + 1
+            left -= half + 1
+    return begin
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _sum_amounts(amounts: Ints, row: int, begin: int, end: int) -> Any:  # two int64, a float
+    """The sum, the largest, and the sum of squares as floats give it from the last to the first."""
+    total = most = squares = np.int64(0)
+    for j in range(np.uint64(begin), np.uint64(end)):
+        amount = amounts[row, j]
+        total += amount
+        most = max(most, amount)
+        squares += amount * amount
+    if float(end - begin) * float(most) * float(most) < _EXACT:
+        return min(total, MOST), most, float(squares)
+    rounded = 0.0
+    for j in range(end - 1, begin - 1, -1):
+        rounded += float(amounts[row, j]) * float(amounts[row, j])
+    return min(total, MOST), most, rounded
+
+
+@njit(cache=True, nogil=True, forceinline=True)
 def _describe_account(row: int, t: Any, p: Any, cells: Any, vector: Any) -> None:
     h = p.head[row]
     time, amount = t.time, t.amount
@@ -288,41 +329,22 @@ def _describe_account(row: int, t: Any, p: Any, cells: Any, vector: Any) -> None
     cells.squares[:] = 0.0
     night = np.int64(0)
     below_round = np.int64(0)
-    last = np.int64(-1)
-    # The events come by growing age: a cell's sums are kept at hand until the next cell begins.
-    c = 0
-    edge = _EDGES[0]
-    count = total = most = far_above = np.int64(0)
-    squares = 0.0
-    for j in range(h.events - 1, -1, -1):
-        e = p.events[row, j]
-        age = time - e.time
-        if age < 0:
-            continue
-        if last < 0:
-            last = age
-        if age >= edge:
-            cells.counts[c], cells.total[c], cells.most[c] = count, min(total, MOST), most
-            cells.squares[c], cells.far_above[c] = squares, far_above
-            count = total = most = far_above = np.int64(0)
-            squares = 0.0
-            while c < _CELLS and age >= _EDGES[c]:
-                c += 1
-            if c == _CELLS:
-                break
-            edge = _EDGES[c]
-        value = e.amount
-        traits = np.int64(e.traits)
-        count += 1
-        total += value
-        most = max(most, value)
-        squares += float(value) * float(value)
-        far_above += traits & FAR_ABOVE
-        night += (traits // NIGHT) & np.int64(c < _MONTH)
-        below_round += (traits // BELOW_ROUND) & np.int64(c < _WEEK)
-    if c < _CELLS:
-        cells.counts[c], cells.total[c], cells.most[c] = count, min(total, MOST), most
-        cells.squares[c], cells.far_above[c] = squares, far_above
+    ring = p.events
+    first: Any = np.int64(h.begin)
+    end = _settled(ring.time, row, first, first + h.events, time)
+    last = time - ring.time[row, end - 1] if end > first else np.int64(-1)
+    for c in range(_CELLS):
+        if end == first:
+            break
+        begin = _first_after(ring.time, row, first, end, time - _EDGES[c])
+        cells.total[c], cells.most[c], cells.squares[c] = _sum_amounts(ring.amount, row, begin, end)
+        cells.counts[c] = end - begin
+        for j in range(np.uint64(begin), np.uint64(end)):
+            traits = np.int64(ring.traits[row, j])
+            cells.far_above[c] += traits & FAR_ABOVE
+            night += (traits // NIGHT) & np.int64(c < _MONTH)
+            below_round += (traits // BELOW_ROUND) & np.int64(c < _WEEK)
+        end = begin
     for j in range(h.tiles - 1, -1, -1):
         tile = p.tiles[row, j]
         age = time - tile.newest
@@ -374,7 +396,7 @@ def _describe_account(row: int, t: Any, p: Any, cells: Any, vector: Any) -> None
     _write_frauds(_ACCOUNT_FRAUDS, row, time, cells, p, vector)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _write_habits(row: int, hour: int, weekday: int, p: Any, vector: Any) -> None:
     hours = np.int64(0)
     for k in range(24):
@@ -391,7 +413,7 @@ def _write_habits(row: int, hour: int, weekday: int, p: Any, vector: Any) -> Non
     vector[_WEEKDAY_USUAL] = np.int64(p.habits[row, 24 + weekday]) / days if days > 0 else np.nan
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _write_seen(row: int, t: Any, p: Any, vector: Any) -> None:
     """How many different ones were seen, and whether these were before."""
     second = t.time // SECOND
@@ -435,6 +457,19 @@ def _write_seen(row: int, t: Any, p: Any, vector: Any) -> None:
             vector[_SINCE_COUNTERPARTY] = since if since >= 0 and name != UNNAMED else np.nan
 
 
+@njit(cache=True, nogil=True, forceinline=True)
+def _place_of(ident: Any, idents: Any, row: int, begin: int, end: int) -> Any:  # an int64
+    """The first of a row that is this one; -1: none is."""
+    found = False
+    for j in range(np.uint64(begin), np.uint64(end)):  # without a way out it takes several at once
+        found |= idents[row, j] == ident
+    if found:
+        for j in range(begin, end):
+            if idents[row, j] == ident:
+                return np.int64(j)
+    return np.int64(-1)
+
+
 @njit(cache=True, nogil=True)
 def walk_accounts(
     step: Flags,
@@ -470,13 +505,12 @@ def walk_accounts(
         status[w] = NEW
         late[w] = 0
         ratio[w] = 0
-        for j in range(h.events):
-            if p.events[r, j].id == t.id:
-                status[w] = DUPLICATE if p.events[r, j].content == t.content else ID_REUSED
-                break
+        again = _place_of(t.id, p.events.id, r, h.begin, h.begin + h.events)
+        if again >= 0:
+            status[w] = DUPLICATE if p.events.content[r, again] == t.content else ID_REUSED
         if status[w] != NEW:
             continue
-        late[w] = h.events > 0 and t.time < p.events[r, 0].time
+        late[w] = h.events > 0 and t.time < p.events.time[r, h.begin]
         if told[i] != UNTOLD:
             _describe_account(r, t, p, cells, vectors[told[i]])
         ratio[w] = fold_transaction(r, t, limits, p)
@@ -491,7 +525,7 @@ def _set(bits: Any) -> Any:  # an int64
     return np.int64((bits * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _describe_counterparty(row: int, t: Any, p: Any, cells: Any, vector: Any) -> None:
     h = p.head[row]
     time = t.time
@@ -500,47 +534,32 @@ def _describe_counterparty(row: int, t: Any, p: Any, cells: Any, vector: Any) ->
     cells.squares[:] = 0.0
     cells.payers_low[:] = 0
     cells.payers_high[:] = 0
-    last = np.int64(-1)
-    c = 0
-    edge = _EDGES[0]
-    count = total = most = ratios = ratio_sum = np.int64(0)
-    squares = 0.0
-    low = high = np.uint64(0)
-    for j in range(h.events - 1, -1, -1):
-        e = p.events[row, j]
-        age = time - e.time
-        if age < SETTLING:
-            continue
-        if age >= edge:
-            cells.counts[c], cells.total[c], cells.most[c] = count, min(total, MOST), most
-            cells.squares[c], cells.ratios[c], cells.ratio_sum[c] = squares, ratios, ratio_sum
-            cells.payers_low[c], cells.payers_high[c] = low, high
-            count = total = most = ratios = ratio_sum = np.int64(0)
-            squares = 0.0
-            low = high = np.uint64(0)
-            while c < _CELLS and age >= _EDGES[c]:
-                c += 1
-            if c == _CELLS:
-                break
-            edge = _EDGES[c]
-        if last < 0:
-            last = age
-        value = e.amount
-        count += 1
-        total += value
-        most = max(most, value)
-        squares += float(value) * float(value)
-        ratios += e.ratio > 0
-        ratio_sum += e.ratio
-        bit = np.uint64(1) << np.uint64(e.payer & 63)
-        if e.payer & 64:
-            high |= bit
-        else:
-            low |= bit
-    if c < _CELLS:
-        cells.counts[c], cells.total[c], cells.most[c] = count, min(total, MOST), most
-        cells.squares[c], cells.ratios[c], cells.ratio_sum[c] = squares, ratios, ratio_sum
+    ring = p.events
+    first: Any = np.int64(h.begin)
+    end = _settled(ring.time, row, first, first + h.events, time - SETTLING)
+    last = time - ring.time[row, end - 1] if end > first else np.int64(-1)
+    if last >= REACH:
+        last = np.int64(-1)
+    for c in range(_CELLS):
+        if end == first:
+            break
+        begin = _first_after(ring.time, row, first, end, time - _EDGES[c])
+        cells.total[c], cells.most[c], cells.squares[c] = _sum_amounts(ring.amount, row, begin, end)
+        cells.counts[c] = end - begin
+        ratios = ratio_sum = np.int64(0)
+        low = high = np.uint64(0)
+        for j in range(np.uint64(begin), np.uint64(end)):
+            ratio = ring.ratio[row, j]
+            ratios += ratio > 0
+            ratio_sum += ratio
+            payer = np.uint64(ring.payer[row, j])
+            bit = np.uint64(1) << (payer & np.uint64(63))
+            is_high = np.uint64(0) - ((payer >> np.uint64(6)) & np.uint64(1))
+            high |= bit & is_high
+            low |= bit & ~is_high
+        cells.ratios[c], cells.ratio_sum[c] = ratios, ratio_sum
         cells.payers_low[c], cells.payers_high[c] = low, high
+        end = begin
     for j in range(h.tiles - 1, -1, -1):
         tile = p.tiles[row, j]
         age = time - tile.newest

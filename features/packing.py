@@ -110,6 +110,7 @@ def pack(data: Bytes, rows: Ints, p: Any) -> Ints:  # noqa: PLR0912 - one way th
     bits = scratch.view(np.uint64)
     ends = np.empty(len(rows), np.int64)
     of_account = p.habits.shape[1] > 0
+    events = p.events
     at = 0
     for i in range(len(rows)):
         r = rows[i]
@@ -137,19 +138,19 @@ def pack(data: Bytes, rows: Ints, p: Any) -> Ints:  # noqa: PLR0912 - one way th
                 data[at + k] = p.habits[r, k]
             at += p.habits.shape[1]
         before = newest
-        for j in range(h.events - 1, -1, -1):
-            e = p.events[r, j]
-            at = _put_varint(data, at, before - e.time)
-            before = e.time
-            at = _put_varint(data, at, e.amount)
-            data[at] = e.traits
-            at += 1
+        for j in range(h.begin + h.events - 1, h.begin - 1, -1):
+            time = events.time[r, j]
+            at = _put_varint(data, at, before - time)
+            before = time
+            at = _put_varint(data, at, events.amount[r, j])
             if of_account:
-                at = _put(data, at, 6, e.id)
-                at = _put(data, at, 3, e.content)
+                data[at] = events.traits[r, j]
+                at = _put(data, at + 1, 6, events.id[r, j])
+                at = _put(data, at, 3, events.content[r, j])
             else:
-                at = _put_varint(data, at, e.ratio)
-                data[at] = e.payer
+                data[at] = 0
+                at = _put_varint(data, at + 1, events.ratio[r, j])
+                data[at] = events.payer[r, j]
                 at += 1
         for j in range(h.tiles):
             t = p.tiles[r, j]
@@ -187,16 +188,16 @@ def pack(data: Bytes, rows: Ints, p: Any) -> Ints:  # noqa: PLR0912 - one way th
 
 
 @njit(cache=True, nogil=True)
-def unpack(data: Bytes, starts: Ints, ends: Ints, p: Any) -> int:
-    """Fill the first rows; an empty blob leaves its row alone.  -1, or which blob is no profile."""
+def unpack(data: Bytes, starts: Ints, ends: Ints, most: int, p: Any) -> int:
+    """Fill the first rows, with at most so many events each; an empty blob leaves its row alone.  -1, or which is no profile."""
     for r in range(len(starts)):
-        if ends[r] > starts[r] and _unpack(data, starts[r], ends[r], r, p) != ends[r]:
+        if ends[r] > starts[r] and _unpack(data, starts[r], ends[r], r, most, p) != ends[r]:
             return r
     return -1
 
 
 @njit(cache=True, nogil=True)
-def _unpack(data: Bytes, at: int, end: int, r: int, p: Any) -> int:  # noqa: PLR0911, PLR0912 - one way through bytes
+def _unpack(data: Bytes, at: int, end: int, r: int, most: int, p: Any) -> int:  # noqa: PLR0911, PLR0912 - one way through bytes
     """Where the profile ends; -1 where there is none."""
     scratch = np.empty(1, np.float64)
     bits = scratch.view(np.uint64)
@@ -218,7 +219,7 @@ def _unpack(data: Bytes, at: int, end: int, r: int, p: Any) -> int:  # noqa: PLR
     n_seen, at = _get_varint(data, at, end)
     if (
         at < 0
-        or not 0 <= n_events <= p.events.shape[1]
+        or not 0 <= n_events <= most
         or not 0 <= n_tiles <= p.tiles.shape[1]
         or not 0 <= n_labels <= p.labels.shape[1]
         or not 0 <= n_days <= p.fraud_days.shape[1]
@@ -245,31 +246,28 @@ def _unpack(data: Bytes, at: int, end: int, r: int, p: Any) -> int:  # noqa: PLR
         for k in range(p.habits.shape[1]):
             p.habits[r, k] = data[at + k]
         at += p.habits.shape[1]
+    events = p.events
     before = newest
     for j in range(n_events - 1, -1, -1):
-        e = p.events[r, j]
         age, at = _get_varint(data, at, end)
         before -= age
-        e.time = before
-        e.amount, at = _get_varint(data, at, end)
+        events.time[r, j] = before
+        events.amount[r, j], at = _get_varint(data, at, end)
         if at < 0 or at + (10 if of_account else 1) > end:
             return -1
-        e.traits = data[at]
-        at += 1
         if of_account:
-            e.id = _get(data, at, 6)
-            e.content = np.uint32(_get(data, at + 6, 3))
-            e.ratio = 0
-            e.payer = 0
-            at += 9
+            events.traits[r, j] = data[at]
+            events.id[r, j] = _get(data, at + 1, 6)
+            events.content[r, j] = np.uint32(_get(data, at + 7, 3))
+            at += 10
+        elif data[at] != 0:  # a payment at a counterparty has no traits
+            return -1
         else:
-            e.id = 0
-            e.content = 0
-            ratio, at = _get_varint(data, at, end)
+            ratio, at = _get_varint(data, at + 1, end)
             if not 0 <= ratio < 1 << 31 or at < 0 or at >= end:
                 return -1
-            e.ratio = ratio
-            e.payer = data[at]
+            events.ratio[r, j] = ratio
+            events.payer[r, j] = data[at]
             at += 1
     for j in range(n_tiles):
         t = p.tiles[r, j]
@@ -317,6 +315,7 @@ def _unpack(data: Bytes, at: int, end: int, r: int, p: Any) -> int:  # noqa: PLR
         s.key = np.uint32(_get(data, at, 4))
         age, at = _get_varint(data, at + 4, end)
         s.last = second - age
+    h.begin = 0
     h.events = n_events
     h.tiles = n_tiles
     h.labels = n_labels

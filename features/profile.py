@@ -27,6 +27,7 @@ HEAD = np.dtype(
         ("place_time", "<i8"),  # of the newest event that has a place; NOWHERE: none has
         ("latitude", "<i4"),  # in millionths of a degree
         ("longitude", "<i4"),
+        ("begin", "<i4"),  # where in the ring's columns its oldest event stands
         ("events", "<i4"),
         ("tiles", "<i4"),
         ("labels", "<i4"),
@@ -36,18 +37,6 @@ HEAD = np.dtype(
     align=True,
 )
 NOWHERE = -(1 << 62)
-EVENT = np.dtype(
-    [
-        ("time", "<i8"),
-        ("amount", "<i8"),
-        ("id", "<u8"),  # hash of the transaction_id, 48 bits of it
-        ("content", "<u4"),  # hash of the whole transaction, 24 bits of it
-        ("ratio", "<i4"),  # of a payment at a counterparty: thousandths of what is typical of its payer; 0: not known
-        ("traits", "<u1"),  # bits: FAR_ABOVE, NIGHT, BELOW_ROUND
-        ("payer", "<u1"),  # of a payment at a counterparty: the bucket of its account
-    ],
-    align=True,
-)
 FAR_ABOVE, NIGHT, BELOW_ROUND = 1, 2, 4
 TILE = np.dtype(
     [
@@ -114,16 +103,56 @@ COUNTERPARTY = Shape(events=512, labels=128, seen=(), exact=_HORIZON, horizon=_H
 class Limits(NamedTuple):
     """How much of a kind is kept, as the kernel takes it; what is not here it sees from the arrays."""
 
+    events: int
     exact: int
     horizon: int
     seen: npt.NDArray[np.int64]
+
+
+SPARE = 64
+"""A ring moves on by one with most events that are folded, and back to the beginning of its room once in so many."""
+
+
+class Events(NamedTuple):
+    """The rings, by growing time: [n, events + SPARE] of each column, [n, 0] where profiles of the kind have none.
+
+    A column each: a window reads little of an event, and a loop over a column takes several at a time.
+    """
+
+    time: npt.NDArray[np.int64]
+    amount: npt.NDArray[np.int64]
+    id: npt.NDArray[np.uint64]
+    """Of an account: the hash of the transaction_id, 48 bits of it."""
+    content: npt.NDArray[np.uint32]
+    """Of an account: the hash of the whole transaction, 24 bits of it."""
+    traits: npt.NDArray[np.uint8]
+    """Of an account: the bits FAR_ABOVE, NIGHT, BELOW_ROUND."""
+    ratio: npt.NDArray[np.int32]
+    """Of a counterparty: thousandths of what is typical of the payer; 0: not known."""
+    payer: npt.NDArray[np.uint8]
+    """Of a counterparty: the bucket of the payer."""
+
+    @classmethod
+    def room_for(cls, count: int, shape: Shape) -> Events:
+        """`count` rings that nothing was written to."""
+        room = shape.events + SPARE
+        of_account, of_counterparty = (room, 0) if shape.habits else (0, room)
+        return cls(
+            np.empty((count, room), np.int64),
+            np.empty((count, room), np.int64),
+            np.empty((count, of_account), np.uint64),
+            np.empty((count, of_account), np.uint32),
+            np.empty((count, of_account), np.uint8),
+            np.empty((count, of_counterparty), np.int32),
+            np.empty((count, of_counterparty), np.uint8),
+        )
 
 
 class Rows(NamedTuple):
     """Profiles of one kind, one row each, as the kernel takes them."""
 
     head: npt.NDArray[np.void]
-    events: npt.NDArray[np.void]
+    events: Events
     tiles: npt.NDArray[np.void]
     labels: npt.NDArray[np.void]
     fraud_days: npt.NDArray[np.void]
@@ -146,14 +175,14 @@ class Profiles:
     @property
     def limits(self) -> Limits:
         """What the kernel must know of the shape."""
-        return Limits(self.shape.exact, self.shape.horizon, np.array(self.shape.seen, np.int64))
+        return Limits(self.shape.events, self.shape.exact, self.shape.horizon, np.array(self.shape.seen, np.int64))
 
     @classmethod
     def room_for(cls, count: int, shape: Shape) -> Profiles:
         """`count` empty profiles.  Only the heads are written: the rest is memory nobody has touched yet."""
         rows = Rows(
             np.zeros(count, HEAD),
-            np.empty((count, shape.events), EVENT),
+            Events.room_for(count, shape),
             np.empty((count, shape.tiles), TILE),
             np.empty((count, shape.labels), LABEL),
             np.empty((count, shape.fraud_days), FRAUD_DAY),
@@ -180,7 +209,7 @@ class Profiles:
         lengths = np.fromiter((len(blob) if blob else 0 for blob in blobs), np.int64, len(blobs))
         ends = np.cumsum(lengths)
         data = np.frombuffer(b"".join([blob for blob in blobs if blob]), np.uint8)
-        bad = packing.unpack(data, ends - lengths, ends, self.rows)
+        bad = packing.unpack(data, ends - lengths, ends, self.shape.events, self.rows)
         if bad >= 0:
             raise ValueError(f"blob {bad} of {lengths[bad]} bytes is no profile of {self.shape}")
 

@@ -55,8 +55,9 @@ class Walked:
 
     @property
     def ring(self) -> list[tuple[int, int]]:
-        events = self.profiles.rows.events[0, : self.profiles.rows.head["events"][0]]
-        return list(zip(events["time"].tolist(), events["amount"].tolist(), strict=True))
+        events, head = self.profiles.rows.events, self.profiles.rows.head[0]
+        ring = slice(head["begin"], head["begin"] + head["events"])
+        return list(zip(events.time[0, ring].tolist(), events.amount[0, ring].tolist(), strict=True))
 
     @property
     def tiles(self) -> list[tuple[int, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from features.profile import ACCOUNT, COUNTERPARTY, HEAD, Profiles
+from features.profile import ACCOUNT, COUNTERPARTY, HEAD, SPARE, Profiles
 from tests.unit.lives import T0, account
 from tests.unit.oracle import DAY, HOUR, Event
 
@@ -58,7 +58,7 @@ def test_room_for_a_kind_is_what_its_shape_says() -> None:
     for shape in (ACCOUNT, COUNTERPARTY):
         profiles = Profiles.room_for(2, shape)
         assert profiles.rows.head.dtype == HEAD
-        assert profiles.rows.events.shape == (2, shape.events)
+        assert profiles.rows.events.time.shape == (2, shape.events + SPARE)
         assert profiles.rows.tiles.shape == (2, shape.tiles)
         assert profiles.rows.labels.shape == (2, shape.labels)
         assert profiles.rows.fraud_days.shape == (2, shape.fraud_days)
