@@ -23,6 +23,8 @@ compiled_apart()
 
 Ints = npt.NDArray[np.int64]
 Column = npt.NDArray[Any]
+Indices = npt.NDArray[np.int32]
+"""A past of two thousand million rows fits no memory."""
 BLOCK = 512
 """Profiles walked at once, at most."""
 STEPS = 4_096
@@ -60,11 +62,11 @@ class Steps(NamedTuple):
         return cls(steps, profile, at, which, np.full(n, kernel.UNTOLD, np.int64) if told is None else told)
 
     @classmethod
-    def merged(cls, *parts: Steps) -> Steps:
+    def merged(cls, *parts: Steps) -> Merged:
         """In the order in which they are taken; at the same `at` earlier parts come first."""
         columns = zip(*(part.in_time() for part in parts), strict=True)
         # Made here: numpy asks for large pages, numba's own arrays come a small one at a time.
-        whole = cls(*(np.empty(sum(len(part.at) for part in parts), kind) for kind in _KINDS))
+        whole = Merged.room_for(sum(len(part.at) for part in parts))
         _merge(whole, *(tuple(column) for column in columns))
         return whole
 
@@ -76,8 +78,21 @@ class Steps(NamedTuple):
         order = np.argsort(whole.at, kind="stable")
         return Steps(*(column[order] for column in whole))
 
+
+class Merged(NamedTuple):
+    """Steps in the order in which they are taken: of each profile's together, -1 first."""
+
+    step: npt.NDArray[np.int8]
+    profile: Indices
+    which: Indices
+    told: Indices
+
+    @classmethod
+    def room_for(cls, count: int) -> Merged:
+        """To be filled."""
+        return cls(np.empty(count, np.int8), *(np.empty(count, np.int32) for _ in range(3)))
+
     def blocks(self) -> list[Block]:
-        """Of merged steps only."""
         if not len(self.profile) or self.profile[-1] < 0:
             return []
         count = int(self.profile[-1]) + 1
@@ -124,7 +139,7 @@ def _merge(whole: Any, step: Any, profile: Any, at: Any, which: Any, told: Any) 
         p = profile[soonest][row]
         to = end[p + 1]
         end[p + 1] = to + 1
-        whole.step[to], whole.profile[to], whole.at[to] = step[soonest][row], p, at[soonest][row]
+        whole.step[to], whole.profile[to] = step[soonest][row], p
         whole.which[to], whole.told[to] = which[soonest][row], told[soonest][row]
 
 
@@ -143,7 +158,7 @@ class Walked(NamedTuple):
         return cls(np.empty(count, np.int8), np.empty(count, np.int8), np.empty(count, np.int32))
 
 
-def walk_accounts(steps: Steps, transactions: Facts, labels: Facts, vectors: npt.NDArray[np.float32]) -> Walked:
+def walk_accounts(steps: Merged, transactions: Facts, labels: Facts, vectors: npt.NDArray[np.float32]) -> Walked:
     """Merged steps of accounts, each transaction once.  Fills their columns of `vectors`, of new transactions, and those
     that need no profile.
     """
@@ -154,7 +169,7 @@ def walk_accounts(steps: Steps, transactions: Facts, labels: Facts, vectors: npt
 
 
 def walk_counterparties(
-    steps: Steps, payments: Facts, labels: Facts, transactions: Facts, vectors: npt.NDArray[np.float32]
+    steps: Merged, payments: Facts, labels: Facts, transactions: Facts, vectors: npt.NDArray[np.float32]
 ) -> None:
     """Merged steps of counterparties.  Fills their columns of `vectors`."""
     nobody = int(np.searchsorted(steps.profile, 0))
@@ -163,13 +178,13 @@ def walk_counterparties(
         pass
 
 
-def fold_accounts(steps: Steps, transactions: Facts, labels: Facts) -> dict[int, bytes]:
+def fold_accounts(steps: Merged, transactions: Facts, labels: Facts) -> dict[int, bytes]:
     """The packed profiles that merged steps leave, of each account that has any.  The steps tell nothing."""
     walk = _accounts(steps, transactions, labels, _NOTHING_TOLD, Walked.of(len(transactions)))
     return _packed(steps, walk)
 
 
-def fold_counterparties(steps: Steps, payments: Facts, labels: Facts) -> dict[int, bytes]:
+def fold_counterparties(steps: Merged, payments: Facts, labels: Facts) -> dict[int, bytes]:
     """The same of counterparties, whom nobody asks."""
     return _packed(steps, _counterparties(steps, payments, labels, np.empty(0, TRANSACTION), _NOTHING_TOLD))
 
@@ -178,7 +193,7 @@ _NOTHING_TOLD = np.empty((0, len(FEATURES)), np.float32)
 
 
 def _accounts(
-    steps: Steps, transactions: Facts, labels: Facts, vectors: npt.NDArray[np.float32], walked: Walked
+    steps: Merged, transactions: Facts, labels: Facts, vectors: npt.NDArray[np.float32], walked: Walked
 ) -> Iterator[tuple[Block, Profiles]]:
     """Walks them a block at a time, and gives its profiles as they are then."""
     profiles = Profiles.room_for(BLOCK, ACCOUNT)
@@ -187,13 +202,13 @@ def _accounts(
     here = Walked.of(room.most)
     for block in room.blocks:
         profiles.clear(BLOCK)
-        step, which, towards = (column[block.steps] for column in (steps.step, steps.which, steps.told))
+        step, which, towards = steps.step[block.steps], steps.which[block.steps], steps.told[block.steps]
         place, number = room.place[: len(step)], room.number[: len(step)]
         _gather(step, which, kernel.TRANSACTION, transactions, place, mine)
         _gather(step, which, kernel.LABEL, labels, place, heard)
         _number(towards, number)
         kernel.walk_accounts(
-            step, steps.profile[block.steps] - block.first, place, number, mine, heard, profiles.limits, profiles.rows,
+            step, steps.profile[block.steps] - np.int64(block.first), place, number, mine, heard, profiles.limits, profiles.rows,
             room.said, *here,
         )  # fmt: skip
         _tell_alone(place, number, mine, room.said)
@@ -203,7 +218,7 @@ def _accounts(
 
 
 def _counterparties(
-    steps: Steps, payments: Facts, labels: Facts, transactions: Facts, vectors: npt.NDArray[np.float32]
+    steps: Merged, payments: Facts, labels: Facts, transactions: Facts, vectors: npt.NDArray[np.float32]
 ) -> Iterator[tuple[Block, Profiles]]:
     """As `_accounts`."""
     profiles = Profiles.room_for(BLOCK, COUNTERPARTY)
@@ -211,25 +226,25 @@ def _counterparties(
     paid, heard, asking = (np.empty(room.most, facts.dtype) for facts in (payments, labels, transactions))
     for block in room.blocks:
         profiles.clear(BLOCK)
-        step, which, towards = (column[block.steps] for column in (steps.step, steps.which, steps.told))
+        step, which, towards = steps.step[block.steps], steps.which[block.steps], steps.told[block.steps]
         place, number = room.place[: len(step)], room.number[: len(step)]
         _gather(step, which, kernel.PAYMENT, payments, place, paid)
         _gather(step, which, kernel.PAYMENT_LABEL, labels, place, heard)
         _gather(step, which, kernel.QUESTION, transactions, place, asking)
         _number(towards, number)
         kernel.walk_counterparties(
-            step, steps.profile[block.steps] - block.first, place, number, paid, heard, asking, profiles.limits,
+            step, steps.profile[block.steps] - np.int64(block.first), place, number, paid, heard, asking, profiles.limits,
             profiles.rows, room.said,
         )  # fmt: skip
         _put(number, towards, room.said, vectors, OF_THE_COUNTERPARTY.start, OF_THE_COUNTERPARTY.stop)
         yield block, profiles
 
 
-def _packed(steps: Steps, walk: Iterator[tuple[Block, Profiles]]) -> dict[int, bytes]:
+def _packed(steps: Merged, walk: Iterator[tuple[Block, Profiles]]) -> dict[int, bytes]:
     packed: dict[int, bytes] = {}
     for block, profiles in walk:
         there = np.unique(steps.profile[block.steps])
-        packed.update(zip(there.tolist(), profiles.pack(there - block.first), strict=True))
+        packed.update(zip(there.tolist(), profiles.pack(there - np.int64(block.first)), strict=True))
     return packed
 
 
@@ -246,7 +261,7 @@ class _Room(NamedTuple):
     said: npt.NDArray[np.float32]
 
     @classmethod
-    def of(cls, steps: Steps, vectors: npt.NDArray[np.float32]) -> _Room:
+    def of(cls, steps: Merged, vectors: npt.NDArray[np.float32]) -> _Room:
         blocks = steps.blocks()
         most = max((block.steps.stop - block.steps.start for block in blocks), default=0)
         said = np.empty((most if len(vectors) else 0, vectors.shape[1]), np.float32)
@@ -296,7 +311,9 @@ def _put_walked(step: Column, which: Column, place: Ints, number: Ints, here: An
 
 @njit(cache=True, nogil=True)
 def _put(number: Ints, towards: Column, said: Any, vectors: Any, begin: int, end: int) -> None:
-    """Columns of each row to its place (numpy's own way is through a copy, and slower than the walk)."""
+    """Columns of each row to its place, one by one: numpy goes through a copy, numba looks first whether the two overlap."""
     for i in range(len(towards)):
         if number[i] != kernel.UNTOLD:
-            vectors[towards[i], begin:end] = said[number[i], begin:end]
+            to, of = np.uint64(towards[i]), np.uint64(number[i])
+            for k in range(np.uint64(begin), np.uint64(end)):
+                vectors[to, k] = said[of, k]

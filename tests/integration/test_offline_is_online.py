@@ -118,7 +118,7 @@ def test_a_difference_in_what_the_checker_computes_shows(told: Told) -> None:
     walk = history.walk_accounts
 
     def off(
-        steps: history.Steps, transactions: Any, labels: Any, vectors: np.ndarray[Any, np.dtype[np.float32]]
+        steps: history.Merged, transactions: Any, labels: Any, vectors: np.ndarray[Any, np.dtype[np.float32]]
     ) -> Any:
         found = walk(steps, transactions, labels, vectors)
         if len(vectors):

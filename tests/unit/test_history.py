@@ -131,8 +131,8 @@ def test_steps_at_the_same_time_are_taken_in_the_order_of_their_parts() -> None:
 
 
 def test_a_past_without_anybody_is_described_too() -> None:
-    nothing = Steps.of(kernel.QUESTION, profile=ints([]), at=ints([]), which=ints([]))
-    nobody = Steps.of(kernel.QUESTION, profile=ints([-1]), at=ints([0]), which=ints([0]), told=ints([0]))
+    nothing = Steps.merged(Steps.of(kernel.QUESTION, profile=ints([]), at=ints([]), which=ints([])))
+    nobody = Steps.merged(Steps.of(kernel.QUESTION, profile=ints([-1]), at=ints([0]), which=ints([0]), told=ints([0])))
     facts = payments_of([]), labels_of([]), transactions_of([Event(T0, 1)])
     vectors = np.zeros((1, len(FEATURES)), np.float32)
 
