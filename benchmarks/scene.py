@@ -52,8 +52,10 @@ def bundle_of(trees: int = TREES, leaves: int = LEAVES) -> Path:
     if not current.exists():
         say(f"training the model of {trees} trees with {leaves} leaves (once)")
         world = simulate(world_ending(datetime.now(UTC), 35, seed=6, accounts=4_000, per_day=8_000))
-        # No patience: what is measured is a graph of this size.
-        settings = TrainingSettings(out=out, trees=trees, leaves=leaves, patience=trees, smallest_leaf=5)
+        # No end before the last tree: what is measured is a graph of this size.
+        settings = TrainingSettings(
+            out=out, trees=trees, leaves=leaves, learning_rate=0.05, patience=trees, least_gain=0.0, smallest_leaf=5
+        )
         train(world.transactions, world.labels, settings=settings)
     return current
 

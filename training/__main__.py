@@ -183,6 +183,12 @@ def run(
     patience: Annotated[
         int, typer.Option(envvar="FRAUD_TRAINING_PATIENCE", help="Stop after so many trees without a gain.")
     ] = DEFAULTS.patience,
+    least_gain: Annotated[
+        float,
+        typer.Option(
+            envvar="FRAUD_TRAINING_LEAST_GAIN", help="Of average precision, what counts as one, for LightGBM."
+        ),
+    ] = DEFAULTS.least_gain,
     trust: Annotated[
         str,
         typer.Option(
@@ -266,6 +272,7 @@ def run(
         l2=l2,
         feature_share=feature_share,
         patience=patience,
+        least_gain=least_gain,
         trusted=columns(trust) or (),
         thresholds_by=thresholds_by,
         review_share=review_share,

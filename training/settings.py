@@ -100,9 +100,10 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
     most_values: int = 1_000
     """Known values of a category, at most: the first to be seen so often."""
 
-    trees: int = 400
+    trees: int = 800
     leaves: int = 15
-    learning_rate: float = 0.05
+    learning_rate: float = 0.025
+    """Small: each tree may ask other features, and many small steps depend less on which than a few large ones."""
     smallest_leaf: int = 50
     """Rows in it, at least: frauds are rare, and smaller leaves learn them by heart."""
     l2: float = 10.0
@@ -110,6 +111,8 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Of the features that each tree may ask: several describe the same thing over other windows."""
     patience: int = 50
     """Stop after so many trees that did not better the average precision on the validation rows."""
+    least_gain: float = 0.0005
+    """Of average precision, that betters it, for LightGBM: where many trees bring less, they learn these rows' chance."""
 
     trusted: tuple[str, ...] = ()
     """Columns that are learnt from although they alone tell the frauds: whoever names one says that it is known in time."""
@@ -151,6 +154,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
         _require(self.l2 >= 0, "l2", "must not be negative")
         _require(0 < self.feature_share <= 1, "feature_share", "must be above 0 and at most 1")
         _require(self.patience >= 1, "patience", "must be at least 1")
+        _require(0 <= self.least_gain < 1, "least_gain", "must be at least 0 and below 1")
         _require(0 < self.review_share <= 1, "review_share", "must be above 0 and at most 1")
         _require(self.review_per_day is None or self.review_per_day > 0, "review_per_day", "must be above 0")
         _require(0 <= self.review_precision <= 1, "review_precision", "must be from 0 to 1")

@@ -42,6 +42,12 @@ def test_it_stops_where_the_average_precision_was_best() -> None:
     assert model.exported().trees["tree"].max() == model.booster.best_iteration - 1
 
 
+def test_what_brings_less_than_the_least_gain_ends_it() -> None:
+    best, enough = (fitted(trees=300, patience=10, least_gain=gain).booster for gain in (0.0, 0.01))
+
+    assert 0 < enough.best_iteration < best.best_iteration
+
+
 def test_the_settings_reach_the_booster() -> None:
     trees = fitted(trees=3, leaves=4, smallest_leaf=100, feature_share=1.0).exported().trees
 
@@ -81,6 +87,7 @@ def test_the_card_names_what_makes_the_booster_and_nothing_that_does_not() -> No
         ("trees", 0), ("leaves", 1), ("learning_rate", 0.0), ("learning_rate", 1.5), ("feature_share", 0.0),
         ("review_share", 0.0), ("review_share", 1.1), ("review_per_day", -1.0), ("decline_precision", 2.0),
         ("seed", -1), ("threads", -1), ("patience", 0), ("smallest_leaf", 0), ("l2", -1.0),
+        ("least_gain", -0.1), ("least_gain", 1.0),
         ("label_delay", -duration("1d")), ("validation", duration("0d")),
         ("train_until", moment("2026-01-01T00:00Z").replace(tzinfo=None)),
     ],

@@ -100,7 +100,7 @@ def test_by_default_it_is_lightgbms_trees_and_platts_line_and_nothing_else(
     assert set(manifest["calibration"]) == {"slope", "intercept"}
     assert list(manifest["learner"]) == sorted(
         ("name", "version", "trees", "chosen", "objective", "metric", "num_leaves", "learning_rate", "min_data_in_leaf",
-         "lambda_l2", "feature_fraction", "seed", "deterministic", "force_col_wise")
+         "lambda_l2", "feature_fraction", "early_stopping_min_delta", "seed", "deterministic", "force_col_wise")
     )  # fmt: skip
     assert manifest["learner"]["version"] == lgb.__version__
 

@@ -75,7 +75,7 @@ class Learner(Protocol):
     def fit(self, rows: Rows, validation: Rows, settings: TrainingSettings, on_step: Steps) -> Fitted:
         """The same rows, settings and seed give the same model, whatever the number of threads.
 
-        Where it stops early, it is where the average precision on the `validation` rows was best.
+        Where it stops early, it is where the average precision on the `validation` rows was best, or nearly.
         """
 
 

@@ -55,6 +55,7 @@ class LightGBMParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     feature_fraction_bynode: Annotated[float, Meta(gt=0, le=1)] | UnsetType = UNSET
     bagging_fraction: Annotated[float, Meta(gt=0, le=1)] | UnsetType = UNSET
     bagging_freq: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
+    early_stopping_min_delta: Annotated[float, Meta(ge=0, lt=1)] | UnsetType = UNSET
     max_depth: int | UnsetType = UNSET
     max_bin: Annotated[int, Meta(ge=2)] | UnsetType = UNSET
     max_delta_step: Annotated[float, Meta(ge=0)] | UnsetType = UNSET
@@ -87,13 +88,13 @@ def boosted(
         learnt,
         trees,
         valid_sets=[kept],
-        callbacks=[lgb.early_stopping(patience, verbose=False), told],
+        callbacks=[lgb.early_stopping(patience, min_delta=params["early_stopping_min_delta"], verbose=False), told],
     )
 
 
 @dataclass(frozen=True)
 class LightGBM:
-    """So many trees at most, stopped where the average precision on the validation rows was best."""
+    """So many trees at most, stopped where more of them no longer bettered the average precision on the validation rows."""
 
     parameters: LightGBMParameters = DEFAULTS
     boost: Boost = boosted
@@ -168,6 +169,7 @@ def _params(settings: TrainingSettings, rows: Rows) -> dict[str, Any]:
         "min_data_in_leaf": settings.smallest_leaf,
         "lambda_l2": min(settings.l2, _L2_OF_FRAUDS * int(rows.is_fraud.sum())),
         "feature_fraction": max(settings.feature_share, min(1.0, _FEWEST_ASKED / telling)),
+        "early_stopping_min_delta": settings.least_gain,
         "seed": settings.seed,
         "deterministic": True,
         "force_col_wise": True,  # one of the two layouts, or it is found by timing; with some features a tree, the faster
