@@ -36,7 +36,7 @@ from loadgen.rehearsal import (
     wait_until_explained,
     wait_until_settled,
 )
-from loadgen.retraining import Retraining
+from loadgen.retraining import QUICKLY, Retraining
 from loadgen.simulate import Past, World, simulate, world_ending
 from loadgen.stream import Stream
 from loadgen.target import Target
@@ -44,6 +44,7 @@ from loadgen.target import Target
 FOLDER = Path(".local/demo")
 BUNDLES = Path(".local/bundles")
 ARCHIVE = FOLDER / "archive"
+HISTORY = FOLDER / "history"
 PER_DAY = 24_000
 HISTORY_DAYS = 28
 RETRAINING_RATE = 500.0
@@ -151,8 +152,7 @@ def _model_only(count: int, seed: int, accounts: int) -> int:
         _world(count, seed, accounts)
         _forget_models()
         say("training a model")
-        training = run_command(stack, FOLDER, "training", "run", str(FOLDER / "history"), "--out", str(BUNDLES))
-        wait_for([training])
+        wait_for([_training(stack)])
     say(f"the bundle is {BUNDLES / 'current'}")
     return 0
 
@@ -172,10 +172,9 @@ def _world(count: int, seed: int, accounts: int) -> tuple[Past, Past, Past]:
     if whole.transactions.height <= 2 * sent:
         raise Failed(f"the world has only {whole.transactions.height:,} transactions: ask for fewer live ones")
     history, live, later = _parts(whole, [-sent, -RETRAINING])
-    folder = FOLDER / "history"
-    folder.mkdir(parents=True, exist_ok=True)
-    history.transactions.write_parquet(folder / "transactions.parquet")
-    history.labels.write_parquet(folder / "labels.parquet")
+    HISTORY.mkdir(parents=True, exist_ok=True)
+    history.transactions.write_parquet(HISTORY / "transactions.parquet")
+    history.labels.write_parquet(HISTORY / "labels.parquet")
     return history, live, later
 
 
@@ -199,12 +198,15 @@ def _forget_models() -> None:
     (BUNDLES / "current").unlink(missing_ok=True)
 
 
+def _training(stack: LocalStack) -> Child:
+    return run_command(stack, FOLDER, "training", "run", str(HISTORY), "--out", str(BUNDLES), *QUICKLY)
+
+
 def _train_and_load(stack: LocalStack, settings: Settings) -> Child:
     """The training, which may still be telling MLflow of its model when that is the current one."""
-    history = str(FOLDER / "history")
     _forget_models()
-    training = run_command(stack, FOLDER, "training", "run", history, "--out", str(BUNDLES))
-    loading = run_command(stack, FOLDER, "features", "load", history, **environment_of(settings))
+    training = _training(stack)
+    loading = run_command(stack, FOLDER, "features", "load", str(HISTORY), **environment_of(settings))
     wait_for([loading])
     while not (BUNDLES / "current").exists():
         if not training.running:

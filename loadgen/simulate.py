@@ -355,18 +355,26 @@ def summary(past: Past) -> dict[str, int | float | dict[str, int]]:
 
 
 def write_past(folder: Path, world: World, past: Past) -> None:
-    """The three tables and `world.json`, all or none: a folder that is there is complete."""
+    """The three tables and `world.json`, all or none: a folder that is there is complete.
+
+    Raises WrongSettings where it can't be written to.
+    """
     partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    past.transactions.write_parquet(partial / TRANSACTIONS)
-    past.labels.write_parquet(partial / LABELS)
-    past.truth.write_parquet(partial / TRUTH)
     said = {"world": world, "counts": summary(past)}
-    (partial / WORLD).write_bytes(msgspec.json.format(msgspec.json.encode(said), indent=2) + b"\n")
-    if folder.exists():
-        shutil.rmtree(folder)
-    partial.rename(folder)
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        past.transactions.write_parquet(partial / TRANSACTIONS)
+        past.labels.write_parquet(partial / LABELS)
+        past.truth.write_parquet(partial / TRUTH)
+        (partial / WORLD).write_bytes(msgspec.json.format(msgspec.json.encode(said), indent=2) + b"\n")
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    except (OSError, pl.exceptions.PolarsError) as error:  # the latter is what Polars makes of a full disk
+        raise WrongSettings(f"{folder} can't be written: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def world_of(folder: Path) -> World:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import resource
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,6 +23,7 @@ from schemas.topics import TRANSACTIONS
 from schemas.wire import encode
 from tests.builders import a_dead_letter, a_transaction
 from tests.unit.archives import add, an_archive, arrived, the_table
+from tests.unit.full_disk import full_after
 from tests.unit.pasts import a_past
 from training.archive_rows import Arrived, rows_of
 from training.job import train
@@ -191,17 +189,6 @@ def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path: Path) -> None
     assert again.reached(PARTS[0]) == 1
     again.append(rows(*range(1, 500)), {PARTS[0]: 500})
     assert offsets_in(tmp_path) == [(0, offset) for offset in range(500)]
-
-
-@contextmanager
-def full_after(size: int) -> Iterator[None]:
-    """No file can grow beyond so many bytes: what a full disk looks like, to this process only."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_an_s3_that_is_away_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import pytest
 
 from deploy.local.ports import free_ports
 from tests.unit.archives import an_archive
+from tests.unit.full_disk import full_after
 from tests.unit.pasts import a_past
 from training import __main__ as command
 from training import replay
@@ -99,17 +97,6 @@ def past(tmp_path: Path) -> Path:
     transactions.write_parquet(tmp_path / "transactions.parquet")
     labels.write_parquet(tmp_path / "labels.parquet")
     return tmp_path
-
-
-@contextmanager
-def full_after(size: int) -> Iterator[None]:
-    """No file can grow beyond so many bytes: what a full disk looks like, to this process only."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("room", [2_000, 30_000])

@@ -13,6 +13,7 @@ from loadgen.fraud_patterns import PATTERN_NAMES
 from loadgen.simulate import Past, World, simulate, world_ending, world_of, write_past
 from schemas.errors import WrongSettings
 from schemas.tables import ATTRIBUTE, LABEL_COLUMNS, TRANSACTION_COLUMNS
+from tests.unit.full_disk import full_after
 
 START = datetime(2025, 10, 1, 7, 30, tzinfo=UTC)
 
@@ -137,6 +138,16 @@ def test_a_written_world_can_be_made_again(tmp_path: Path, past: Past) -> None:
 
     assert world_of(tmp_path / "past") == a_world()
     assert_frame_equal(pl.read_parquet(tmp_path / "past" / "transactions.parquet"), past.transactions)
+
+
+def test_a_full_disk_is_said_and_leaves_the_world_that_was_there(tmp_path: Path, past: Past) -> None:
+    write_past(tmp_path / "past", a_world(), past)
+
+    with full_after(2_000), pytest.raises(WrongSettings, match=r"past can't be written: .*large"):
+        write_past(tmp_path / "past", a_world(seed=8), past)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["past"]
+    assert world_of(tmp_path / "past") == a_world()
 
 
 def test_the_smallest_world_is_a_world() -> None:
