@@ -230,6 +230,15 @@ def read_past(
     return _Reading(source, mapping).past(on_rejected)
 
 
+def rows_in(file: Path, mapping: TableMapping) -> int:
+    """Of a Parquet or CSV file, which is streamed: a gigabyte takes seconds.  Raises WrongSettings."""
+    scan = scan_table(file, separator=mapping.separator, encoding=mapping.encoding)
+    try:
+        return int(scan.select(pl.len()).collect(engine="streaming").item())
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise WrongSettings(f"{file} can't be read: {error}") from error
+
+
 def _written(file: Path, columns: Mapping[str, pl.DataType | type[pl.DataType]]) -> pl.DataFrame:
     if not file.exists():
         raise WrongSettings(f"{file} does not exist: the folder is not one that `loadgen simulate` wrote")

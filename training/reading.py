@@ -9,9 +9,10 @@ import polars as pl
 
 from features.archive import Archive
 from schemas.errors import WrongSettings
-from schemas.mapping import Rejected, TableMapping, read_past
+from schemas.mapping import Rejected, TableMapping, read_past, rows_in
 from schemas.topics import VERDICTS
 from training.narration import Narrator
+from training.replay import require_room
 from training.served import Served, read_served
 from training.versions import Source
 
@@ -50,6 +51,8 @@ def read(place: str, mapping: TableMapping | None, narrator: Narrator, *, served
     gaps = 0 if archive is None else archive.gaps()
     lacks = f", which lacks {gaps} stretches of the log (training archive show)" if gaps else ""
     narrator.stage("read", f"reading {place}{lacks}")
+    if mapping is not None:
+        require_room(rows_in(Path(place), mapping))  # now, and not after minutes of reading
     rejected: list[Rejected] = []
     transactions, labels = (
         read_past(Path(place), mapping, on_rejected=rejected.append) if archive is None else archive.past()

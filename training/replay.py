@@ -159,10 +159,15 @@ def by_counterparty(log: CodedLog, status: npt.NDArray[np.int8], ratio: npt.NDAr
 
 
 def room_for(count: int) -> Vectors:
-    """[count, features], to be filled.
+    """[count, features], to be filled.  Raises UnusablePast where there is no room."""
+    require_room(count)
+    return np.empty((count, len(FEATURES)), np.float32)
 
-    Raises UnusablePast where they would not fit the memory that is free: the system would let it begin, and end it half-way
-    without a word.
+
+def require_room(count: int) -> None:
+    """Raises UnusablePast where the vectors of so many would not fit the memory that is free.
+
+    The system would let it begin, and end it half-way without a word.
     """
     needed, free = count * len(FEATURES) * np.dtype(np.float32).itemsize, _free_memory()
     if free is not None and needed > free:
@@ -170,7 +175,6 @@ def room_for(count: int) -> Vectors:
             f"{count:,} transactions need {needed / 1e9:,.1f} GB for their vectors, and {free / 1e9:,.1f} GB of memory are "
             "free: a file with the newer part of them, or a machine with more, would do"
         )
-    return np.empty((count, len(FEATURES)), np.float32)
 
 
 def _free_memory() -> int | None:

@@ -138,6 +138,18 @@ def test_a_past_that_does_not_fit_the_memory_is_refused_before_it_is_described(
     assert not (past / "bundles").exists()
 
 
+def test_a_table_that_does_not_fit_the_memory_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "table.csv").write_text(lines(), encoding="utf-8")
+    (tmp_path / "mapping.toml").write_text(MAPPING.replace("paid", "no such column"), encoding="utf-8")
+    monkeypatch.setattr(replay, "_free_memory", lambda: 20_000)
+    said = ("run", tmp_path / "table.csv", "--mapping", tmp_path / "mapping.toml", "--out", tmp_path / "bundles")
+
+    assert run(monkeypatch, *said, *QUICK) == 2
+    assert "60 transactions need" in capsys.readouterr().err
+
+
 def test_an_s3_that_is_away(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for name, value in {
         "ENDPOINT_URL": f"http://127.0.0.1:{free_ports(1)[0]}",
