@@ -105,7 +105,8 @@ LEAST_KEPT: Final = timedelta(hours=1)
 
 _TOPIC, _TOPIC_ID = "fraud.topic", "fraud.topicId"
 _ATTEMPTS = 5
-_PATIENCE = {"max_retries": "4", "retry_timeout": "30s", "connect_timeout": "5s", "timeout": "60s"}
+_RETRIES = 4
+_PATIENCE = {"max_retries": str(_RETRIES), "retry_timeout": "30s", "connect_timeout": "5s", "timeout": "60s"}
 """For what lies behind a network: half a minute, then somebody should hear of it."""
 _DECORATION = re.compile("\x1b\\[[0-9;]*m|[↳│╰─▶]")
 _ALL_DIFFERENT = (
@@ -148,8 +149,13 @@ class Place:
 
     @property
     def options(self) -> dict[str, str] | None:
-        """For delta-rs and Polars.  Credentials and endpoints come from the environment (AWS_…)."""
+        """For delta-rs.  Credentials and endpoints come from the environment (AWS_…)."""
         return dict(_PATIENCE) if self.folder is None else None
+
+    @property
+    def options_to_scan(self) -> dict[str, int] | None:
+        """For Polars, which takes the table's own over, but wants numbers as such."""
+        return {"max_retries": _RETRIES} if self.folder is None else None
 
     def table(self, name: str) -> str:
         """Where a table is."""
@@ -174,6 +180,7 @@ class Table:
     def __init__(self, place: Place, name: str, delta: DeltaTable) -> None:
         self.name = name
         self._where = place.table(name)
+        self._options_to_scan = place.options_to_scan
         self._delta = delta
         configuration = delta.metadata().configuration
         if _TOPIC_ID not in configuration:
@@ -265,7 +272,7 @@ class Table:
     def scan(self, *columns: str) -> pl.LazyFrame:
         """The rows of this version, in no order."""
         with _said_clearly(self._where):
-            return pl.scan_delta(self._delta).select(columns)
+            return pl.scan_delta(self._delta, storage_options=self._options_to_scan).select(columns)
 
     def read(self, scan: pl.LazyFrame) -> pl.DataFrame:
         """What comes of a scan.  Raises ArchiveUnusable: a named version's files may have been cleaned away."""

@@ -216,10 +216,9 @@ def _require_database(tracking: Tracking) -> None:
         return
     if tracking.database is not None:
         tracking.database.parent.mkdir(parents=True, exist_ok=True)
-    else:
+    elif there.hostname is not None:  # else it listens at a file, which answers at once or isn't there
         kind = there.scheme.partition("+")[0]
-        address = (there.hostname or "127.0.0.1", there.port or _DATABASES[kind])
-        socket.create_connection(address, timeout=_TIMEOUT).close()
+        socket.create_connection((there.hostname, there.port or _DATABASES[kind]), timeout=_TIMEOUT).close()
     import sqlalchemy  # noqa: PLC0415 - comes with MLflow, and takes as long
 
     engine = sqlalchemy.create_engine(tracking.uri)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from binascii import b2a_base64
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import polars as pl
 from xxhash import xxh3_64_hexdigest
@@ -21,8 +22,10 @@ from training.archive_rows import Arrived, rows_of
 
 PARTITIONS = 4
 
+Where = TypeVar("Where", Path, str)
 
-def the_table(folder: Path, topic: Topic = TRANSACTIONS, topic_id: str = "id") -> Table:
+
+def the_table(folder: Path | str, topic: Topic = TRANSACTIONS, topic_id: str = "id") -> Table:
     """Of a topic, made where it isn't there."""
     return make_table(Place.of(str(folder)), topic, topic_name=topic.name, topic_id=topic_id)
 
@@ -50,13 +53,13 @@ def add(table: Table, topic: Topic, some: Arrived) -> pl.DataFrame:
 
 
 def an_archive(
-    folder: Path,
+    folder: Where,
     transactions: pl.DataFrame,
     labels: pl.DataFrame,
     *,
     refused: Sequence[DeadLetter] = (),
     at: Sequence[int] | int = 1_772_452_800_000,
-) -> Path:
+) -> Where:
     """Of a past, as a producer would have published it; its folder."""
     for topic in ARCHIVED:
         the_table(folder, topic)
