@@ -273,16 +273,16 @@ def test_broker_killed(scene: Scene) -> None:
         scene.stack.kill_kafka()
         try:
             for slot in scene.keeper.slots:
-                worker = scene.keeper.worker(slot)
-                worker.wait_until(lambda worker=worker: "Kafka" in str(worker.readiness().get("waits_for")))  # type: ignore[misc]
-                assert worker.readiness()["status"] == 503
+                scene.keeper.wait_until(
+                    slot, lambda said: said.get("status") == 503 and "Kafka" in str(said.get("waits_for"))
+                )
             scene.for_a_while(3, 3.1)
         finally:
             scene.stack.start_kafka()
 
     scene.provoke(kill, 3, at_most=5.0)
     for slot in scene.keeper.slots:
-        scene.keeper.worker(slot).wait_until_ready()
+        scene.keeper.wait_until(slot, lambda said: said.get("status") == 200)
 
 
 def test_anything(scene: Scene) -> None:

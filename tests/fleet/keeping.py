@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections import Counter
-from typing import Self
+from collections.abc import Callable
+from typing import Any, Self
 
-from tests.fleet.fleet import Fleet, Worker
+from tests.fleet.fleet import PATIENCE, Fleet, Worker
 
 AFTER = 0.5
 """Seconds until it is."""
@@ -46,6 +48,14 @@ class Keeper:
     def worker(self, slot: int) -> Worker:
         """The one that is in this slot now."""
         return self._workers[slot]
+
+    def wait_until(self, slot: int, holds: Callable[[dict[str, Any]], bool], seconds: float = PATIENCE) -> None:
+        """Until this holds of what /readyz says of the worker in this slot, whichever it is by then.  Raises TimeoutError."""
+        deadline = time.monotonic() + seconds
+        while not holds(said := self.worker(slot).readiness()):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"slot {slot}: {said}; the worker said\n{self.worker(slot).log}")
+            time.sleep(0.05)
 
     def keep(self, slot: int) -> Worker:
         """A worker in this slot from now on."""

@@ -26,8 +26,10 @@ class Traffic:
         """By transaction_id, in order: time.monotonic() when it was handed to Kafka's client."""
         self._ids: list[str] = []
         self._answered = 0
-        self._life = Life(
-            seed=seed, accounts=3_000, counterparties=400, every=timedelta(seconds=2), name=f"traffic-{seed}"
+        self._life = (
+            Life(  # which reaches now, and what comes then is from the future, after four minutes at 2,000 a second
+                seed=seed, accounts=3_000, counterparties=400, every=timedelta(seconds=1), name=f"traffic-{seed}"
+            )
         )
         self._fleet = fleet
         self._over = threading.Event()
