@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,6 +28,8 @@ AS_MANY_ALERTS = ("--thresholds-by", "champion")
 """Whoever looks at them has no more time than before."""
 GOES_ON_FOR = 3.0
 """Seconds of traffic after the swap."""
+GATE = re.compile("(NOT )?passed ")
+"""How a line of a training's log begins that tells of a gate."""
 INSISTED = "the demo shows a swap, whichever model is better"
 
 
@@ -67,8 +70,6 @@ class Retraining:
     archive: Path
     archiver: Child
     _training: Child = field(init=False)
-    """Whose end is waited for: the training's, or where gates refused its model that of the promotion."""
-    _insisted: bool = field(init=False, default=False)
     _over_at: float | None = field(init=False, default=None)
 
     def run(self, stream: Stream, worker: Child) -> Swap:
@@ -76,9 +77,11 @@ class Retraining:
         wait_until_caught_up(self.archiver, self.settings, self.archive)
         before = (self.bundles / "current").resolve().name
         since = self._ends()
-        self._training = self._command(
-            "retraining", "run", str(self.archive), "--out", str(self.bundles), "--promote", *QUICKLY, *AS_MANY_ALERTS
-        )
+        self._training = run_command(
+            self.stack, self.folder, "training", "run", str(self.archive), "--out", str(self.bundles),
+            *QUICKLY, *AS_MANY_ALERTS, "--promote", "--force", INSISTED,
+            name="retraining", **environment_of(self.settings),
+        )  # fmt: skip
         with Sending(stream, frozenset(), Target(url=self.settings.kafka_url)) as sending:
             sent, _ = sending.run(worker, enough=self._is_over)
         while not self._is_over():  # the stream was too short for this machine
@@ -92,17 +95,21 @@ class Retraining:
         if not mine:
             raise Failed(f"bundle {deployed.champion.bundle} was promoted, and has judged nothing")
         first = min(mine, key=lambda verdict: verdict.decided_at)
+        change = deployed.changes[-1]
         swap = Swap(
             before=before,
             after=deployed.champion.bundle,
             version=deployed.champion.version,
-            refused_by_gates=self._insisted,
+            refused_by_gates=change.forced,
             sent=sent.transactions,
             verdicts=len(mine),
             first_verdict=first.transaction_id,
-            seconds_to_first_verdict=round((first.decided_at - deployed.changes[-1].at).total_seconds(), 2),
+            seconds_to_first_verdict=round((first.decided_at - change.at).total_seconds(), 2),
         )
-        say(f"  {swap.before} → {swap.after}, version {swap.version}: {deployed.changes[-1].why}")
+        for line in self._training.log.read_text(encoding="utf-8").splitlines():
+            if GATE.match(line):
+                say(f"  {line}")
+        say(f"  {swap.before} → {swap.after}, version {swap.version}: {change.why}")
         say(
             f"  its first verdict is {swap.first_verdict}'s, {swap.seconds_to_first_verdict:.1f} s after the promotion; "
             f"{swap.verdicts:,} of {swap.sent:,} are its"
@@ -113,39 +120,10 @@ class Retraining:
         if self._training.running:
             return False
         if self._over_at is None:
-            if self._training.status == 1 and not self._insisted:
-                self._insist()
-                return False
             if self._training.status != 0:
                 raise Failed(f"the retraining ended with status {self._training.status}:\n{tail(self._training.log)}")
             self._over_at = time.monotonic()
         return time.monotonic() - self._over_at > GOES_ON_FOR
-
-    def _insist(self) -> None:
-        say(f"  the gates refuse it:\n{tail(self._training.log, lines=12)}")
-        self._insisted = True
-        learnt = max(
-            (
-                folder
-                for folder in self.bundles.iterdir()
-                if (folder / "bundle.json").exists() and not folder.is_symlink()
-            ),
-            key=lambda folder: folder.stat().st_mtime,
-        )
-        self._training = self._command(
-            "insisting",
-            "promote",
-            learnt.name,
-            "--on",
-            str(self.archive),
-            "--out",
-            str(self.bundles),
-            "--force",
-            INSISTED,
-        )
-
-    def _command(self, name: str, *arguments: str) -> Child:
-        return run_command(self.stack, self.folder, "training", *arguments, name=name, **environment_of(self.settings))
 
     def _ends(self) -> list[int]:
         with Log(self.settings) as log:

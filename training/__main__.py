@@ -14,6 +14,7 @@ from rich.console import Console
 
 from features.settings import Settings, load
 from schemas.deployment import Model
+from schemas.errors import WrongSettings
 from schemas.mapping import load_mapping
 from schemas.spans import duration, moment
 
@@ -39,6 +40,7 @@ from training.options import (
     DelayOption,
     ExperimentOption,
     FoldsOption,
+    ForceOption,
     JsonOption,
     LatencyBudgetOption,
     LeastFraudsOption,
@@ -228,6 +230,7 @@ def run(
         bool,
         typer.Option("--promote", help="Make it the champion, if it passes every gate; status 1 where it doesn't."),
     ] = False,
+    force: ForceOption = None,
     probation: ProbationOption = USUAL_PROBATION,
     ap_tolerance: PrecisionToleranceOption = LIMITS.precision_tolerance,
     cost_tolerance: CostToleranceOption = LIMITS.cost_tolerance,
@@ -298,6 +301,8 @@ def run(
         latency_budget=latency_budget / 1e3,
     )
     on_probation = duration(probation)
+    if force is not None and not promote:
+        raise WrongSettings("--force lets a model past the gates of --promote, which isn't said")
     rates = load(Settings, os.environ).rules().rates
     began = datetime.now(UTC)
     told: Told | None = None
@@ -340,7 +345,7 @@ def run(
                 (*quality(trained.judgement, expected=expected, limits=limits), *deployer.service_gates(made, limits)),
                 judged=expected,
                 probation=on_probation,
-                force=None,
+                force=force,
             )
     if told is not None and told.waits is not None:
         ending.warn(

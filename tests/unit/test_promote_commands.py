@@ -170,6 +170,20 @@ def test_a_retraining_gets_in_by_itself_or_says_why_not(
     assert training(monkeypatch, *run, "--trees", "40", "--promote") == 0  # the same again: it is the champion already
     assert topic.now.number == 1
 
+    assert training(monkeypatch, *run, "--trees", "1", "--promote", "--force", "a drill") == 0
+    assert topic.now.champion.bundle == current(out) == first
+    assert topic.now.changes[-1].forced
+    assert "a drill" in topic.now.changes[-1].why
+
+
+def test_insisting_on_a_promotion_that_is_not_asked_for_is_refused_before_anything_is_learnt(
+    past: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "bundles"
+    assert training(monkeypatch, "run", past, "--out", out, *QUICK, *FEW, "--force", "a drill") == 2
+    assert "--promote" in capsys.readouterr().err
+    assert not out.exists()
+
 
 def test_a_retraining_is_held_to_the_deployed_champion_not_to_current(
     learnt: dict[str, Path], past: Path, out: Path, topic: FakeDeployments, monkeypatch: pytest.MonkeyPatch,
