@@ -14,9 +14,8 @@ from numba import njit
 
 from features import kernel
 from features.accepting import MAX_PROFILE_AMOUNT
-from features.catalogue import FEATURES
+from features.catalogue import DAY, FEATURES, HOUR, SECOND
 from features.facts import (
-    CONTENT_BITS,
     ID_BITS,
     LABEL,
     NO_PLACE,
@@ -142,9 +141,8 @@ def by_counterparty(log: CodedLog, status: npt.NDArray[np.int8], ratio: npt.NDAr
     here = np.arange(len(log.transactions), dtype=np.int64)
     paid = np.flatnonzero((status == kernel.NEW) & (counterparty >= 0))
     named = np.flatnonzero(label_counterparty >= 0)
-    payments = np.zeros(len(here), PAYMENT)
-    payments["time"], payments["amount"] = log.transactions["time"], log.transactions["amount"]
-    payments["ratio"], payments["account"] = ratio, log.account.each(hash64, np.uint64)
+    payments = np.empty(len(here), PAYMENT)
+    _fill_payments(payments, log.transactions, ratio, log.account.each(hash64, np.uint64))
     walk_counterparties(
         Steps.merged(
             Steps.of(kernel.PAYMENT_LABEL, profile=label_counterparty[named], at=log.heard[named], which=named),
@@ -188,29 +186,25 @@ def _free_memory() -> int | None:
 
 
 def _facts(transactions: pl.DataFrame, counterparty: _Coded, rates: Rates) -> Facts:
-    local = transactions.select(
-        pl.col("occurred_at") + pl.duration(minutes=pl.col("utc_offset").cast(pl.Int64))
-    ).to_series()
     placed = (transactions["latitude"].is_not_null() & transactions["longitude"].is_not_null()).to_numpy()
     names = (_coded(transactions[column])[0] for column in ("country", "device_id", "channel", "category"))
-    currency = _coded(transactions["currency"])[0]
+    (currency,) = _coded(transactions["currency"])
+    amount = transactions["amount"].to_numpy()
     below_round = np.empty(len(transactions), np.int8)
     digits = currency.each(lambda name: MINOR_DIGITS.get(name, 2), np.int8)
-    are_below_round(transactions["amount"].to_numpy(), digits, below_round)
+    are_below_round(amount, digits, below_round)
     rows = np.empty(len(transactions), TRANSACTION)
     _fill(
         rows,
         transactions["occurred_at"].dt.epoch("us").to_numpy(),
-        amounts(transactions, rates),
+        _converted(amount, currency, rates),
         _idents(transactions),
-        transactions.hash_rows(seed=0).to_numpy(),
         tuple(one.each(name24, np.uint32, of_null=UNNAMED) for one in (counterparty, *names)),
         tuple(
             np.where(placed, np.rint(transactions[field].fill_null(0.0).to_numpy() * 1e6), NO_PLACE).astype(np.int32)
             for field in ("latitude", "longitude")
         ),
-        local.dt.hour().to_numpy(),
-        local.dt.weekday().to_numpy(),
+        transactions["utc_offset"].to_numpy(),
         below_round,
     )
     return rows
@@ -218,20 +212,36 @@ def _facts(transactions: pl.DataFrame, counterparty: _Coded, rates: Rates) -> Fa
 
 @njit(cache=True, nogil=True)
 def _fill(
-    rows: Any, time: Ints, amount: Ints, ident: Any, content: Any, names: Any, places: Any, hour: Any, weekday: Any,
-    below_round: Any,
+    rows: Any, time: Ints, amount: Ints, ident: Any, names: Any, places: Any, utc_offset: Any, below_round: Any
 ) -> None:  # fmt: skip
-    """Row by row: column by column the whole of them would go through the caches a dozen times."""
+    """Row by row: column by column the whole of them would go through the caches a dozen times.
+
+    Without content: an id met again is left out, whatever it says then.
+    """
     counterparty, country, device, channel, category = names
     latitude, longitude = places
     for i in range(len(rows)):
         row = rows[i]
         row.time, row.amount, row.offset = time[i], amount[i], i
-        row.id, row.content = ident[i] & np.uint64(ID_BITS), content[i] & np.uint64(CONTENT_BITS)
+        row.id, row.content = ident[i] & np.uint64(ID_BITS), 0
         row.counterparty, row.country, row.device = counterparty[i], country[i], device[i]
         row.channel, row.category = channel[i], category[i]
         row.latitude, row.longitude = latitude[i], longitude[i]
-        row.hour, row.weekday, row.below_round = hour[i], weekday[i] - 1, below_round[i]
+        local = time[i] + utc_offset[i] * (60 * SECOND)
+        row.hour, row.weekday = local % DAY // HOUR, (local // DAY + _THURSDAY) % 7
+        row.below_round = below_round[i]
+
+
+@njit(cache=True, nogil=True)
+def _fill_payments(rows: Any, transactions: Any, ratio: Any, account: Any) -> None:
+    for i in range(len(rows)):
+        row, t = rows[i], transactions[i]
+        row.time, row.amount, row.offset = t.time, t.amount, 0
+        row.account, row.ratio = account[i], ratio[i]
+
+
+_THURSDAY = 3
+"""The first of January 1970."""
 
 
 def _labels(labels: pl.DataFrame) -> Facts:
@@ -262,54 +272,88 @@ class _Coded(NamedTuple):
 
 
 def _coded(*columns: pl.Series) -> list[_Coded]:
-    """The same number for the same name in all of them."""
+    """The same number for the same name in all of them.
+
+    Names are told apart by 64 bits of a hash: of a million two are the same once in 37 million pasts.
+    """
     whole = pl.concat(columns)
-    physical = whole.cast(pl.Categorical).to_physical()
-    numbers = physical.fill_null(_NULL).to_numpy()
-    code = np.empty(len(numbers), np.int64)
-    first = _dense(numbers, int(numbers.max(initial=0, where=numbers != _NULL)) + 1, code)
-    names = whole.gather(first).to_list()
+    null = pl.Series([None], dtype=whole.dtype).hash()[0]
+    code = np.empty(len(whole), np.int64)
+    names = whole.gather(_number(whole.hash().to_numpy(), np.uint64(null), code)).to_list()
     ends = np.cumsum([len(column) for column in columns])
     return [_Coded(part, names) for part in np.split(code, ends[:-1])]
 
 
-_NULL = (1 << 32) - 1
+@njit(cache=True, nogil=True)
+def _number(names: Any, null: Any, code: Ints) -> Ints:
+    """Fills `code` with numbers in the order in which hashes are met first, -1 for that of null; the row where each was first."""
+    first = np.empty(len(names), np.int64)
+    held = np.empty(1_024, np.uint64)
+    done = count = 0
+    while done < len(names):
+        slots = np.full(len(held), -1, np.int64)
+        for number in range(count):
+            at = _slot(names[first[number]], slots, held)
+            slots[at], held[at] = number, names[first[number]]
+        done, count = _number_on(names, null, done, count, slots, held, code, first)
+        held = np.empty(4 * len(held), np.uint64)
+    return first[:count]
 
 
 @njit(cache=True, nogil=True)
-def _dense(physical: Any, end: int, code: Ints) -> Ints:
-    """Fills `code` with numbers in the order in which they are met first, -1 for _NULL; the row where each was first."""
-    number = np.full(end, -1, np.int64)
-    first = np.empty(end, np.int64)
-    n = 0
-    for i in range(len(physical)):
-        at = physical[i]
-        if at == _NULL:
+def _number_on(
+    names: Any, null: Any, done: int, count: int, slots: Ints, held: Any, code: Ints, first: Ints
+) -> tuple[int, int]:
+    """Until half of the slots are taken: how many rows are done then, and how many numbers given."""
+    for i in range(done, len(names)):
+        name = names[i]
+        if name == null:
             code[i] = -1
             continue
-        if number[at] < 0:
-            number[at] = n
-            first[n] = i
-            n += 1
-        code[i] = number[at]
-    return first[:n]
+        at = _slot(name, slots, held)
+        if slots[at] < 0:
+            if 2 * count == len(slots):
+                return i, count
+            slots[at], held[at], first[count] = count, name, i
+            count += 1
+        code[i] = slots[at]
+    return len(names), count
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _slot(name: Any, slots: Ints, held: Any) -> Any:  # an int64
+    """Where a hash stands, or would."""
+    last = np.uint64(len(slots) - 1)
+    at = name & last
+    while slots[at] >= 0 and held[at] != name:
+        at = (at + np.uint64(1)) & last
+    return at
 
 
 def amounts(transactions: pl.DataFrame, rates: Rates) -> Ints:
     """[n] in minor units of the currency that profiles are kept in.  Raises UnusablePast for a currency without a rate."""
-    converted: Ints = np.array(transactions["amount"].to_numpy(), np.int64)
-    for currency in transactions["currency"].unique():
-        if currency == rates.currency:
+    (currency,) = _coded(transactions["currency"])
+    return _converted(transactions["amount"].to_numpy(), currency, rates)
+
+
+def _converted(amount: Ints, currency: _Coded, rates: Rates) -> Ints:
+    converted = np.minimum(amount, MAX_PROFILE_AMOUNT)
+    for number, name in enumerate(currency.names):
+        if name == rates.currency:
             continue
-        if currency not in rates.factors:
+        if name not in rates.factors:
             raise UnusablePast(
-                f"no rate for {currency!r}: known are {', '.join(sorted(rates.factors))}; FRAUD_RATES__XYZ says how many "
+                f"no rate for {name!r}: known are {', '.join(sorted(rates.factors))}; FRAUD_RATES__XYZ says how many "
                 "XYZ are one euro, here and to the workers"
             )
-        rows = np.flatnonzero((transactions["currency"] == currency).to_numpy())
-        different, which = np.unique(converted[rows], return_inverse=True)
-        converted[rows] = np.array(
-            [min(rates.convert(amount, currency), MAX_PROFILE_AMOUNT) for amount in different.tolist()], np.int64
-        )[which]
-    converted[converted > MAX_PROFILE_AMOUNT] = MAX_PROFILE_AMOUNT
+        rows = np.flatnonzero(currency.code == number)
+        numerator, denominator = rates.factors[name]
+        whole: Any = amount[rows]
+        if 2 * int(whole.max()) * numerator + denominator > _LARGEST:
+            whole = whole.astype(object)
+        converted[rows] = np.minimum(rates.convert(whole, name), MAX_PROFILE_AMOUNT)
     return converted
+
+
+_LARGEST = np.iinfo(np.int64).max
+"""What is larger on the way takes Python's own numbers."""
