@@ -36,6 +36,8 @@ class Block(NamedTuple):
 
     first: int
     """The first of them."""
+    profiles: int
+    """How many."""
     steps: slice
 
 
@@ -96,14 +98,14 @@ class Merged(NamedTuple):
         if not len(self.profile) or self.profile[-1] < 0:
             return []
         count = int(self.profile[-1]) + 1
-        starts = np.searchsorted(self.profile, np.arange(count + 1))
+        starts = np.searchsorted(self.profile, np.arange(count + 1, dtype=self.profile.dtype))
         found: list[Block] = []
         first = 0
         while first < count:
             enough = int(np.searchsorted(starts, starts[first] + STEPS, side="right")) - 1
             end = min(max(enough, first + 1), first + BLOCK, count)
             if starts[end] > starts[first]:
-                found.append(Block(first, slice(int(starts[first]), int(starts[end]))))
+                found.append(Block(first, end - first, slice(int(starts[first]), int(starts[end]))))
             first = end
         return found
 
@@ -201,7 +203,7 @@ def _accounts(
     mine, heard = (np.empty(room.most, facts.dtype) for facts in (transactions, labels))
     here = Walked.of(room.most)
     for block in room.blocks:
-        profiles.clear(BLOCK)
+        profiles.clear(block.profiles)
         step, which, towards = steps.step[block.steps], steps.which[block.steps], steps.told[block.steps]
         place, number = room.place[: len(step)], room.number[: len(step)]
         _gather(step, which, kernel.TRANSACTION, transactions, place, mine)
@@ -225,7 +227,7 @@ def _counterparties(
     room = _Room.of(steps, vectors)
     paid, heard, asking = (np.empty(room.most, facts.dtype) for facts in (payments, labels, transactions))
     for block in room.blocks:
-        profiles.clear(BLOCK)
+        profiles.clear(block.profiles)
         step, which, towards = steps.step[block.steps], steps.which[block.steps], steps.told[block.steps]
         place, number = room.place[: len(step)], room.number[: len(step)]
         _gather(step, which, kernel.PAYMENT, payments, place, paid)
