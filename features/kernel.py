@@ -79,6 +79,9 @@ _MATURITY = _cells(MATURITY)
 _MATURED = tuple(_cells(MATURITY + span) for _, span, _ in MATURED_WINDOWS)
 _FAR_SPANS = tuple(_cells(span) for _, span, _ in FAR_WINDOWS)
 _BURST, _WEEK, _MONTH = _cells(BURST), _cells(7 * DAY), _cells(30 * DAY)
+_ACCOUNT_ENDS = tuple(sorted({_BURST, *_SPANS, *_FAR_SPANS}))
+_COUNTERPARTY_ENDS = _SPANS
+"""Where windows end of which more is asked than the count: what lies between two is summed up at once."""
 
 _AMOUNT, _HOUR, _WEEKDAY, _NIGHT = column("amount"), column("hour"), column("weekday"), column("night")
 _BELOW_ROUND = column("amount_below_round")
@@ -169,6 +172,8 @@ def kilometres(latitude: int, longitude: int, other_latitude: int, other_longitu
 class _Cells(NamedTuple):
     """What is summed up for one description, by cells of age; written anew for each."""
 
+    begins: Ints
+    """Where those of the ring begin."""
     counts: Ints
     total: Ints
     most: Ints
@@ -188,6 +193,7 @@ class _Cells(NamedTuple):
 @njit(cache=True, nogil=True)
 def _new_cells() -> Any:  # _Cells
     return _Cells(
+        np.zeros(_CELLS, np.int64),
         np.zeros(_CELLS, np.int64),
         np.zeros(_CELLS, np.int64),
         np.zeros(_CELLS, np.int64),
@@ -295,7 +301,7 @@ def _first_after(times: Ints, row: int, begin: int, end: int, moment: int) -> An
     left = end - begin
     while left > 0:
         half = left >> 1
-        if times[row, begin + half] > moment:
+        if times[row, np.uint64(begin + half)] > moment:
             left = half
         else:
             begin += half + 1
@@ -304,27 +310,53 @@ def _first_after(times: Ints, row: int, begin: int, end: int, moment: int) -> An
 
 
 @njit(cache=True, nogil=True, forceinline=True)
+def _count(times: Ints, row: int, first: int, end: int, time: int, cells: Any) -> None:
+    """How many of a row each cell holds, and where they begin."""
+    for c in range(_CELLS):
+        begin: Any = first
+        if end > first:
+            begin = _first_after(times, row, first, end, time - _EDGES[c])
+        cells.begins[c] = begin
+        cells.counts[c] = end - begin
+        end = begin
+
+
+@njit(cache=True, nogil=True, forceinline=True)
 def _sum_amounts(amounts: Ints, row: int, begin: int, end: int) -> Any:  # two int64, a float
-    """The sum, the largest, and the sum of squares as floats give it from the last to the first."""
+    """The sum, the largest, and the sum of squares; at least _EXACT instead of one that floats might round."""
     total = most = squares = np.int64(0)
     for j in range(np.uint64(begin), np.uint64(end)):
         amount = amounts[row, j]
         total += amount
         most = max(most, amount)
         squares += amount * amount
-    if float(end - begin) * float(most) * float(most) < _EXACT:
-        return min(total, MOST), most, float(squares)
-    rounded = 0.0
-    for j in range(end - 1, begin - 1, -1):
-        rounded += float(amounts[row, j]) * float(amounts[row, j])
-    return min(total, MOST), most, rounded
+    limit = float(end - begin) * float(most) * float(most)
+    return min(total, MOST), most, float(squares) if limit < _EXACT else limit
+
+
+@njit(cache=True, nogil=True)
+def _sum_rounded(amounts: Ints, tiles: Any, end: int, time: int, youngest: int, cells: Any) -> None:
+    """The sums of squares where floats round: of each cell from the last to the first, then of tiles, cumulated."""
+    squares = cells.squares
+    squares[:] = 0.0
+    for c in range(_CELLS):
+        for j in range(end - 1, cells.begins[c] - 1, -1):
+            squares[c] += float(amounts[j]) * float(amounts[j])
+        end = cells.begins[c]
+    for j in range(len(tiles) - 1, -1, -1):
+        age = time - tiles[j].newest
+        c = _cell(age)
+        if age >= youngest and c < _CELLS:
+            squares[c] += tiles[j].squares
+    for c in range(1, _CELLS):
+        squares[c] += squares[c - 1]
 
 
 @njit(cache=True, nogil=True, forceinline=True)
 def _describe_account(row: int, t: Any, p: Any, cells: Any, vector: Any) -> None:
     h = p.head[row]
     time, amount = t.time, t.amount
-    for sums in (cells.counts, cells.total, cells.most, cells.far_above):
+    for sums in (cells.total, cells.most, cells.far_above):
         sums[:] = 0
     cells.squares[:] = 0.0
     night = np.int64(0)
@@ -333,18 +365,24 @@ def _describe_account(row: int, t: Any, p: Any, cells: Any, vector: Any) -> None
     first: Any = np.int64(h.begin)
     end = _settled(ring.time, row, first, first + h.events, time)
     last = time - ring.time[row, end - 1] if end > first else np.int64(-1)
-    for c in range(_CELLS):
-        if end == first:
-            break
-        begin = _first_after(ring.time, row, first, end, time - _EDGES[c])
-        cells.total[c], cells.most[c], cells.squares[c] = _sum_amounts(ring.amount, row, begin, end)
-        cells.counts[c] = end - begin
-        for j in range(np.uint64(begin), np.uint64(end)):
+    _count(ring.time, row, first, end, time, cells)
+    until = end
+    for w in range(len(_ACCOUNT_ENDS)):
+        c = _ACCOUNT_ENDS[w] - 1
+        begin = cells.begins[c]
+        if begin == until:
+            continue
+        cells.total[c], cells.most[c], cells.squares[c] = _sum_amounts(ring.amount, row, begin, until)
+        far = dark = near = np.int64(0)
+        for j in range(np.uint64(begin), np.uint64(until)):
             traits = np.int64(ring.traits[row, j])
-            cells.far_above[c] += traits & FAR_ABOVE
-            night += (traits // NIGHT) & np.int64(c < _MONTH)
-            below_round += (traits // BELOW_ROUND) & np.int64(c < _WEEK)
-        end = begin
+            far += traits & FAR_ABOVE
+            dark += (traits & NIGHT) // NIGHT
+            near += (traits & BELOW_ROUND) // BELOW_ROUND
+        cells.far_above[c] = far
+        night += dark
+        below_round += near if c < _WEEK else 0
+        until = begin
     for j in range(h.tiles - 1, -1, -1):
         tile = p.tiles[row, j]
         age = time - tile.newest
@@ -362,6 +400,8 @@ def _describe_account(row: int, t: Any, p: Any, cells: Any, vector: Any) -> None
             night += tile.night if c < _MONTH else 0
             below_round += tile.below_round if c < _WEEK else 0
     _cumulate(cells)
+    if cells.squares[_MONTH - 1] >= _EXACT:
+        _sum_rounded(ring.amount[row], p.tiles[row, : h.tiles], end, time, 0, cells)
     _write_sums(_ACCOUNT_SUMS, cells, vector)
     vector[_BURST_COUNT] = cells.counts[_BURST - 1]
     vector[_BURST_SUM] = cells.total[_BURST - 1]
@@ -529,7 +569,7 @@ def _set(bits: Any) -> Any:  # an int64
 def _describe_counterparty(row: int, t: Any, p: Any, cells: Any, vector: Any) -> None:
     h = p.head[row]
     time = t.time
-    for sums in (cells.counts, cells.total, cells.most, cells.ratios, cells.ratio_sum):
+    for sums in (cells.total, cells.most, cells.ratios, cells.ratio_sum):
         sums[:] = 0
     cells.squares[:] = 0.0
     cells.payers_low[:] = 0
@@ -540,15 +580,17 @@ def _describe_counterparty(row: int, t: Any, p: Any, cells: Any, vector: Any) ->
     last = time - ring.time[row, end - 1] if end > first else np.int64(-1)
     if last >= REACH:
         last = np.int64(-1)
-    for c in range(_CELLS):
-        if end == first:
-            break
-        begin = _first_after(ring.time, row, first, end, time - _EDGES[c])
-        cells.total[c], cells.most[c], cells.squares[c] = _sum_amounts(ring.amount, row, begin, end)
-        cells.counts[c] = end - begin
+    _count(ring.time, row, first, end, time, cells)
+    until = end
+    for w in range(len(_COUNTERPARTY_ENDS)):
+        c = _COUNTERPARTY_ENDS[w] - 1
+        begin = cells.begins[c]
+        if begin == until:
+            continue
+        cells.total[c], cells.most[c], cells.squares[c] = _sum_amounts(ring.amount, row, begin, until)
         ratios = ratio_sum = np.int64(0)
         low = high = np.uint64(0)
-        for j in range(np.uint64(begin), np.uint64(end)):
+        for j in range(np.uint64(begin), np.uint64(until)):
             ratio = ring.ratio[row, j]
             ratios += ratio > 0
             ratio_sum += ratio
@@ -559,7 +601,7 @@ def _describe_counterparty(row: int, t: Any, p: Any, cells: Any, vector: Any) ->
             low |= bit & ~is_high
         cells.ratios[c], cells.ratio_sum[c] = ratios, ratio_sum
         cells.payers_low[c], cells.payers_high[c] = low, high
-        end = begin
+        until = begin
     for j in range(h.tiles - 1, -1, -1):
         tile = p.tiles[row, j]
         age = time - tile.newest
@@ -578,6 +620,8 @@ def _describe_counterparty(row: int, t: Any, p: Any, cells: Any, vector: Any) ->
             cells.payers_low[c] |= tile.payers_low
             cells.payers_high[c] |= tile.payers_high
     _cumulate(cells)
+    if cells.squares[_MONTH - 1] >= _EXACT:
+        _sum_rounded(ring.amount[row], p.tiles[row, : h.tiles], end, time, SETTLING, cells)
     _write_sums(_COUNTERPARTY_SUMS, cells, vector)
     vector[_AT_SINCE_LAST] = last / SECOND if last >= 0 else np.nan
     vector[_AT_SINCE_FIRST] = (time - h.first) / SECOND if h.total > 0 and time - h.first >= SETTLING else np.nan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from random import Random
 
 import numpy as np
@@ -300,6 +300,27 @@ def test_equal_payments_have_no_spread_to_measure_another_by() -> None:
 
     assert math.isnan(walked.told("amount_deviation_30d")[-1])
     assert walked.told("amount_to_account_mean_30d")[-1] == pytest.approx(2_000_000 / 1_234_567)
+
+
+@pytest.mark.parametrize("about", [1_000_000, LARGEST // 4_096])
+def test_squares_are_added_up_as_floats_would_add_them_cell_by_cell(about: int) -> None:
+    random = Random(8)
+    ages = sorted(random.randrange(DAY, 30 * DAY) for _ in range(150))
+    amounts = [about + random.randrange(about // 5_000) for _ in ages]
+    before = [Event(T0 - age, amount, ident) for ident, (age, amount) in enumerate(zip(ages, amounts, strict=True))]
+    edges = [DAY, 7 * DAY, 8 * DAY, 9 * DAY, 11 * DAY, 14 * DAY, 21 * DAY, 30 * DAY]
+
+    squares = 0.0
+    for youngest, oldest in pairwise(edges):
+        cell = 0.0
+        for age, amount in zip(ages, amounts, strict=True):
+            cell += float(amount) ** 2 if youngest <= age < oldest else 0.0
+        squares += cell
+    mean = sum(amounts) / len(amounts)
+
+    spread = np.float32(math.sqrt(squares / len(amounts) - mean * mean))
+    assert account([*before[::-1], Event(T0, 1, 999)]).told("account_spread_30d")[-1] == spread
+    assert counterparty([*before[::-1], Question(T0, 1)]).told("counterparty_spread_30d")[-1] == spread
 
 
 def test_payments_of_nothing_have_no_mean_to_compare_with() -> None:
