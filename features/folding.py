@@ -25,6 +25,9 @@ COUNTERPARTY, COUNTRY, DEVICE, CATEGORY = (
     KINDS.index(kind) for kind in ("counterparty", "country", "device", "category")
 )
 """Kinds of what an account has seen."""
+assert KINDS == ("counterparty", "country", "device", "channel", "category"), (
+    "fold_transaction takes them in this order"
+)
 
 
 @njit(cache=True, nogil=True)
@@ -355,7 +358,7 @@ def fold_transaction(row: int, t: Any, limits: Any, p: Any) -> int:
     _fold_habit(row, 0, 24, t.hour, p)
     _fold_habit(row, 24, 31, 24 + t.weekday, p)
     k: Any = np.int64(0)
-    for kind, name in enumerate((t.counterparty, t.country, t.device, t.channel, t.category)):  # as KINDS has them
+    for kind, name in enumerate((t.counterparty, t.country, t.device, t.channel, t.category)):
         if name != UNNAMED:
             k = fold_seen(row, kind, name, t.time, k, limits, p)
     if t.latitude != NO_PLACE and (h.place_time == NOWHERE or t.time >= h.place_time):

@@ -95,6 +95,7 @@ class Merged(NamedTuple):
         return cls(np.empty(count, np.int8), *(np.empty(count, np.int32) for _ in range(3)))
 
     def blocks(self) -> list[Block]:
+        """Of STEPS steps at most, or of one profile.  Those of nobody, which come first, are in none."""
         if not len(self.profile) or self.profile[-1] < 0:
             return []
         count = int(self.profile[-1]) + 1

@@ -6,9 +6,10 @@ topics:
 * `walk_accounts` takes a batch's labels and transactions, in order, through the accounts' profiles;
 * `walk_counterparties` takes payments, labels and questions ("what is known of you at this moment?") through theirs.
 
-Every window is a difference of two sums over cells of age, filled in one pass over the ring (newest first, it stops where
-the longest window ends) and over the tiles.  Nothing is kept running between transactions, so there is nothing that could
-drift, and an event that comes late is counted by the same lines as any other.
+Every window is a sum of cells of age, a matured one a difference of two.  Where a cell begins is searched in the ring, whose
+columns are summed from one end to the next as far as the longest window reaches; tiles follow.  Nothing is kept running
+between transactions, so there is nothing that could drift, and an event that comes late is counted by the same lines as any
+other.
 
 There is no call of the machine's own mathematics but the square root: sine and the like differ from one to the next.
 """

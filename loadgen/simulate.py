@@ -357,9 +357,14 @@ def summary(past: Past) -> dict[str, int | float | dict[str, int]]:
 def write_past(folder: Path, world: World, past: Past) -> None:
     """The three tables and `world.json`, all or none: a folder that is there is complete.
 
-    Raises WrongSettings where it can't be written to.
+    Raises WrongSettings where it can't be written to, or holds something else.
     """
-    partial = folder.with_name(folder.name + ".partial")
+    if folder.exists() and not (folder / WORLD).is_file() and (folder.is_file() or any(folder.iterdir())):
+        raise WrongSettings(
+            f"{folder} holds something else than a past, which would be replaced; a new folder would do"
+        )
+    folder = folder.resolve()
+    partial = folder.with_name(f"{folder.name}.partial")
     said = {"world": world, "counts": summary(past)}
     try:
         shutil.rmtree(partial, ignore_errors=True)

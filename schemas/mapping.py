@@ -231,7 +231,7 @@ def read_past(
 
 
 def rows_in(file: Path, mapping: TableMapping) -> int:
-    """Of a Parquet or CSV file, which is streamed: a gigabyte takes seconds.  Raises WrongSettings."""
+    """Of a Parquet or CSV file, which is streamed where it is in UTF-8: a gigabyte takes seconds.  Raises WrongSettings."""
     scan = scan_table(file, separator=mapping.separator, encoding=mapping.encoding)
     try:
         return int(scan.select(pl.len()).collect(engine="streaming").item())

@@ -310,7 +310,13 @@ def run(
     with OnConsole(Console(stderr=True)) as narrator:
         deployer = deployer_of(tracking if mlflow else None, mlflow_model, out, narrator) if promote else None
         expected = None if deployer is None else deployer.champion()
-        found = read(past, meant, narrator, served_by=out if vectors is VectorsFrom.SERVED else None)
+        found = read(
+            past,
+            meant,
+            narrator,
+            served_by=out if vectors is VectorsFrom.SERVED else None,
+            whole=settings.train_until is None,
+        )
         source = found.source() if mlflow else None
         trained = train(
             found.transactions,
@@ -397,7 +403,7 @@ def look_at(
     For example:  training validate payments.csv --mapping mapping.toml --json
     """
     with OnConsole(Console(stderr=True)) as narrator:
-        there = read(past, None if mapping is None else load_mapping(mapping), narrator)
+        there = read(past, None if mapping is None else load_mapping(mapping), narrator, whole=False)
         narrator.stage("validate", f"looking for what is wrong or odd about {there.transactions.height:,} transactions")
         found = validate(
             there.transactions,

@@ -31,7 +31,7 @@ from training.learners.learner import Card, Fitted, Learner, Rows
 from training.narration import Narrator, Silent
 from training.page import page
 from training.served import Compared, Served, instead_of
-from training.settings import Imbalance, TrainingSettings
+from training.settings import Imbalance, Policy, TrainingSettings
 from training.split import KnownPast, Split, known_at, split
 from training.thresholds import choose, went_by
 from training.tracking import Told
@@ -275,6 +275,7 @@ def _champion(
     try:
         champion = Contender.in_use(settings.out) if folder is None else Contender.read(folder)
         if champion is None:
+            _say_that_nobody_judges(settings, tell)
             return None
         champion.require_fitting()
         begun = cut.validation_from
@@ -283,6 +284,7 @@ def _champion(
         knew = champion.knew(begun)
     except UnusableModel as error:
         tell.warn(f"there is no champion to compare with: {error}")
+        _say_that_nobody_judges(settings, tell)
         return None
     return Opinion(
         name=champion.name,
@@ -290,6 +292,11 @@ def _champion(
         thresholds=champion.manifest.thresholds,
         knew=knew,
     )
+
+
+def _say_that_nobody_judges(settings: TrainingSettings, tell: Narrator) -> None:
+    if settings.thresholds_by is Policy.CHAMPION:
+        tell.warn("thresholds are by precision: there is no champion to be like")
 
 
 def _card(fitted: Fitted, settings: TrainingSettings) -> Card:

@@ -218,7 +218,8 @@ def _chosen(manifest: Manifest) -> str:
         f"{name.replace('_', ' ')} {value if isinstance(value, str) else f'{value:g}'}" for name, value in by.items()
     )
     units = ", in minor units" if policy is Policy.COST else ""
-    return f"Thresholds by {escape(policy)}: {_POLICIES[policy]} ({escape(with_what)}{units})."
+    in_brackets = f" ({escape(with_what)}{units})" if by else ""
+    return f"Thresholds by {escape(policy)}: {_POLICIES[policy]}{in_brackets}."
 
 
 def _days(evaluation: Evaluation, beside: Evaluation | None, money: _Money) -> str:

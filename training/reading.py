@@ -37,8 +37,17 @@ class ReadPast:
         return Source.of(Path(self.place), self.mapping) if self.archive is None else Source.of_archive(self.archive)
 
 
-def read(place: str, mapping: TableMapping | None, narrator: Narrator, *, served_by: Path | None = None) -> ReadPast:
+def read(
+    place: str,
+    mapping: TableMapping | None,
+    narrator: Narrator,
+    *,
+    served_by: Path | None = None,
+    whole: bool = True,
+) -> ReadPast:
     """`served_by`: the folder of the bundles that judged it; then its vectors as served are read too.
+
+    `whole`: all of it will be described, and a file of which the vectors would not fit the memory is refused before it is read.
 
     Raises WrongSettings, ArchiveUnusable, UnusablePast.
     """
@@ -51,8 +60,8 @@ def read(place: str, mapping: TableMapping | None, narrator: Narrator, *, served
     gaps = 0 if archive is None else archive.gaps()
     lacks = f", which lacks {gaps} stretches of the log (training archive show)" if gaps else ""
     narrator.stage("read", f"reading {place}{lacks}")
-    if mapping is not None:
-        require_room(rows_in(Path(place), mapping))  # now, and not after minutes of reading
+    if whole and mapping is not None and Path(place).is_file():
+        require_room(rows_in(Path(place), mapping))
     rejected: list[Rejected] = []
     transactions, labels = (
         read_past(Path(place), mapping, on_rejected=rejected.append) if archive is None else archive.past()

@@ -337,6 +337,8 @@ def amounts(transactions: pl.DataFrame, rates: Rates) -> Ints:
 
 
 def _converted(amount: Ints, currency: _Coded, rates: Rates) -> Ints:
+    if (currency.code < 0).any():
+        raise UnusablePast("a transaction without a currency: its amount says nothing")
     converted = np.minimum(amount, MAX_PROFILE_AMOUNT)
     for number, name in enumerate(currency.names):
         if name == rates.currency:
@@ -349,7 +351,7 @@ def _converted(amount: Ints, currency: _Coded, rates: Rates) -> Ints:
         rows = np.flatnonzero(currency.code == number)
         numerator, denominator = rates.factors[name]
         whole: Any = amount[rows]
-        if 2 * int(whole.max()) * numerator + denominator > _LARGEST:
+        if 2 * (max(int(whole.max()), 1) * numerator + denominator) > _LARGEST:
             whole = whole.astype(object)
         converted[rows] = np.minimum(rates.convert(whole, name), MAX_PROFILE_AMOUNT)
     return converted

@@ -2,7 +2,7 @@
 
 Which policy chooses them is a setting: `precision` keeps to bounds of the precision-recall curve, `capacity` flags as much
 as somebody can look at, `cost` takes the thresholds under which the rows that were kept would have cost least, `champion`
-flags and declines as many of them as the champion does: what another model is worth shows at the same work.
+flags and declines as many of them as the champion does, and no more: what another model is worth shows at the same work.
 """
 
 from __future__ import annotations
@@ -61,12 +61,8 @@ def went_by(settings: TrainingSettings, champion: Opinion | None = None) -> dict
     """The policy, and what it goes by: for the manifest."""
     policy = _policy(settings, champion)
     bounds: dict[str, str | float]
-    if champion is not None and policy is Policy.CHAMPION:
-        bounds = {
-            "champion": champion.name,
-            "flagged_share": float((champion.scores >= champion.thresholds.review).mean()),
-            "declined_share": float((champion.scores >= champion.thresholds.decline).mean()),
-        }
+    if policy is Policy.CHAMPION:
+        bounds = {}  # its name would make another bundle of the same model, once that is the champion itself
     elif policy is Policy.COST:
         costs = settings.costs()
         bounds = {name: float(getattr(costs, name)) for name in costs.__struct_fields__}
@@ -82,13 +78,17 @@ def went_by(settings: TrainingSettings, champion: Opinion | None = None) -> dict
 
 
 def by_champion(scores: Floats, champion: Opinion) -> Thresholds:
-    """The thresholds that flag as many of the rows [n], and decline as many, as the champion's."""
+    """The thresholds that flag as many of the rows [n], and decline as many, as the champion's.
+
+    Rows with the same score are not told apart: then fewer, by those.
+    """
     ranked = -np.sort(-scores)
-    review, decline = (
-        int((champion.scores >= threshold).sum())
-        for threshold in (champion.thresholds.review, champion.thresholds.decline)
-    )
-    return Thresholds(review=_below(ranked, review), decline=_below(ranked, decline))
+    taken = np.arange(1, ranked.size + 1)
+
+    def as_many(threshold: float) -> float:
+        return _below(ranked, _most(_last_of_ties(ranked) & (taken <= (champion.scores >= threshold).sum())))
+
+    return Thresholds(review=as_many(champion.thresholds.review), decline=as_many(champion.thresholds.decline))
 
 
 def by_precision(

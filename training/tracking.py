@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import msgspec
 
@@ -216,9 +216,8 @@ def _require_database(tracking: Tracking) -> None:
         return
     if tracking.database is not None:
         tracking.database.parent.mkdir(parents=True, exist_ok=True)
-    elif there.hostname is not None:  # else it listens at a file, which answers at once or isn't there
-        kind = there.scheme.partition("+")[0]
-        socket.create_connection((there.hostname, there.port or _DATABASES[kind]), timeout=_TIMEOUT).close()
+    elif (address := _address(there)) is not None:
+        socket.create_connection(address, timeout=_TIMEOUT).close()
     import sqlalchemy  # noqa: PLC0415 - comes with MLflow, and takes as long
 
     engine = sqlalchemy.create_engine(tracking.uri)
@@ -226,6 +225,14 @@ def _require_database(tracking: Tracking) -> None:
         sqlalchemy.inspect(engine).get_table_names()
     finally:
         engine.dispose()
+
+
+def _address(there: SplitResult) -> tuple[str, int] | None:
+    """Host and port of a database; None: it listens at a file of this machine, which answers at once or isn't there."""
+    kind = there.scheme.partition("+")[0]
+    said = dict(parse_qsl(there.query))
+    host = there.hostname or said.get("host", "/" if kind == "postgresql" else "127.0.0.1")
+    return None if host.startswith("/") else (host, there.port or int(said.get("port") or _DATABASES[kind]))
 
 
 @contextmanager

@@ -99,7 +99,7 @@ def tune(
     rates = load(Settings, os.environ).rules().rates
     console = Console(stderr=True)
     with OnConsole(console) as narrator:
-        read_in = read(past, meant, narrator)
+        read_in = read(past, meant, narrator, whole=settings.train_until is None)
         source = read_in.source()
         described, dates = prepare(
             read_in.transactions, read_in.labels, settings=settings, folds=search.folds, rates=rates, narrator=narrator

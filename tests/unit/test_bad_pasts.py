@@ -150,6 +150,20 @@ def test_a_table_that_does_not_fit_the_memory_is_refused_before_it_is_read(
     assert "60 transactions need" in capsys.readouterr().err
 
 
+def test_a_table_that_is_not_described_as_a_whole_needs_no_memory_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "table.csv").write_text(lines(), encoding="utf-8")
+    (tmp_path / "mapping.toml").write_text(MAPPING, encoding="utf-8")
+    said = (tmp_path / "table.csv", "--mapping", tmp_path / "mapping.toml")
+    monkeypatch.setattr(replay, "_free_memory", lambda: 20_000)
+
+    assert run(monkeypatch, "validate", *said) == 0
+    until = ("--train-until", "2026-01-02T12:00:00Z", "--out", tmp_path / "bundles")
+    run(monkeypatch, "run", *said, *until, *QUICK, "--validation", "6h")
+    assert "memory" not in capsys.readouterr().err
+
+
 def test_an_s3_that_is_away(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for name, value in {
         "ENDPOINT_URL": f"http://127.0.0.1:{free_ports(1)[0]}",

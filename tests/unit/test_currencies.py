@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,8 @@ from features.accepting import MAX_PROFILE_AMOUNT, Rules
 from schemas.currencies import DEFAULT_RATES, MINOR_DIGITS, UNITS_PER_EURO, Rates
 from schemas.wire import MAX_AMOUNT
 from tests.examples import examples
+from training.errors import UnusablePast
+from training.replay import amounts
 
 codes = st.sampled_from(sorted(UNITS_PER_EURO))
 
@@ -74,3 +77,22 @@ def test_a_rate_must_be_positive(rate: str) -> None:
 def test_profiles_are_kept_in_a_currency_that_has_a_rate() -> None:
     with pytest.raises(KeyError):
         Rates.of("XTS")
+
+
+@examples(100)
+@given(
+    st.lists(st.tuples(st.integers(0, MAX_AMOUNT), st.sampled_from(["EUR", "USD", "XXX"])), min_size=1),
+    st.sampled_from(["2", "0.1234567890123456789", "5.234567890123456789", "1e-17"]),
+)
+def test_a_column_is_converted_as_each_amount_is(paid: list[tuple[int, str]], rate: str) -> None:
+    rates = Rates.of("EUR", {"EUR": "1", "USD": "1.16", "XXX": rate})
+    column = pl.DataFrame(paid, schema={"amount": pl.Int64, "currency": pl.String}, orient="row")
+
+    assert amounts(column, rates).tolist() == [Rules(rates=rates).amount(amount, currency) for amount, currency in paid]
+
+
+def test_an_amount_without_a_currency_is_not_guessed_at() -> None:
+    column = pl.DataFrame({"amount": [1, 2], "currency": ["EUR", None]})
+
+    with pytest.raises(UnusablePast, match="without a currency"):
+        amounts(column, DEFAULT_RATES)

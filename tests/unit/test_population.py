@@ -150,6 +150,19 @@ def test_a_full_disk_is_said_and_leaves_the_world_that_was_there(tmp_path: Path,
     assert world_of(tmp_path / "past") == a_world()
 
 
+def test_a_folder_with_something_else_in_it_is_not_replaced(
+    tmp_path: Path, past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "years of work.txt").write_text("…", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+
+    for folder in (Path(), tmp_path, tmp_path / "years of work.txt"):
+        with pytest.raises(WrongSettings, match="something else"):
+            write_past(folder, a_world(), past)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["years of work.txt"]
+
+
 def test_the_smallest_world_is_a_world() -> None:
     tiny = simulate(a_world(accounts=1, counterparties=14, per_day=3, end=START + timedelta(hours=1)))
 

@@ -176,6 +176,22 @@ def test_a_retraining_gets_in_by_itself_or_says_why_not(
     assert "a drill" in topic.now.changes[-1].why
 
 
+def test_the_same_again_is_the_champion_already_with_thresholds_like_the_champions(
+    past: Path, tmp_path: Path, topic: FakeDeployments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "bundles"
+    run = ("run", past, "--out", out, *QUICK, *FEW)
+    assert training(monkeypatch, *run, "--trees", "1") == 0
+    again = (*run, "--trees", "40", "--promote", "--thresholds-by", "champion", "--force", "a drill")
+    assert training(monkeypatch, *again) == 0
+    champion = current(out)
+
+    assert training(monkeypatch, *again) == 0
+    assert current(out) == champion
+    assert topic.now is not None
+    assert topic.now.number == 1
+
+
 def test_insisting_on_a_promotion_that_is_not_asked_for_is_refused_before_anything_is_learnt(
     past: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,7 +18,7 @@ from tests.unit.pasts import a_past
 
 @pytest.fixture
 def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """In a bucket that outlives its server."""
+    """In a bucket that all tests share: what moto keeps, it keeps as long as the process."""
     import boto3  # type: ignore[import-untyped]  # noqa: PLC0415 - takes a second
 
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)

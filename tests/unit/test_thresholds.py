@@ -303,12 +303,31 @@ def test_thresholds_like_the_champions_flag_and_decline_as_many() -> None:
     found = choose(scores, is_fraud, amounts, days=1.0, settings=settings, champion=champion)
     assert (scores >= found.review).sum() == (theirs >= 0.6).sum()
     assert (scores >= found.decline).sum() == (theirs >= 0.9).sum()
-    flagged, declined = float((theirs >= 0.6).mean()), float((theirs >= 0.9).mean())
-    said = {"policy": "champion", "champion": "0ld", "flagged_share": flagged, "declined_share": declined}
-    assert went_by(settings, champion) == said
+    assert went_by(settings, champion) == {"policy": "champion"}
 
     never = replace(champion, thresholds=Thresholds(review=NEVER, decline=NEVER))
     assert by_champion(scores, never) == Thresholds(review=NEVER, decline=NEVER)
+
+
+@pytest.mark.parametrize("levels", [1, 20, 1_000])
+def test_equal_scores_never_flag_or_decline_more_than_the_champion_does(levels: int) -> None:
+    random = np.random.default_rng(2)
+    scores, theirs = random.integers(levels, size=5_000) / levels, random.random(5_000)
+    champion = Opinion(name="0ld", scores=theirs, thresholds=Thresholds(review=0.97, decline=0.99))
+
+    found = by_champion(scores, champion)
+
+    largest = np.unique(scores, return_counts=True)[1].max()
+    for mine, its in ((found.review, 0.97), (found.decline, 0.99)):
+        assert (theirs >= its).sum() - largest < (scores >= mine).sum() <= (theirs >= its).sum()
+
+
+def test_the_champions_own_thresholds_are_what_it_would_choose_again() -> None:
+    random = np.random.default_rng(3)
+    scores, theirs = np.round(random.random(5_000), 2), random.random(5_000)
+    once = by_champion(scores, Opinion(name="0ld", scores=theirs, thresholds=Thresholds(review=0.97, decline=0.99)))
+
+    assert by_champion(scores, Opinion(name="itself", scores=scores, thresholds=once)) == once
 
 
 def test_without_a_champion_thresholds_are_by_precision() -> None:

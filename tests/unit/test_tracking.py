@@ -180,14 +180,24 @@ def test_a_run_waits_for_an_mlflow_that_is_away_and_goes_with_the_next(
     assert not upload(tracking).uploaded
 
 
-@pytest.mark.parametrize("scheme", ["postgresql", "mysql+pymysql"])
-def test_a_database_that_is_away_costs_seconds(scheme: str, tracking: Tracking, bundle: Path, closed_port: int) -> None:
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://me:secret@127.0.0.1:{}/mlflow", "postgresql://127.0.0.1:{}/mlflow"),
+        ("mysql+pymysql://me:secret@127.0.0.1:{}/mlflow", "mysql+pymysql://127.0.0.1:{}/mlflow"),
+        ("postgresql:///mlflow?host=127.0.0.1&port={}", "postgresql:///mlflow?host=127.0.0.1&port={}"),
+    ],
+)
+def test_a_database_that_is_away_costs_seconds(
+    uri: str, shown: str, tracking: Tracking, bundle: Path, closed_port: int
+) -> None:
     began = time.monotonic()
-    there = msgspec.structs.replace(tracking, uri=f"{scheme}://me:secret@127.0.0.1:{closed_port}/mlflow")
+    there = msgspec.structs.replace(tracking, uri=uri.format(closed_port))
     why = told(there, bundle).waits or ""
 
     assert time.monotonic() - began < 5
-    assert f"{scheme}://127.0.0.1:{closed_port}/mlflow does not answer" in why
+    assert f"{shown.format(closed_port)} does not answer" in why
+    assert "refused" in why
     assert "secret" not in why
 
 
