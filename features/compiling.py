@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numba
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
-def compiled_apart() -> None:
+
+def compiled(**options: Any) -> Callable[[_Function], _Function]:
+    """numba's `njit` for what is handed all of its arrays, and makes none: it doesn't count who holds them.
+
+    Counting is two atomic instructions wherever a row or a column of an array is named, which was a third of the kernel's
+    time.  The caller, in Python, holds each array until the call is over; a function that makes one does not compile.
+    """
+    _compiled_apart()
+    njit: Any = numba.njit  # its types leave `_nrt` out, which numba.extending.register_jitable describes
+    decorated: Callable[[_Function], _Function] = njit(cache=True, nogil=True, _nrt=False, **options)
+    return decorated
+
+
+@lru_cache(maxsize=1)
+def _compiled_apart() -> None:
     """Functions decorated from here on have a cache of their own for the sources of this package.
 
     numba compiles what a module has imported, constants and functions, into its functions, and looks only at the age of

@@ -171,6 +171,7 @@ class Describer:
         self.rules = rules
         self._accounts = Profiles.room_for(0, ACCOUNT)
         self._counterparties = Profiles.room_for(0, COUNTERPARTY)
+        self._cells = kernel.Cells.room()
 
     def describe(
         self, batch: Batch, need: Needed, accounts: Sequence[bytes | None], counterparties: Sequence[bytes | None]
@@ -257,8 +258,8 @@ class Describer:
             kernel.describe_transactions(vectors, transactions[told])
         walked = Walked(np.empty(m, np.int8), np.empty(m, np.int8), np.empty(m, np.int32))
         kernel.walk_accounts(
-            step, np.array(row, np.int64), which, towards, transactions, labels, profiles.limits, profiles.rows, vectors,
-            *walked,
+            step, np.array(row, np.int64), which, towards, transactions, labels, profiles.limits, profiles.rows, self._cells,
+            vectors, *walked,
         )  # fmt: skip
         return walked
 
@@ -284,7 +285,7 @@ class Describer:
             np.concatenate([row, asked]),
             np.concatenate([heard.which, np.array(told, np.int64)]),
             np.concatenate([np.full(n, kernel.UNTOLD), np.arange(m)]),
-            heard.payments, heard.labels, transactions, profiles.limits, profiles.rows, vectors,
+            heard.payments, heard.labels, transactions, profiles.limits, profiles.rows, self._cells, vectors,
         )  # fmt: skip
         return np.where(asked < 0, -1, profiles.rows.head["offset"][asked]) if len(blobs) else np.full(m, -1, np.int64)
 

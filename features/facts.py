@@ -8,18 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from features.accepting import Rules
-from features.compiling import compiled_apart
+from features.compiling import compiled
 from features.hashing import hash32, hash64
 from schemas.activity import CounterpartyActivity
 from schemas.currencies import MINOR_DIGITS
 from schemas.label import Label
 from schemas.transaction import Transaction
 from schemas.wire import encode, microseconds
-
-compiled_apart()
 
 TRANSACTION = np.dtype(
     [
@@ -74,7 +71,7 @@ def millionths(degrees: float) -> int:
     return round(degrees * 1e6)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def is_below_round(amount: int, digits: int) -> bool:
     """Whether an amount of so many minor digits is at most 2 % below 1, 2 or 5 times a power of ten, from 100 on."""
     step = np.int64(100) * np.int64(10) ** np.int64(digits)
@@ -86,7 +83,7 @@ def is_below_round(amount: int, digits: int) -> bool:
     return False
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def are_below_round(amount: npt.NDArray[np.int64], digits: npt.NDArray[np.int8], out: npt.NDArray[np.int8]) -> None:
     """The same for many."""
     for i in range(len(amount)):

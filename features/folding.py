@@ -8,14 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from features.catalogue import DAY, FAR, NIGHT_ENDS, PAYER_BUCKETS, SECOND, TYPICAL_OVER
-from features.compiling import compiled_apart, move
+from features.compiling import compiled, move
 from features.facts import MOST_RATIO, NO_PLACE, UNNAMED
 from features.profile import BELOW_ROUND, FAR_ABOVE, KINDS, NIGHT, NOWHERE
-
-compiled_apart()
 
 FINEST = 26
 """Tiles are powers of two of microseconds wide, the finest 2**26 (67 s), and at most an eighth of their age."""
@@ -30,7 +27,7 @@ assert KINDS == ("counterparty", "country", "device", "channel", "category"), (
 )
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _add(t: Any, amount: int, traits: int, ratio: int, payer: int) -> None:
     """Let a tile hold one more event."""
     t.count += 1
@@ -48,7 +45,7 @@ def _add(t: Any, amount: int, traits: int, ratio: int, payer: int) -> None:
         t.payers_high |= np.uint64(1) << np.uint64(payer - 64)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _into_tiles(row: int, time: int, amount: int, traits: int, ratio: int, payer: int, horizon: int, p: Any) -> None:
     """Let an event that fell off the ring into the tile of its time."""
     h = p.head[row]
@@ -90,7 +87,7 @@ def _into_tiles(row: int, time: int, amount: int, traits: int, ratio: int, payer
     h.tiles = _coarsen(tile, n + 1, h.newest, horizon)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _merge(tile: Any, into: int, other: int) -> None:
     a, b = tile[into], tile[other]
     a.newest = max(a.newest, b.newest)
@@ -107,7 +104,7 @@ def _merge(tile: Any, into: int, other: int) -> None:
     a.payers_high |= b.payers_high
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _coarsen(tile: Any, n: int, newest: int, horizon: int) -> int:
     """Drop tiles beyond the horizon and merge neighbours that, at their age, fit into one cell.  How many are left."""
     kept = 0
@@ -128,7 +125,7 @@ def _coarsen(tile: Any, n: int, newest: int, horizon: int) -> int:
     return kept
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _fall(row: int, j: int, horizon: int, p: Any) -> None:
     """Let an event of the ring into the tile of its time."""
     ring = p.events
@@ -143,7 +140,7 @@ def _fall(row: int, j: int, horizon: int, p: Any) -> None:
     _into_tiles(row, time, amount, traits, ratio, payer, horizon, p)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _move_events(row: int, to: int, of: int, count: int, p: Any) -> None:
     ring = p.events
     here = row * ring.time.shape[1]
@@ -159,7 +156,7 @@ def _move_events(row: int, to: int, of: int, count: int, p: Any) -> None:
         move(ring.payer, to, of, count)
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@compiled(forceinline=True)
 def fold_event(
     row: int,
     time: int,
@@ -221,7 +218,7 @@ def fold_event(
     h.begin, h.events = begin, end + 1 - begin
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def fold_label(row: int, ident: int, occurred: int, known: int, fraud: int, p: Any) -> None:
     """One state a transaction; the newest `known` wins.  What falls off the ring stays as a fraud of its day."""
     h = p.head[row]
@@ -258,7 +255,7 @@ def fold_label(row: int, ident: int, occurred: int, known: int, fraud: int, p: A
     h.labels = n + 1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _fold_fraud_day(row: int, occurred: int, p: Any) -> None:
     h = p.head[row]
     days = p.fraud_days[row]
@@ -283,7 +280,7 @@ def _fold_fraud_day(row: int, occurred: int, p: Any) -> None:
     h.fraud_days = n + 1
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@compiled(forceinline=True)
 def fold_seen(row: int, kind: int, name: int, time: int, k: int, limits: Any, p: Any) -> int:
     """Remember when something was seen last; of a kind the one seen longest ago gives way.
 
@@ -320,7 +317,7 @@ def fold_seen(row: int, kind: int, name: int, time: int, k: int, limits: Any, p:
     return k
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@compiled(forceinline=True)
 def _fold_habit(row: int, begin: int, end: int, at: int, p: Any) -> None:
     if p.habits[row, at] == 255:
         for k in range(begin, end):
@@ -328,7 +325,7 @@ def _fold_habit(row: int, begin: int, end: int, at: int, p: Any) -> None:
     p.habits[row, at] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def ratio_to_typical(amount: int, typical: float) -> int:
     """In thousandths, at least one; 0 where nothing is typical."""
     if typical <= 0.0:
@@ -336,7 +333,7 @@ def ratio_to_typical(amount: int, typical: float) -> int:
     return int(max(1.0, min(1000.0 * amount / typical, float(MOST_RATIO))))
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@compiled(forceinline=True)
 def fold_transaction(row: int, t: Any, limits: Any, p: Any) -> int:
     """Take a transaction into its account's profile; its ratio to what was typical."""
     h = p.head[row]
@@ -368,7 +365,7 @@ def fold_transaction(row: int, t: Any, limits: Any, p: Any) -> int:
     return ratio
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@compiled(forceinline=True)
 def fold_payment(row: int, t: Any, limits: Any, p: Any) -> None:
     """Take a payment into its counterparty's profile."""
     fold_event(row, t.time, t.amount, 0, 0, 0, t.ratio, int(t.account % np.uint64(PAYER_BUCKETS)), limits, p)

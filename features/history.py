@@ -11,15 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from features import kernel
 from features.catalogue import FEATURES, OF_THE_ACCOUNT, OF_THE_COUNTERPARTY
-from features.compiling import compiled_apart
+from features.compiling import compiled
 from features.facts import TRANSACTION, Facts
 from features.profile import ACCOUNT, COUNTERPARTY, Profiles
-
-compiled_apart()
 
 Ints = npt.NDArray[np.int64]
 Column = npt.NDArray[Any]
@@ -67,9 +64,13 @@ class Steps(NamedTuple):
     def merged(cls, *parts: Steps) -> Merged:
         """In the order in which they are taken; at the same `at` earlier parts come first."""
         columns = zip(*(part.in_time() for part in parts), strict=True)
-        # Made here: numpy asks for large pages, numba's own arrays come a small one at a time.
         whole = Merged.room_for(sum(len(part.at) for part in parts))
-        _merge(whole, *(tuple(column) for column in columns))
+        owners = [part.profile + 1 for part in parts]
+        count = max((int(one.max()) + 1 for one in owners if len(one)), default=0)
+        begins = np.zeros(count + 1, np.int64)
+        for one in owners:
+            begins[1:] += np.bincount(one, minlength=count)
+        _merge(whole, np.cumsum(begins), np.zeros(len(parts), np.int64), *(tuple(column) for column in columns))
         return whole
 
     def in_time(self) -> Steps:
@@ -114,24 +115,13 @@ class Merged(NamedTuple):
 _KINDS = (np.int8, np.int64, np.int64, np.int64, np.int64)
 
 
-@njit(cache=True, nogil=True)
-def _merge(whole: Any, step: Any, profile: Any, at: Any, which: Any, told: Any) -> None:
+@compiled()
+def _merge(whole: Any, next_of: Ints, begun: Ints, step: Any, profile: Any, at: Any, which: Any, told: Any) -> None:
     """Into `whole` the columns of all parts, which are in time each: of each profile's together, in time, earlier parts first.
 
-    Profile -1 comes first.
+    Profile -1 comes first.  `next_of`: by profile, from -1 on, where its next step goes; `begun`: steps taken of each part.
     """
-    n, last = 0, -1
-    for owners in profile:
-        n += len(owners)
-        for owner in owners:
-            last = max(last, owner)
-    end = np.zeros(last + 3, np.int64)
-    for owners in profile:
-        for owner in owners:
-            end[owner + 2] += 1
-    end = np.cumsum(end)
-    begun = np.zeros(len(at), np.int64)
-    for _ in range(n):
+    for _ in range(len(whole.step)):
         soonest = -1
         for part in range(len(at)):
             row = begun[part]
@@ -140,8 +130,8 @@ def _merge(whole: Any, step: Any, profile: Any, at: Any, which: Any, told: Any) 
         row = begun[soonest]
         begun[soonest] = row + 1
         p = profile[soonest][row]
-        to = end[p + 1]
-        end[p + 1] = to + 1
+        to = next_of[p + 1]
+        next_of[p + 1] = to + 1
         whole.step[to], whole.profile[to] = step[soonest][row], p
         whole.which[to], whole.told[to] = which[soonest][row], told[soonest][row]
 
@@ -212,7 +202,7 @@ def _accounts(
         _number(towards, number)
         kernel.walk_accounts(
             step, steps.profile[block.steps] - np.int64(block.first), place, number, mine, heard, profiles.limits, profiles.rows,
-            room.said, *here,
+            room.cells, room.said, *here,
         )  # fmt: skip
         _tell_alone(place, number, mine, room.said)
         _put_walked(step, which, place, number, here, walked)
@@ -237,7 +227,7 @@ def _counterparties(
         _number(towards, number)
         kernel.walk_counterparties(
             step, steps.profile[block.steps] - np.int64(block.first), place, number, paid, heard, asking, profiles.limits,
-            profiles.rows, room.said,
+            profiles.rows, room.cells, room.said,
         )  # fmt: skip
         _put(number, towards, room.said, vectors, OF_THE_COUNTERPARTY.start, OF_THE_COUNTERPARTY.stop)
         yield block, profiles
@@ -262,16 +252,17 @@ class _Room(NamedTuple):
     number: Ints
     """Of each step that tells something, the row of `said`; UNTOLD for the others."""
     said: npt.NDArray[np.float32]
+    cells: kernel.Cells
 
     @classmethod
     def of(cls, steps: Merged, vectors: npt.NDArray[np.float32]) -> _Room:
         blocks = steps.blocks()
         most = max((block.steps.stop - block.steps.start for block in blocks), default=0)
         said = np.empty((most if len(vectors) else 0, vectors.shape[1]), np.float32)
-        return cls(blocks, most, np.empty(most, np.int64), np.empty(most, np.int64), said)
+        return cls(blocks, most, np.empty(most, np.int64), np.empty(most, np.int64), said, kernel.Cells.room())
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _gather(step: Column, which: Column, kind: int, facts: Any, place: Ints, here: Any) -> None:
     """The facts that steps of this kind take, side by side, and of each such step its place among them."""
     n = 0
@@ -282,7 +273,7 @@ def _gather(step: Column, which: Column, kind: int, facts: Any, place: Ints, her
             n += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _number(towards: Column, number: Ints) -> None:
     """Rows one after the other for the steps that tell something."""
     n = 0
@@ -293,7 +284,7 @@ def _number(towards: Column, number: Ints) -> None:
             n += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _tell_alone(place: Ints, number: Ints, transactions: Any, said: Any) -> None:
     """The columns that need no profile."""
     for i in range(len(number)):
@@ -301,7 +292,7 @@ def _tell_alone(place: Ints, number: Ints, transactions: Any, said: Any) -> None
             kernel.describe_alone(transactions[place[i]], said[number[i]])
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _put_walked(step: Column, which: Column, place: Ints, number: Ints, here: Any, walked: Any) -> None:
     """What became of transactions, to the rows of each; a description of one that isn't new is forgotten."""
     for i in range(len(step)):
@@ -312,7 +303,7 @@ def _put_walked(step: Column, which: Column, place: Ints, number: Ints, here: An
                 number[i] = kernel.UNTOLD
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _put(number: Ints, towards: Column, said: Any, vectors: Any, begin: int, end: int) -> None:
     """Columns of each row to its place, one by one: numpy goes through a copy, numba looks first whether the two overlap."""
     for i in range(len(towards)):

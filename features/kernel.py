@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from features.catalogue import (
     BURST,
@@ -38,12 +37,10 @@ from features.catalogue import (
     WINDOWS,
     column,
 )
-from features.compiling import compiled_apart
+from features.compiling import compiled
 from features.facts import LABEL_STEP, NO_PLACE, PAYMENT_STEP, UNNAMED
 from features.folding import CATEGORY, COUNTERPARTY, COUNTRY, DEVICE, MOST, fold_label, fold_payment, fold_transaction
 from features.profile import BELOW_ROUND, FAR_ABOVE, KINDS, NIGHT, NOWHERE
-
-compiled_apart()
 
 TRANSACTION, LABEL = 0, 1
 """Steps of `walk_accounts`."""
@@ -141,7 +138,7 @@ Flags = npt.NDArray[np.int8]
 Bits = npt.NDArray[np.uint64]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _sine(x: float) -> Any:  # a float
     """Of an angle in [-pi, pi]."""
     square = x * x
@@ -151,7 +148,7 @@ def _sine(x: float) -> Any:  # a float
     return total * x
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def kilometres(latitude: int, longitude: int, other_latitude: int, other_longitude: int) -> Any:  # a float
     """Between two places, in millionths of a degree, along the surface: to a metre or a millionth."""
     half_pi = 1.5707963267948966
@@ -170,7 +167,7 @@ def kilometres(latitude: int, longitude: int, other_latitude: int, other_longitu
     return 2.0 * _EARTH * (half_pi - np.sqrt(1.0 - x) * arc)
 
 
-class _Cells(NamedTuple):
+class Cells(NamedTuple):
     """What is summed up for one description, by cells of age; written anew for each."""
 
     begins: Ints
@@ -190,25 +187,25 @@ class _Cells(NamedTuple):
     """64 to 127."""
     frauds: Ints
 
+    @classmethod
+    def room(cls) -> Cells:
+        """For a walk; what it holds doesn't matter."""
+        return cls(
+            begins=np.zeros(_CELLS, np.int64),
+            counts=np.zeros(_CELLS, np.int64),
+            total=np.zeros(_CELLS, np.int64),
+            most=np.zeros(_CELLS, np.int64),
+            squares=np.zeros(_CELLS, np.float64),
+            far_above=np.zeros(_CELLS, np.int64),
+            ratios=np.zeros(_CELLS, np.int64),
+            ratio_sum=np.zeros(_CELLS, np.int64),
+            payers_low=np.zeros(_CELLS, np.uint64),
+            payers_high=np.zeros(_CELLS, np.uint64),
+            frauds=np.zeros(_CELLS + 1, np.int64),
+        )
 
-@njit(cache=True, nogil=True)
-def _new_cells() -> Any:  # _Cells
-    return _Cells(
-        np.zeros(_CELLS, np.int64),
-        np.zeros(_CELLS, np.int64),
-        np.zeros(_CELLS, np.int64),
-        np.zeros(_CELLS, np.int64),
-        np.zeros(_CELLS, np.float64),
-        np.zeros(_CELLS, np.int64),
-        np.zeros(_CELLS, np.int64),
-        np.zeros(_CELLS, np.int64),
-        np.zeros(_CELLS, np.uint64),
-        np.zeros(_CELLS, np.uint64),
-        np.zeros(_CELLS + 1, np.int64),
-    )
 
-
-@njit(cache=True, nogil=True, forceinline=True)
+@compiled(forceinline=True)
 def _write_sums(at: int, cells: Any, vector: Any) -> None:
     """Of cumulated cells: count, sum, mean, maximum and spread by window."""
     for w in range(len(_SPANS)):
@@ -222,7 +219,7 @@ def _write_sums(at: int, cells: Any, vector: Any) -> None:
         vector[here + 4] = _spread(n, s, cells.squares[c])
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _spread(n: int, s: int, squares: float) -> Any:  # a float
     """The standard deviation of n numbers; 0 where it is what rounding leaves of equal ones."""
     if n == 0:
@@ -232,7 +229,7 @@ def _spread(n: int, s: int, squares: float) -> Any:  # a float
     return np.sqrt(variance) if variance > 1e-9 * mean * mean else 0.0
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@compiled(forceinline=True)
 def _cumulate(cells: Any) -> None:
     for c in range(1, _CELLS):
         cells.counts[c] += cells.counts[c - 1]
@@ -241,7 +238,7 @@ def _cumulate(cells: Any) -> None:
         cells.squares[c] += cells.squares[c - 1]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _cell(age: Any) -> int:
     c = 0
     while c < _CELLS and age >= _EDGES[c]:
@@ -249,7 +246,7 @@ def _cell(age: Any) -> int:
     return c
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@compiled(forceinline=True)
 def _write_frauds(at: int, row: int, time: int, cells: Any, p: Any, vector: Any) -> None:
     """Matured counts, frauds and rates by window, of cumulated counts; known frauds, the time since the last and the first."""
     h = p.head[row]
@@ -288,7 +285,7 @@ def _write_frauds(at: int, row: int, time: int, cells: Any, p: Any, vector: Any)
     vector[here + 2] = first / SECOND if first >= 0 else np.nan
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@compiled(forceinline=True)
 def _settled(times: Ints, row: int, begin: int, end: int, moment: int) -> Any:  # an int64
     """Where those of a row, in order, end that are not after a moment; most often all but the last few are not."""
     while end > begin and times[row, end - 1] > moment:
@@ -296,7 +293,7 @@ def _settled(times: Ints, row: int, begin: int, end: int, moment: int) -> Any:  
     return end
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@compiled(forceinline=True)
 def _first_after(times: Ints, row: int, begin: int, end: int, moment: int) -> Any:  # an int64
     """The same, wherever it may be."""
     left = end - begin
@@ -310,7 +307,7 @@ def _first_after(times: Ints, row: int, begin: int, end: int, moment: int) -> An
     return begin
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@compiled(forceinline=True)
 def _count(times: Ints, row: int, first: int, end: int, time: int, cells: Any) -> None:
     """How many of a row each cell holds, and where they begin."""
     for c in range(_CELLS):
@@ -322,7 +319,7 @@ def _count(times: Ints, row: int, first: int, end: int, time: int, cells: Any) -
         end = begin
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@compiled(forceinline=True)
 def _sum_amounts(amounts: Ints, row: int, begin: int, end: int) -> Any:  # two int64, a float
     """The sum, the largest, and the sum of squares; at least _EXACT instead of one that floats might round."""
     total = most = squares = np.int64(0)
@@ -335,7 +332,7 @@ def _sum_amounts(amounts: Ints, row: int, begin: int, end: int) -> Any:  # two i
     return min(total, MOST), most, float(squares) if limit < _EXACT else limit
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _sum_rounded(amounts: Ints, tiles: Any, end: int, time: int, youngest: int, cells: Any) -> None:
     """The sums of squares where floats round: of each cell from the last to the first, then of tiles, cumulated."""
     squares = cells.squares
@@ -353,7 +350,7 @@ def _sum_rounded(amounts: Ints, tiles: Any, end: int, time: int, youngest: int, 
         squares[c] += squares[c - 1]
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@compiled(forceinline=True)
 def _describe_account(row: int, t: Any, p: Any, cells: Any, vector: Any) -> None:
     h = p.head[row]
     time, amount = t.time, t.amount
@@ -437,7 +434,7 @@ def _describe_account(row: int, t: Any, p: Any, cells: Any, vector: Any) -> None
     _write_frauds(_ACCOUNT_FRAUDS, row, time, cells, p, vector)
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@compiled(forceinline=True)
 def _write_habits(row: int, hour: int, weekday: int, p: Any, vector: Any) -> None:
     hours = np.int64(0)
     for k in range(24):
@@ -454,7 +451,7 @@ def _write_habits(row: int, hour: int, weekday: int, p: Any, vector: Any) -> Non
     vector[_WEEKDAY_USUAL] = np.int64(p.habits[row, 24 + weekday]) / days if days > 0 else np.nan
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@compiled(forceinline=True)
 def _write_seen(row: int, t: Any, p: Any, vector: Any) -> None:
     """How many different ones were seen, and whether these were before."""
     second = t.time // SECOND
@@ -498,7 +495,7 @@ def _write_seen(row: int, t: Any, p: Any, vector: Any) -> None:
             vector[_SINCE_COUNTERPARTY] = since if since >= 0 and name != UNNAMED else np.nan
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@compiled(forceinline=True)
 def _place_of(ident: Any, idents: Any, row: int, begin: int, end: int) -> Any:  # an int64
     """The first of a row that is this one; -1: none is."""
     found = False
@@ -511,7 +508,7 @@ def _place_of(ident: Any, idents: Any, row: int, begin: int, end: int) -> Any:  
     return np.int64(-1)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def walk_accounts(
     step: Flags,
     row: Ints,
@@ -521,6 +518,7 @@ def walk_accounts(
     labels: Facts,
     limits: Any,
     p: Any,
+    cells: Any,
     vectors: Vectors,
     status: Flags,
     late: Flags,
@@ -530,9 +528,8 @@ def walk_accounts(
 
     Of n steps: `row` the profile; `which` the row of `transactions` or `labels` (features.facts); `told` the row of
     `vectors` [m, features] that a transaction's description goes to, or UNTOLD.  Fills the account's columns, and of each
-    transaction, by its row, `status`, `late` and its `ratio` to what was typical of the account.
+    transaction, by its row, `status`, `late` and its `ratio` to what was typical of the account.  `cells`: room (Cells).
     """
-    cells = _new_cells()
     for i in range(len(step)):
         r = row[i]
         w = which[i]
@@ -557,7 +554,7 @@ def walk_accounts(
         ratio[w] = fold_transaction(r, t, limits, p)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _set(bits: Any) -> Any:  # an int64
     """How many bits are."""
     bits -= (bits >> np.uint64(1)) & np.uint64(0x5555555555555555)
@@ -566,7 +563,7 @@ def _set(bits: Any) -> Any:  # an int64
     return np.int64((bits * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@compiled(forceinline=True)
 def _describe_counterparty(row: int, t: Any, p: Any, cells: Any, vector: Any) -> None:
     h = p.head[row]
     time = t.time
@@ -644,7 +641,7 @@ def _describe_counterparty(row: int, t: Any, p: Any, cells: Any, vector: Any) ->
     _write_frauds(_COUNTERPARTY_FRAUDS, row, time, cells, p, vector)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def walk_counterparties(
     step: Flags,
     row: Ints,
@@ -655,15 +652,15 @@ def walk_counterparties(
     transactions: Facts,
     limits: Any,
     p: Any,
+    cells: Any,
     vectors: Vectors,
 ) -> None:
     """Take payments, labels and questions through the counterparties' profiles, in order.
 
     Of n steps: `which` is the row of `payments`, `labels` or, of a QUESTION, of `transactions` (features.facts).  A question
     fills the counterparty's columns of `vectors[told]`, as known at the transaction's time, and changes nothing; with
-    row -1 (a transaction that names no counterparty) they are missing.
+    row -1 (a transaction that names no counterparty) they are missing.  `cells`: room (Cells).
     """
-    cells = _new_cells()
     for i in range(len(step)):
         r = row[i]
         w = which[i]
@@ -681,7 +678,7 @@ def walk_counterparties(
             fold_payment(r, payments[w], limits, p)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def describe_alone(t: Any, vector: Any) -> None:
     """Fill the columns that need no profile."""
     vector[_AMOUNT] = t.amount
@@ -691,7 +688,7 @@ def describe_alone(t: Any, vector: Any) -> None:
     vector[_NIGHT] = t.hour <= NIGHT_ENDS
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def describe_transactions(vectors: Vectors, transactions: Facts) -> None:
     """The same of many."""
     for i in range(len(transactions)):

@@ -20,12 +20,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from features.catalogue import SECOND
-from features.compiling import compiled_apart
-
-compiled_apart()
+from features.compiling import compiled
 
 LABEL_BYTES, FRAUD_DAY_BYTES = 25, 8
 _HEAD_MOST, _EVENT_MOST, _TILE_MOST, _SEEN_MOST = 128, 42, 124, 14
@@ -36,7 +33,7 @@ Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _get(data: Bytes, at: int, width: int) -> Any:  # an uint64
     value = np.uint64(0)
     first = np.uint64(at)  # unsigned: a signed index is checked for being negative, byte by byte
@@ -45,7 +42,7 @@ def _get(data: Bytes, at: int, width: int) -> Any:  # an uint64
     return value
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _put(data: Bytes, at: int, width: int, value: int) -> int:
     rest = np.uint64(value)
     first = np.uint64(at)
@@ -54,7 +51,7 @@ def _put(data: Bytes, at: int, width: int, value: int) -> int:
     return at + width
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _put_varint(data: Bytes, at: int, value: int) -> Any:  # an int64
     rest = np.uint64(value)
     here = np.uint64(at)
@@ -66,7 +63,17 @@ def _put_varint(data: Bytes, at: int, value: int) -> Any:  # an int64
     return np.int64(here) + 1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
+def _bits(value: float) -> Any:  # an uint64
+    return np.float64(value).view(np.uint64)
+
+
+@compiled()
+def _float(bits: Any) -> Any:  # a float
+    return np.uint64(bits).view(np.float64)
+
+
+@compiled()
 def _get_varint(data: Bytes, at: int, end: int) -> Any:  # two int64
     """The number, and where it ends; -1 where there is none, or one written longer than it needs."""
     value = np.uint64(0)
@@ -85,7 +92,7 @@ def _get_varint(data: Bytes, at: int, end: int) -> Any:  # two int64
     return np.int64(0), np.int64(-1)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def room(rows: Ints, p: Any) -> int:
     """Bytes that the blobs of these rows need at most."""
     size = 0
@@ -103,12 +110,9 @@ def room(rows: Ints, p: Any) -> int:
     return size
 
 
-@njit(cache=True, nogil=True)
-def pack(data: Bytes, rows: Ints, p: Any) -> Ints:  # noqa: PLR0912 - one way through bytes
-    """Write the blobs of these rows one after the other; where each ends."""
-    scratch = np.empty(1, np.float64)
-    bits = scratch.view(np.uint64)
-    ends = np.empty(len(rows), np.int64)
+@compiled()
+def pack(data: Bytes, rows: Ints, ends: Ints, p: Any) -> None:  # noqa: PLR0912 - one way through bytes
+    """Write the blobs of these rows one after the other; `ends`: where each does."""
     of_account = p.habits.shape[1] > 0
     events = p.events
     at = 0
@@ -126,8 +130,7 @@ def pack(data: Bytes, rows: Ints, p: Any) -> Ints:  # noqa: PLR0912 - one way th
         at = _put_varint(data, at, h.fraud_days)
         at = _put_varint(data, at, h.seen)
         if of_account:
-            scratch[0] = h.typical
-            at = _put(data, at, 8, bits[0])
+            at = _put(data, at, 8, _bits(h.typical))
             if h.place_time == _NOWHERE:
                 at = _put_varint(data, at, 0)
             else:
@@ -158,8 +161,7 @@ def pack(data: Bytes, rows: Ints, p: Any) -> Ints:  # noqa: PLR0912 - one way th
             at = _put_varint(data, at, t.count)
             at = _put_varint(data, at, t.sum)
             at = _put_varint(data, at, t.max)
-            scratch[0] = t.squares
-            at = _put(data, at, 8, bits[0])
+            at = _put(data, at, 8, _bits(t.squares))
             at = _put_varint(data, at, t.far_above)
             at = _put_varint(data, at, t.night)
             at = _put_varint(data, at, t.below_round)
@@ -184,10 +186,9 @@ def pack(data: Bytes, rows: Ints, p: Any) -> Ints:  # noqa: PLR0912 - one way th
             at = _put(data, at, 4, s.key)
             at = _put_varint(data, at, second - s.last)
         ends[i] = at
-    return ends
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def unpack(data: Bytes, starts: Ints, ends: Ints, most: int, p: Any) -> int:
     """Fill the first rows, with at most so many events each; an empty blob leaves its row alone.  -1, or which is no profile."""
     for r in range(len(starts)):
@@ -196,11 +197,9 @@ def unpack(data: Bytes, starts: Ints, ends: Ints, most: int, p: Any) -> int:
     return -1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _unpack(data: Bytes, at: int, end: int, r: int, most: int, p: Any) -> int:  # noqa: PLR0911, PLR0912 - one way through bytes
     """Where the profile ends; -1 where there is none."""
-    scratch = np.empty(1, np.float64)
-    bits = scratch.view(np.uint64)
     of_account = p.habits.shape[1] > 0
     h = p.head[r]
     h.total, at = _get_varint(data, at, end)
@@ -229,8 +228,7 @@ def _unpack(data: Bytes, at: int, end: int, r: int, most: int, p: Any) -> int:  
     if of_account:
         if at + 8 > end:
             return -1
-        bits[0] = _get(data, at, 8)
-        h.typical = scratch[0]
+        h.typical = _float(_get(data, at, 8))
         age, at = _get_varint(data, at + 8, end)
         if at < 0:
             return -1
@@ -278,8 +276,7 @@ def _unpack(data: Bytes, at: int, end: int, r: int, most: int, p: Any) -> int:  
         t.max, at = _get_varint(data, at, end)
         if at < 0 or at + 8 > end:
             return -1
-        bits[0] = _get(data, at, 8)
-        t.squares = scratch[0]
+        t.squares = _float(_get(data, at, 8))
         t.far_above, at = _get_varint(data, at + 8, end)
         t.night, at = _get_varint(data, at, end)
         t.below_round, at = _get_varint(data, at, end)

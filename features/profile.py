@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -216,6 +217,6 @@ class Profiles:
     def pack(self, rows: npt.NDArray[np.int64]) -> list[bytes]:
         """The blobs of these rows; equal profiles have equal blobs."""
         data = np.empty(packing.room(rows, self.rows), np.uint8)
-        ends = packing.pack(data, rows, self.rows).tolist()
-        starts = [0, *ends[:-1]]
-        return [data[start:end].tobytes() for start, end in zip(starts, ends, strict=False)]
+        ends = np.empty(len(rows), np.int64)
+        packing.pack(data, rows, ends, self.rows)
+        return [data[start:end].tobytes() for start, end in pairwise((0, *ends.tolist()))]

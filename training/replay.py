@@ -15,6 +15,7 @@ from numba import njit
 from features import kernel
 from features.accepting import MAX_PROFILE_AMOUNT
 from features.catalogue import DAY, FEATURES, HOUR, SECOND
+from features.compiling import compiled
 from features.facts import (
     ID_BITS,
     LABEL,
@@ -210,7 +211,7 @@ def _facts(transactions: pl.DataFrame, counterparty: _Coded, rates: Rates) -> Fa
     return rows
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _fill(
     rows: Any, time: Ints, amount: Ints, ident: Any, names: Any, places: Any, utc_offset: Any, below_round: Any
 ) -> None:  # fmt: skip
@@ -232,7 +233,7 @@ def _fill(
         row.below_round = below_round[i]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _fill_payments(rows: Any, transactions: Any, ratio: Any, account: Any) -> None:
     for i in range(len(rows)):
         row, t = rows[i], transactions[i]
@@ -300,7 +301,7 @@ def _number(names: Any, null: Any, code: Ints) -> Ints:
     return first[:count]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _number_on(
     names: Any, null: Any, done: int, count: int, slots: Ints, held: Any, code: Ints, first: Ints
 ) -> tuple[int, int]:
@@ -320,7 +321,7 @@ def _number_on(
     return len(names), count
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@compiled(forceinline=True)
 def _slot(name: Any, slots: Ints, held: Any) -> Any:  # an int64
     """Where a hash stands, or would."""
     last = np.uint64(len(slots) - 1)

@@ -100,6 +100,7 @@ def account(steps: Sequence[Event | Told], shape: Shape = ACCOUNT) -> Walked:
         labels_of([step for step in steps if isinstance(step, Told)]),
         profiles.limits,
         profiles.rows,
+        kernel.Cells.room(),
         vectors,
         *walked,
     )
@@ -124,6 +125,7 @@ def counterparty(steps: Sequence[Step], shape: Shape = COUNTERPARTY) -> Walked:
         transactions_of([Event(one.time, one.amount) for one in questions]),
         profiles.limits,
         profiles.rows,
+        kernel.Cells.room(),
         vectors,
     )
     nothing = np.zeros(0, np.int8)
