@@ -154,17 +154,9 @@ class Explaining(threading.Thread):
             leave(BROKEN, f"the explainer failed: {error!r}")
 
     def _join(self) -> None:
-        s = self.settings
         self._consumer = Consumer(
-            s.client(
-                group_id=s.explainers,
-                group_instance_id=f"{s.explainers}-{s.slot}",
-                enable_auto_commit=False,
-                auto_offset_reset="error",
-                isolation_level="read_committed",
-                partition_assignment_strategy="range",
-                session_timeout_ms=round(s.session_timeout * 1000),
-                heartbeat_interval_ms=round(s.heartbeat * 1000),
+            self.settings.member(
+                self.settings.explainers,
                 # Nobody waits for these within milliseconds: better many at once.
                 fetch_min_bytes=65_536,
                 fetch_wait_max_ms=100,

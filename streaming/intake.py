@@ -136,17 +136,9 @@ class Intake(threading.Thread):
             leave(BROKEN, f"the intake failed: {error!r}")
 
     def _join(self) -> None:
-        s = self.settings
         self._consumer = Consumer(
-            s.client(
-                group_id=s.group,
-                group_instance_id=f"{s.group}-{s.slot}",
-                enable_auto_commit=False,
-                auto_offset_reset="error",
-                isolation_level="read_committed",
-                partition_assignment_strategy="range",
-                session_timeout_ms=round(s.session_timeout * 1000),
-                heartbeat_interval_ms=round(s.heartbeat * 1000),
+            self.settings.member(
+                self.settings.group,
                 enable_partition_eof=True,
                 # Each message would else be an answer of its own: at 2,000 a second a fifth of the broker's work.
                 fetch_min_bytes=16_384,

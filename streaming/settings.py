@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta
 
@@ -90,3 +90,21 @@ class WorkerSettings(Settings, frozen=True, kw_only=True):
                 raise ValueError(f"FRAUD_{name} is a score, from 0 to 1, not {threshold}")
         if self.heartbeat * 3 > self.session_timeout:
             raise ValueError("FRAUD_SESSION_TIMEOUT must be at least three times FRAUD_HEARTBEAT")
+
+    def member(self, group: str, **own: str | int | float | bool) -> dict[str, Any]:
+        """librdkafka's settings for a consumer that shares the partitions with others of its group.
+
+        Its slot is its seat there: started again, it has its partitions back without a rebalance.  It commits with its
+        outputs, and reads what is committed; where it begins, it says itself.
+        """
+        return self.client(
+            group_id=group,
+            group_instance_id=f"{group}-{self.slot}",
+            enable_auto_commit=False,
+            auto_offset_reset="error",
+            isolation_level="read_committed",
+            partition_assignment_strategy="range",
+            session_timeout_ms=round(self.session_timeout * 1000),
+            heartbeat_interval_ms=round(self.heartbeat * 1000),
+            **own,
+        )

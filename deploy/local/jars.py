@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import tomllib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,27 +71,36 @@ def folder() -> Path:
 
 
 def fetch() -> Path:
-    """The folder with every jar of the lock, verified; downloads them where that was not done before.
+    """The folder with every jar of the lock, verified; downloads them where that was not done before."""
 
-    The folder appears under its name only when it is complete.  A second caller waits for the first.
+    def downloaded(into: Path) -> None:
+        with ThreadPoolExecutor(THREADS) as threads:
+            list(threads.map(lambda jar: download(jar, into=into), locked()))
+
+    return made_once(folder(), downloaded)
+
+
+def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """The folder, which `make` fills where that was not done before.
+
+    It appears under its name only when it is complete.  A second caller waits for the first.
     """
-    libraries = folder()
-    if libraries.exists():
-        return libraries
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "fetch.lock").open("w") as mutex:
+    if folder.exists():
+        return folder
+    beside = folder.parent
+    beside.mkdir(parents=True, exist_ok=True)
+    with (beside / "fetch.lock").open("w") as mutex:
         fcntl.flock(mutex, fcntl.LOCK_EX)
-        for unfinished in CACHE.glob("unfinished-*"):
+        for unfinished in beside.glob("unfinished-*"):
             shutil.rmtree(unfinished)
-        if not libraries.exists():
-            complete = Path(tempfile.mkdtemp(prefix="unfinished-", dir=CACHE))
+        if not folder.exists():
+            complete = Path(tempfile.mkdtemp(prefix="unfinished-", dir=beside))
             try:
-                with ThreadPoolExecutor(THREADS) as threads:
-                    list(threads.map(lambda jar: download(jar, into=complete), locked()))
-                complete.rename(libraries)
+                make(complete)
+                complete.rename(folder)
             finally:
                 shutil.rmtree(complete, ignore_errors=True)
-    return libraries
+    return folder
 
 
 def download(jar: Jar, *, into: Path) -> Path:

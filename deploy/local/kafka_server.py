@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,10 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from deploy.local import jars
-from deploy.local.children import Child, Children, FailedToStart, LocalStackError, NotRunning, tail
-from deploy.local.ports import LOOPBACK, accepts, free_ports
+from deploy.local.children import Children, FailedToStart
+from deploy.local.ports import LOOPBACK, accepts
+from deploy.local.server import Server
 
-READY_WITHIN = 120.0
-"""Seconds; it takes 2 on an idle machine, and 13 have been seen on a busy one."""
 PROBE_TOPIC = "local-stack-probe"
 
 SETTINGS = """\
@@ -59,97 +59,31 @@ log.cleaner.io.buffer.size=65536
 """
 
 
-class KafkaServer:
-    """One broker with its data in one folder.  `start` after `kill` is a restart: same port, same data."""
+class KafkaServer(Server):
+    """One broker."""
+
+    name = "Kafka"
+    ports_needed = 2
+    ready_within = 120.0  # it takes 2 on an idle machine, and 13 have been seen on a busy one
 
     def __init__(self, folder: Path, children: Children, *, heap_mb: int) -> None:
-        self.folder = folder
-        self._children = children
+        super().__init__(folder, children)
         self._heap_mb = heap_mb
-        self._port: int | None = None
-        self._child: Child | None = None
 
     @property
     def url(self) -> str:
-        if self._port is None:
-            raise NotRunning("Kafka was never started")
         return f"{LOOPBACK}:{self._port}"
 
-    @property
-    def pid(self) -> int:
-        return self._running().pid
-
-    @property
-    def running(self) -> bool:
-        return self._child is not None and self._child.running
-
-    def kill(self) -> None:
-        self._running().kill()
-
-    def stop(self) -> None:
-        if self._child is not None:
-            self._child.stop()
-
-    def launch(self) -> None:
-        """Start the process, and don't wait for it; `wait_until_ready` does."""
-        if self.running:
-            raise LocalStackError("Kafka is running already")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if self._port is None:
-            self._choose_ports()
-        self._format()
-        self._spawn()
-
-    def wait_until_ready(self) -> None:
-        """Until metadata was answered and a message acknowledged.
-
-        Raises FailedToStart with the tail of Kafka's log.
-        """
-        deadline = time.monotonic() + READY_WITHIN
-        for _ in range(3):
-            try:
-                self._wait(deadline)
-                return
-            except FailedToStart:
-                if not self._port_was_taken():
-                    raise
-                self._choose_ports()  # someone was faster on the one that was free a moment ago
-                self._spawn()
-        raise FailedToStart(f"Kafka found no port of its own.  Its log says:\n{tail(self._log)}")
-
-    @property
-    def _log(self) -> Path:
-        return self.folder / "kafka.log"
-
-    def _running(self) -> Child:
-        if self._child is None or not self._child.running:
-            raise NotRunning("Kafka is not running")
-        return self._child
-
-    def _choose_ports(self) -> None:
-        self._port, controller_port = free_ports(2)
-        settings = SETTINGS.format(loopback=LOOPBACK, port=self._port, controller_port=controller_port)
+    def _configure(self) -> None:
+        port, controller_port = self._ports
+        settings = SETTINGS.format(loopback=LOOPBACK, port=port, controller_port=controller_port)
         (self.folder / "server.properties").write_text(settings)
 
-    def _port_was_taken(self) -> bool:
-        return not self.running and "Address already in use" in tail(self._log, lines=100)
-
-    def _spawn(self) -> None:
-        self._log.unlink(missing_ok=True)
+    def _command(self) -> Sequence[str | Path]:
+        self._format()
         (self.folder / "tmp").mkdir(exist_ok=True)
-        self._child = self._children.start(
-            "kafka",
-            [
-                *java(self._heap_mb),
-                "-Djava.io.tmpdir=tmp",
-                "-cp",
-                f"{jars.fetch()}/*",
-                "kafka.Kafka",
-                "server.properties",
-            ],
-            folder=self.folder,
-            log=self._log,
-        )
+        libraries = f"{jars.fetch()}/*"
+        return [*java(self._heap_mb), "-Djava.io.tmpdir=tmp", "-cp", libraries, "kafka.Kafka", "server.properties"]
 
     def _format(self) -> None:
         """Make the data folder what Kafka's StorageTool would have made of it.
@@ -195,8 +129,7 @@ class KafkaServer:
         return kept
 
     def _wait(self, deadline: float) -> None:
-        port = int(self.url.rpartition(":")[2])
-        while not accepts(port):
+        while not accepts(self._port):
             self._expect_life(deadline)
             time.sleep(0.05)
         client: dict[str, Any] = {
@@ -221,13 +154,6 @@ class KafkaServer:
         except KafkaException:
             return False
         return f"cluster.id={cluster}" in (self.folder / "data" / "meta.properties").read_text().split()
-
-    def _expect_life(self, deadline: float) -> None:
-        if not self.running:
-            raise FailedToStart(f"Kafka ended while starting.  Its log says:\n{tail(self._log)}")
-        if time.monotonic() > deadline:
-            self.kill()
-            raise FailedToStart(f"Kafka was not ready within {READY_WITHIN:.0f} s.  Its log says:\n{tail(self._log)}")
 
 
 def java(heap_mb: int) -> list[str]:

@@ -5,19 +5,16 @@
 
 from __future__ import annotations
 
-import fcntl
-import shutil
 import tarfile
-import tempfile
 import time
-import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.local.children import Child, Children, FailedToStart, NotRunning, tail
-from deploy.local.jars import PROJECT, Jar, download
+from deploy.local.jars import PROJECT, Jar, download, made_once
 from deploy.local.kafka_server import java
-from deploy.local.ports import LOOPBACK, free_ports
+from deploy.local.ports import LOOPBACK
+from deploy.local.server import Server
 
 ARCHIVE = Jar(
     group="io.apicurio",
@@ -29,76 +26,41 @@ ARCHIVE = Jar(
 )
 CACHE = PROJECT / ".local" / "apicurio"
 HEAP_MB = 384
-READY_WITHIN = 180.0
-"""Seconds; it takes some 10 to 20."""
 
 
 def fetch() -> Path:
-    """The folder with the unpacked server; downloads it where that was not done before.
+    """The folder with the unpacked server; downloads it where that was not done before."""
 
-    The folder appears under its name only when it is complete.  A second caller waits for the first.
-    """
-    server = CACHE / f"{ARCHIVE.version}-{ARCHIVE.sha256[:12]}"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "fetch.lock").open("w") as mutex:
-        fcntl.flock(mutex, fcntl.LOCK_EX)
-        for unfinished in CACHE.glob("unfinished-*"):
-            shutil.rmtree(unfinished)
-        if not server.exists():
-            complete = Path(tempfile.mkdtemp(prefix="unfinished-", dir=CACHE))
-            try:
-                archive = download(ARCHIVE, into=complete)
-                with tarfile.open(archive) as packed:
-                    packed.extractall(complete, filter="data")
-                archive.unlink()
-                complete.rename(server)
-            finally:
-                shutil.rmtree(complete, ignore_errors=True)
-    return server
+    def unpacked(into: Path) -> None:
+        archive = download(ARCHIVE, into=into)
+        with tarfile.open(archive) as packed:
+            packed.extractall(into, filter="data")
+        archive.unlink()
+
+    return made_once(CACHE / f"{ARCHIVE.version}-{ARCHIVE.sha256[:12]}", unpacked)
 
 
-class RegistryServer:
+class RegistryServer(Server):
     """One registry.  What it was told is gone when it ends."""
 
-    def __init__(self, folder: Path, children: Children) -> None:
-        self.folder = folder
-        self._children = children
-        self._port = free_ports(1)[0]
-        self._child: Child | None = None
+    name = "Registry"
+    ready_within = 180.0  # it takes some 10 to 20
 
     @property
     def url(self) -> str:
         """Of the API that is Confluent's."""
         return f"http://{LOOPBACK}:{self._port}/apis/ccompat/v7"
 
-    @property
-    def pid(self) -> int:
-        """Raises NotRunning."""
-        if self._child is None or not self._child.running:
-            raise NotRunning("the registry is not running")
-        return self._child.pid
+    def _configure(self) -> None:
+        """It is told its port by its command."""
 
-    def start(self) -> None:
-        """Until it answers.  Raises FailedToStart with the tail of its log."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        log = self.folder / "registry.log"
-        self._child = self._children.start(
-            "registry",
-            [
-                *java(HEAP_MB),
-                f"-Dquarkus.http.host={LOOPBACK}",
-                f"-Dquarkus.http.port={self._port}",
-                "-jar",
-                fetch() / "quarkus-run.jar",
-            ],
-            folder=self.folder,
-            log=log,
-        )
-        deadline = time.monotonic() + READY_WITHIN
+    def _command(self) -> Sequence[str | Path]:
+        where = [f"-Dquarkus.http.host={LOOPBACK}", f"-Dquarkus.http.port={self._port}"]
+        return [*java(HEAP_MB), *where, "-jar", fetch() / "quarkus-run.jar"]
+
+    def _wait(self, deadline: float) -> None:
         while not self._answers():
-            if not self._child.running or time.monotonic() > deadline:
-                self._child.kill()
-                raise FailedToStart(f"the registry was not ready.  Its log says:\n{tail(log)}")
+            self._expect_life(deadline)
             time.sleep(0.2)
 
     def _answers(self) -> bool:

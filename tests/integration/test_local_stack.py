@@ -21,7 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it doesn't 
     ResourceType,
 )
 
-from deploy.local import kafka_server, redis_server
+from deploy.local import server
 from deploy.local.children import AlreadyRunning, FailedToStart, NotRunning
 from deploy.local.ports import LOOPBACK, accepts, free_ports
 from deploy.local.stack import LocalStack
@@ -193,8 +193,7 @@ def test_a_kafka_that_cannot_start_says_why(tmp_path: Path) -> None:
 def test_another_port_is_taken_where_someone_was_faster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with LocalStack(tmp_path / "first", kafka_heap_mb=192) as first:
         in_use = port_of(first.kafka_url), port_of(first.redis_url)
-        monkeypatch.setattr(kafka_server, "free_ports", taken_once(in_use[0]))
-        monkeypatch.setattr(redis_server, "free_ports", taken_once(in_use[1]))
+        monkeypatch.setattr(server, "free_ports", taken_once(*reversed(in_use)))  # Redis asks first
 
         with LocalStack(tmp_path / "second", kafka_heap_mb=192) as second:
             assert {port_of(second.kafka_url), port_of(second.redis_url)}.isdisjoint(in_use)
@@ -215,9 +214,9 @@ def test_no_port_is_one_that_the_kernel_gives_to_clients() -> None:
     assert max(ports) < floor
 
 
-def taken_once(port: int) -> Callable[[int], tuple[int, ...]]:
-    """Like free_ports, but the first answer is out of date."""
-    answers = iter([port])
+def taken_once(*ports_in_use: int) -> Callable[[int], tuple[int, ...]]:
+    """Like free_ports, but the first answers are out of date."""
+    answers = iter(ports_in_use)
 
     def ports(count: int) -> tuple[int, ...]:
         first = next(answers, None)

@@ -31,7 +31,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]
     folder = tmp_path_factory.mktemp("registry")
     with Children(folder) as children:
         running = RegistryServer(folder / "registry", children)
-        running.start()
+        running.launch()
+        running.wait_until_ready()
         yield running
 
 
