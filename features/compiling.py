@@ -1,4 +1,4 @@
-"""Where numba keeps what it has compiled, and what it has no word for."""
+"""How what numba compiles is compiled here, where that is kept, and what numba has no word for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def compiled(**options: Any) -> Callable[[_Function], _Function]:
     """numba's `njit` for what is handed all of its arrays, and makes none: it doesn't count who holds them.
 
     Counting is two atomic instructions wherever a row or a column of an array is named, which was a third of the kernel's
-    time.  The caller, in Python, holds each array until the call is over; a function that makes one does not compile.
+    time.  The caller, in Python, holds each array until the call is over.  Such a function makes no array, which would not
+    compile, returns none, not even a part of one it was given, and calls none but its like.
     """
     _compiled_apart()
     njit: Any = numba.njit  # its types leave `_nrt` out, which numba.extending.register_jitable describes

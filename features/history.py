@@ -63,14 +63,14 @@ class Steps(NamedTuple):
     @classmethod
     def merged(cls, *parts: Steps) -> Merged:
         """In the order in which they are taken; at the same `at` earlier parts come first."""
-        columns = zip(*(part.in_time() for part in parts), strict=True)
-        whole = Merged.room_for(sum(len(part.at) for part in parts))
-        owners = [part.profile + 1 for part in parts]
-        count = max((int(one.max()) + 1 for one in owners if len(one)), default=0)
-        begins = np.zeros(count + 1, np.int64)
-        for one in owners:
-            begins[1:] += np.bincount(one, minlength=count)
-        _merge(whole, np.cumsum(begins), np.zeros(len(parts), np.int64), *(tuple(column) for column in columns))
+        ready = [part.in_time() for part in parts]
+        whole = Merged.room_for(sum(len(part.at) for part in ready))
+        last = max((int(part.profile.max()) for part in ready if len(part.profile)), default=-1)
+        next_of = np.zeros(last + 3, np.int64)
+        for part in ready:
+            _count(part.profile, next_of)
+        columns = (tuple(column) for column in zip(*ready, strict=True))
+        _merge(whole, np.cumsum(next_of), np.zeros(len(ready), np.int64), *columns)
         return whole
 
     def in_time(self) -> Steps:
@@ -113,6 +113,13 @@ class Merged(NamedTuple):
 
 
 _KINDS = (np.int8, np.int64, np.int64, np.int64, np.int64)
+
+
+@compiled()
+def _count(profile: Column, steps: Ints) -> None:
+    """Add to `steps` how many there are of each, from -1 on, each a place further."""
+    for i in range(len(profile)):
+        steps[profile[i] + 2] += 1
 
 
 @compiled()
