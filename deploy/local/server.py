@@ -85,7 +85,7 @@ class Server(ABC):
 
     @abstractmethod
     def _command(self) -> Sequence[str | Path]:
-        """What starts it, in the folder."""
+        """Make ready what it needs in the folder, and say what starts it there."""
 
     @abstractmethod
     def _wait(self, deadline: float) -> None:
