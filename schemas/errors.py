@@ -79,7 +79,15 @@ class PositionMoved(FraudScorerError):
 
 
 class PartitionParked(FraudScorerError):
-    """This partition can't be served before somebody mends it; the message names the command."""
+    """This partition can't be served before somebody mends it; the message says what would mend it.
+
+    Raised while a batch is settled, `partition` says which number: nothing of the batch is told, that number is left
+    out, and the others begin again where their profiles end.  None: the number that was asked about.
+    """
+
+    def __init__(self, message: str, *, partition: int | None = None) -> None:
+        super().__init__(message)
+        self.partition = partition
 
 
 class UnusableModel(FraudScorerError):

@@ -22,7 +22,7 @@ from features.describing import Batch, Described, Describer, Needed, Rejected, n
 from features.position import Offsets
 from schemas.avro_wire import schema_id
 from schemas.dead_letter import ATTEMPT, DeadLetter
-from schemas.errors import LEFT_OUT, Fault, PositionMoved, StoreUnavailable, TryAgain
+from schemas.errors import LEFT_OUT, Fault, FraudScorerError, PartitionParked, PositionMoved, StoreUnavailable, TryAgain
 from schemas.label import Label, LabelSource
 from schemas.marks import Marks
 from schemas.partitioning import partition_of
@@ -95,9 +95,12 @@ class Desk:
             return
         self.busy = True
         doubt: str | None = "the batch was given up"
+        parked: PartitionParked | None = None
         try:
             await self._settle(polled)
             doubt = None
+        except PartitionParked as error:
+            doubt, parked = None, error
         except (PositionMoved, Aborted) as error:
             doubt = str(error)
         except TryAgain as error:
@@ -109,7 +112,7 @@ class Desk:
             leave(BROKEN, f"a batch failed as a whole, and none of its messages alone: {error!r}")
         finally:
             self.busy = False
-            polled.settle(doubt)
+            polled.settle(doubt, parked)
 
     async def _settle(self, polled: Polled) -> None:
         self._stages = {}
@@ -121,7 +124,7 @@ class Desk:
             await self._learn_schemas(items)
             try:
                 batch = self._read(items)
-            except TryAgain:
+            except FraudScorerError:
                 raise
             except Exception as error:  # a bug of ours: the message that shows it is found, and the others go on
                 culprits = self._culprits(items, self._read, error)
@@ -131,6 +134,8 @@ class Desk:
             recalled = await self.memory.recall(need, polled.parts)
         try:
             described, decisions = decide(batch, need, recalled, after)
+        except FraudScorerError:
+            raise
         except Exception as error:
             readable = [item for item in items if item not in culprits]
             culprits += self._culprits(readable, lambda some: decide(self._read(some), need, recalled, after), error)
@@ -213,6 +218,8 @@ class Desk:
         def fails(some: list[Item]) -> bool:
             try:
                 attempt(some)
+            except FraudScorerError:
+                raise
             except Exception:
                 return True
             return False

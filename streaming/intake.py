@@ -11,9 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from schemas.errors import PartitionParked
 from schemas.topics import INPUTS
 from streaming.leaving import BROKEN, FENCED, WRONG_USE, leave
 from streaming.merging import Merger
@@ -26,6 +28,10 @@ log = logging.getLogger(__name__)
 
 PARKED_AGAIN = 5.0
 """Seconds after which a parked number is asked for once more: somebody may have mended it."""
+MOST_PARKED_AGAIN = 60.0
+"""The same, at the most, of a number whose messages were tried again in vain: each time takes twice as long as the last."""
+APART = 60.0
+"""Seconds for which each number has batches of its own, after one failed without showing whose fault it was."""
 MOST_BACKOFF = 2.0
 """Seconds between two takeovers at the most."""
 PENDING_HOLDS = 10.0
@@ -46,33 +52,61 @@ class Polled:
     """The group's metadata of this generation: fences a worker that was replaced."""
     done: threading.Event = field(default_factory=threading.Event)
     doubt: str | None = None
-    """Why everything must be taken over again; None: the batch is told and remembered."""
+    """Why everything must be taken over again; None: the batch is told and remembered, or parked."""
+    parked: PartitionParked | None = None
+    """Why nothing was told: one of its numbers can't be served; without a number, it isn't known which."""
     _claim: threading.Lock = field(default_factory=threading.Lock)
 
     def claim(self) -> bool:
         """Whoever is first, the agent that takes it up or the intake that gives it up, gets True."""
         return self._claim.acquire(blocking=False)
 
-    def settle(self, doubt: str | None = None) -> None:
+    @property
+    def numbers(self) -> list[int]:
+        """The partition numbers that have messages in it."""
+        return sorted({message.partition() or 0 for _, message in self.messages})
+
+    def settle(self, doubt: str | None = None, parked: PartitionParked | None = None) -> None:
         """The batch is over."""
-        self.doubt = doubt
+        self.doubt, self.parked = doubt, parked
         self.done.set()
+
+
+@dataclass(frozen=True)
+class _Spoilt:
+    """A number that a batch has failed on."""
+
+    why: str
+    epoch: str
+    upto: tuple[int, ...]
+    """The next offset of each input topic behind that batch: whoever comes so far has got over it."""
+    wait: float
+    again_at: float
 
 
 class Intake(threading.Thread):
     """Polls, and hands batches on by `deliver`."""
 
     def __init__(
-        self, settings: WorkerSettings, takeover: Takeover, metrics: Metrics, deliver: Callable[[Polled], None]
+        self,
+        settings: WorkerSettings,
+        takeover: Takeover,
+        metrics: Metrics,
+        deliver: Callable[[Polled], None],
+        connect: Callable[[dict[str, Any]], Consumer] = Consumer,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`connect` makes the consumer of its settings; `clock` gives the seconds of any steady clock."""
         super().__init__(daemon=True, name="intake")
         self.settings = settings
         self.takeover = takeover
         self.metrics = metrics
         self.deliver = deliver
+        self._connect, self._clock = connect, clock
         self.parts: dict[int, Part] = {}
         self.pending: set[int] = set()
         self.parked: dict[int, str] = {}
+        """Why, of each number that is left out, or is being tried again."""
         self.assigned: frozenset[int] = frozenset()
         self.merger: Merger[Message] = Merger(settings.merge_wait)
         self.settled = 0
@@ -85,6 +119,9 @@ class Intake(threading.Thread):
         self._group = b""
         self._asked: set[int] = set()
         self._said: dict[int, str] = {}
+        self._spoilt: dict[int, _Spoilt] = {}
+        self._apart_until = 0.0
+        self._look_at_once = threading.Event()
         self._waits: dict[int, str] = {}
         self._paused: set[int] = set()
         self._ended: set[tuple[int, int]] = set()
@@ -98,6 +135,10 @@ class Intake(threading.Thread):
     def halt(self) -> None:
         """Finish the batch in hand, then leave the group's partitions."""
         self._halt.set()
+
+    def look_at_parked(self) -> None:
+        """Try what is parked again, and soon: something that may have mended it has changed."""
+        self._look_at_once.set()
 
     def waits_for(self) -> str | None:
         """Why no batches come, in words; None: nothing keeps them."""
@@ -115,7 +156,7 @@ class Intake(threading.Thread):
             return f"the takeover of partitions {_numbers(waiting)}" + "".join(f": {reason}" for reason in sorted(why))
         if rebuilding := self._rebuilding():
             return f"the rebuild of partitions {_numbers(rebuilding)} from the log"
-        if self.parked and not self.parts:
+        if self.parked and not self.parts.keys() - self.parked.keys():
             return "; ".join(self.parked.values())
         return None
 
@@ -127,16 +168,17 @@ class Intake(threading.Thread):
                     return
             if self.takeover.refused is not None:
                 leave(WRONG_USE, str(self.takeover.refused))
-            self._join()
+            self.join_group()
             while not self._halt.is_set():
-                self._turn()
+                self.turn()
             self._consumer.close()
         except BaseException as error:  # a thread that dies in silence would leave a worker that does nothing
             log.exception("the intake failed")
             leave(BROKEN, f"the intake failed: {error!r}")
 
-    def _join(self) -> None:
-        self._consumer = Consumer(
+    def join_group(self) -> None:
+        """Make the consumer, and subscribe."""
+        self._consumer = self._connect(
             self.settings.member(
                 self.settings.group,
                 enable_partition_eof=True,
@@ -170,8 +212,9 @@ class Intake(threading.Thread):
                 "more partitions mean new topics and a rebuild",
             )
         self._forget()
+        self._spoilt = {number: spoilt for number, spoilt in self._spoilt.items() if number in numbers}
         self.assigned = frozenset(numbers)
-        self.pending = set(numbers)
+        self._await_takeovers()
         log.info("assigned partitions %s", _numbers(numbers))
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -181,7 +224,7 @@ class Intake(threading.Thread):
         self.pending = set()
 
     def _forget(self) -> None:
-        self._forgot = time.monotonic()
+        self._forgot = self._clock()
         self._generation += 1  # what was polled or asked before is stale
         self.parts = {}
         self.parked = {}
@@ -199,12 +242,56 @@ class Intake(threading.Thread):
         self.doubts += 1
         self.doubt = why
         log.warning("taking partitions %s over again: %s", _numbers(self.parts), why)
-        self._consumer.assign([])
-        numbers = self.assigned
-        self._forget()
-        self.pending = set(numbers)
+        self._begin_anew()
         # The first doubt is often the only one; a Redis that refuses to write would else keep us spinning.
         self._halt.wait(min(0.05 * (2 ** min(self.doubts, 8) - 2), MOST_BACKOFF))
+
+    def _begin_anew(self) -> None:
+        self._consumer.assign([])
+        self._forget()
+        self._await_takeovers()
+
+    def _await_takeovers(self) -> None:
+        self.parked = {number: spoilt.why for number, spoilt in self._spoilt.items()}
+        self.pending = set(self.assigned - self._spoilt.keys())
+
+    def _park(self, polled: Polled, parked: PartitionParked) -> None:
+        """A batch failed on a number: leave it out for a while, and take the others over again."""
+        numbers = polled.numbers
+        number = parked.partition
+        if number not in self.parts:
+            number = numbers[0] if len(numbers) == 1 else None
+        if number is None:
+            log.warning("%s: from now on each partition has batches of its own, to find out which it is", parked)
+            self._apart_until = self._clock() + APART
+            self._again(str(parked))
+            return
+        position = self.parts[number].position
+        upto = list(position.next)
+        for topic, message in polled.messages:
+            if message.partition() == number:
+                upto[topic] = max(upto[topic], (message.offset() or 0) + 1)
+        before = self._spoilt.get(number)
+        wait = PARKED_AGAIN if before is None else min(2 * before.wait, MOST_PARKED_AGAIN)
+        self._spoilt[number] = _Spoilt(str(parked), position.epoch, tuple(upto), wait, self._clock() + wait)
+        self._say(number, f"parked: {parked}")
+        self.metrics.takeovers.labels("parked").inc()
+        self._begin_anew()
+        self.metrics.parked.set(len(self.parked))
+
+    def _look_whether_mended(self) -> None:
+        """Of numbers that are tried again: those that have got over the batch that they were parked for."""
+        for number, spoilt in list(self._spoilt.items()):
+            part = self.parts.get(number)
+            if part is None:
+                continue
+            passed = all(at >= upto for at, upto in zip(part.position.next, spoilt.upto, strict=True))
+            if passed or part.position.epoch != spoilt.epoch:
+                del self._spoilt[number]
+                self.parked.pop(number, None)
+                self._said.pop(number, None)
+                self.metrics.parked.set(len(self.parked))
+                log.info("partition %d goes on: what it was parked for is behind it", number)
 
     def _take_over(self) -> bool:
         """Ask, and take up what was answered; True: everything was placed anew."""
@@ -223,11 +310,13 @@ class Intake(threading.Thread):
                 self._say(number, f"takeover of partition {number} waits: {answer.again}")
             elif answer.parked is not None:
                 self._say(number, f"parked: {answer.parked}")
+                self._spoilt.pop(number, None)
                 self.parked[number] = str(answer.parked)
                 self.pending.discard(number)
             elif answer.part is not None and self._is_member():
-                self._said.pop(number, None)
-                self.parked.pop(number, None)
+                if number not in self._spoilt:
+                    self._said.pop(number, None)
+                    self.parked.pop(number, None)
                 self.parts[number] = answer.part
                 self.pending.discard(number)
                 self.merger.place(number, answer.part.position.next, answer.part.until)
@@ -239,6 +328,7 @@ class Intake(threading.Thread):
                 placed = True
         if placed:
             self._place()
+            self._look_whether_mended()
         self.metrics.parked.set(len(self.parked))
         return placed
 
@@ -267,13 +357,21 @@ class Intake(threading.Thread):
             self.merger.place(number, part.position.next, part.until)
 
     def _look_at_parked(self) -> None:
-        if self.parked and time.monotonic() - self._park_checked > PARKED_AGAIN:
-            self._park_checked = time.monotonic()
-            self.pending |= set(self.parked)
+        now = self._clock()
+        at_once = self._look_at_once.is_set()
+        self._look_at_once.clear()
+        left_out = self.parked.keys() - self.parts.keys()
+        self.pending |= {
+            number for number in left_out & self._spoilt.keys() if at_once or now > self._spoilt[number].again_at
+        }
+        if left_out and (at_once or now - self._park_checked > PARKED_AGAIN):
+            self._park_checked = now
+            self.pending |= left_out - self._spoilt.keys()
 
     # Polling.
 
-    def _turn(self) -> None:
+    def turn(self) -> None:
+        """One round: poll, take over what waits for it, and hand on what may be judged, until it is settled."""
         generation = self._generation
         messages = self._poll()
         self._heed_fatal(messages)
@@ -286,8 +384,19 @@ class Intake(threading.Thread):
             return
         batch = self._form()
         if batch:
-            self._hand_on(Polled(batch, self.parts, self._group))
+            for polled in self._polled(batch):
+                if not self._hand_on(polled):
+                    break  # everything begins anew: the others of this turn will come again
         self._watch()
+
+    def _polled(self, batch: list[tuple[int, Message]]) -> list[Polled]:
+        whole = Polled(batch, self.parts, self._group)
+        if self._clock() > self._apart_until:
+            return [whole]
+        return [
+            Polled([one for one in batch if (one[1].partition() or 0) == number], self.parts, self._group)
+            for number in whole.numbers
+        ]
 
     def _poll(self) -> list[Message]:
         short = self.pending or any(self.merger.held(number) for number in self.parts)
@@ -355,7 +464,7 @@ class Intake(threading.Thread):
 
     def _form(self) -> list[tuple[int, Message]]:
         room = self.settings.batch
-        now, wall = time.monotonic(), time.time_ns() // 1_000_000
+        now, wall = self._clock(), time.time_ns() // 1_000_000
         folded = {number: part.position.next for number, part in self.parts.items()}
         # A number that is still being folded knows too little of its counterparties: nobody is judged by that.
         waiting = bool(self.pending - self.parked.keys()) and now - self._forgot < PENDING_HOLDS
@@ -374,7 +483,8 @@ class Intake(threading.Thread):
                 self._paused.discard(number)
         return batch
 
-    def _hand_on(self, polled: Polled) -> None:
+    def _hand_on(self, polled: Polled) -> bool:
+        """False: everything is to be taken over anew, or the worker stops."""
         self.deliver(polled)
         began = time.monotonic()
         while not polled.done.wait(0.1):
@@ -382,12 +492,20 @@ class Intake(threading.Thread):
             if unclaimed and polled.claim():
                 if not self._halt.is_set():
                     self._again("a batch never reached the agent")
-                return
-        if polled.doubt is None:
+                return False
+        if polled.parked is None and polled.doubt is None:
             self.doubts = 0
             self.settled += 1
-        elif not self._halt.is_set():
+            if self._spoilt:
+                self._look_whether_mended()
+            return True
+        if self._halt.is_set():
+            return False
+        if polled.parked is not None:
+            self._park(polled, polled.parked)
+        elif polled.doubt is not None:
             self._again(polled.doubt)
+        return False
 
     def _rebuilding(self) -> list[int]:
         """The numbers that have not folded yet what was told before."""
@@ -400,7 +518,7 @@ class Intake(threading.Thread):
 
     def _watch(self) -> None:
         """Lag, about once a second: how far the profiles are behind the log's end."""
-        now = time.monotonic()
+        now = self._clock()
         if now - self._watched < 1.0:
             return
         self._watched = now

@@ -130,7 +130,7 @@ class Worker:
             body = {
                 "ready": not waits,
                 "waits_for": waits,
-                "partitions": sorted(self.intake.parts),
+                "partitions": sorted(self.intake.parts.keys() - self.intake.parked.keys()),
                 "parked": self.intake.parked,
             }
             return web.json(body, status=503 if waits else 200)
@@ -162,6 +162,7 @@ class Worker:
     def _serve(self, panel: Panel) -> None:
         """From the following's thread: who judges from the next batch on."""
         self.desk.panel = panel
+        self.intake.look_at_parked()
 
     def _deliver(self, polled: Polled) -> None:
         """From the intake's thread: to the agent."""
