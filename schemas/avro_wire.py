@@ -20,13 +20,21 @@ from fastavro import parse_schema, schemaless_reader
 from fastavro.read import SchemaResolutionError
 
 from schemas.errors import BadMessage, Fault
-from schemas.wire import Message
+from schemas.wire import MAX_DEPTH, Message, nests_deeper
 from schemas.wire import decode as decode_json
 
 MAGIC = 0
 """No JSON begins with it."""
 HEAD = 5
 """Bytes before the record."""
+MAX_SCHEMA_LENGTH = 1 << 18
+"""Characters of a writer's schema."""
+MAX_SCHEMA_DEPTH = 64
+"""Records within records, by whatever names they are called."""
+VALUES_A_BYTE = 8
+"""What a byte of a message may make us read: what takes no bytes (a null, an empty record) is read all the same."""
+MOST_EXCESS = 5_000
+"""Values of a record beyond that."""
 FOLDER = Path(__file__).resolve().parent / "avro"
 Schema = dict[str, Any]
 
@@ -123,11 +131,15 @@ class WriterSchema:
         """Raises Unusable."""
         self.schema_id = schema_id
         named: dict[str, Any] = {}
+        if len(text) > MAX_SCHEMA_LENGTH:
+            raise Unusable(f"is {len(text):,} characters long, at most {MAX_SCHEMA_LENGTH:,} are read")
+        if nests_deeper(text.encode(errors="replace"), MAX_DEPTH):
+            raise Unusable(f"is no schema that is read: arrays and objects nest deeper than {MAX_DEPTH} in it")
         try:
             parsed: Any = parse_schema(_without_logical_types(json.loads(text)), named)
             if not isinstance(parsed, dict) or parsed["type"] != "record":
                 raise Unusable("is not a record's")
-            _least_bytes(parsed, named, ())
+            _Measure(named).of(parsed)
         except Unusable:
             raise
         except Exception as error:  # whatever fastavro's code happens to, over what anybody may have registered
@@ -209,33 +221,72 @@ def _without_logical_types(schema: Any) -> Any:
 _LEAST = {"null": 0, "boolean": 1, "int": 1, "long": 1, "float": 4, "double": 8, "bytes": 1, "string": 1}
 
 
-def _least_bytes(schema: Any, named: dict[str, Any], within: tuple[str, ...]) -> int:  # noqa: PLR0911 - a table
-    """How many bytes a value of `schema` takes at least.
+class _Size(NamedTuple):
+    """What values of a schema are made of."""
 
-    Raises Unusable for what would let a few bytes fill the stack or the memory: records within themselves, and arrays of
-    what takes no bytes.
+    least: int
+    """Bytes that one takes at least."""
+    excess: int
+    """How many values it holds, itself included, beyond VALUES_A_BYTE for each of its bytes: at most."""
+    depth: int
+    """Records within records."""
+
+
+class _Measure:
+    """The sizes of a schema's types, each named type measured once.
+
+    Raises Unusable for what would let a few bytes fill the stack, the memory or a minute: records within themselves or too
+    deep within others, and what holds many values in hardly any bytes.
     """
-    match schema:
-        case list():
-            return 1 + min((_least_bytes(one, named, within) for one in schema), default=0)
-        case str() if schema in _LEAST:
-            return _LEAST[schema]
-        case str() if schema in within:
-            raise Unusable(f"has records {schema!r} within records {schema!r}")
-        case str():
-            return _least_bytes(named[schema], named, within)
-        case {"type": "record", "name": name, "fields": fields}:
-            return sum(_least_bytes(field["type"], named, (*within, name)) for field in fields)
-        case {"type": "enum"}:
-            return 1
-        case {"type": "fixed", "size": size}:
-            return int(size)
-        case {"type": "array", "items": items}:
-            if _least_bytes(items, named, within) == 0:
-                raise Unusable("has an array of what takes no bytes")
-            return 1
-        case {"type": "map", "values": values}:
-            _least_bytes(values, named, within)
-            return 1
-        case _:
-            return _least_bytes(schema["type"], named, within)
+
+    def __init__(self, named: dict[str, Any]) -> None:
+        self._named = named
+        self._known: dict[str, _Size] = {}
+        self._within: set[str] = set()
+
+    def of(self, schema: Any) -> _Size:  # noqa: PLR0911 - a table
+        match schema:
+            case list():
+                branches = [self.of(one) for one in schema] or [_Size(0, 0, 0)]
+                least, excess, depth = (list(one) for one in zip(*branches, strict=True))
+                return self._bounded(1 + min(least), max(excess) + 1 - VALUES_A_BYTE, max(depth))
+            case str() if schema in _LEAST:
+                return self._bounded(_LEAST[schema], 1 - VALUES_A_BYTE * _LEAST[schema], 0)
+            case str() if schema in self._within:
+                raise Unusable(f"has records {schema!r} within records {schema!r}")
+            case str():
+                if schema not in self._known:
+                    self._known[schema] = self.of(self._named[schema])
+                return self._known[schema]
+            case {"type": "record", "name": name, "fields": fields}:
+                self._within.add(name)
+                held = [self.of(field["type"]) for field in fields]
+                self._within.discard(name)
+                self._known[name] = self._bounded(
+                    sum(one.least for one in held),
+                    1 + sum(one.excess for one in held),
+                    1 + max((one.depth for one in held), default=0),
+                )
+                return self._known[name]
+            case {"type": "fixed", "size": size}:
+                return self._bounded(int(size), 1 - VALUES_A_BYTE * int(size), 0)
+            case {"type": "array", "items": inner} | {"type": "map", "values": inner}:
+                kind, item = schema["type"], self.of(inner)
+                key = kind == "map"  # its length takes a byte
+                if item.least + key == 0:
+                    raise Unusable(f"has an {kind} of what takes no bytes")
+                if item.excess - VALUES_A_BYTE * key > 0:
+                    raise Unusable(f"has {kind}s that may hold more than {VALUES_A_BYTE} values a byte")
+                return self._bounded(1, 1 - VALUES_A_BYTE, item.depth)
+            case {"type": "enum"}:
+                return self._bounded(1, 1 - VALUES_A_BYTE, 0)
+            case _:
+                return self.of(schema["type"])
+
+    @staticmethod
+    def _bounded(least: int, excess: int, depth: int) -> _Size:
+        if excess > MOST_EXCESS:
+            raise Unusable(f"has records that may hold {MOST_EXCESS:,} values more than {VALUES_A_BYTE} a byte")
+        if depth > MAX_SCHEMA_DEPTH:
+            raise Unusable(f"has records that nest deeper than {MAX_SCHEMA_DEPTH}")
+        return _Size(least, excess, depth)

@@ -65,7 +65,7 @@ def decode(decoder: msgspec.json.Decoder[Message], value: bytes | None) -> Messa
         raise BadMessage(Fault.NULL_VALUE, "the value is null (a tombstone); a message in JSON is expected")
     if not value.isascii():
         _check_utf8(value)  # the decoder looks only at what it keeps
-    if len(value) > 2 * MAX_DEPTH and _nests_deeper(value, MAX_DEPTH):
+    if len(value) > 2 * MAX_DEPTH and nests_deeper(value, MAX_DEPTH):
         raise BadMessage(Fault.NOT_JSON, f"arrays and objects nest deeper than {MAX_DEPTH}")
     try:
         try:
@@ -90,7 +90,8 @@ _AS_ARRAYS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
-def _nests_deeper(value: bytes, most: int) -> bool:
+def nests_deeper(value: bytes, most: int) -> bool:
+    """Whether arrays and objects of this JSON lie more than `most` deep within each other."""
     if value.count(b"[") + value.count(b"{") <= most:
         return False
     depth = 0

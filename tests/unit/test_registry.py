@@ -9,7 +9,7 @@ import pytest
 
 from features.accepting import Rules
 from features.describing import read
-from features.registry import Registry
+from features.registry import ASKED_AGAIN, Registry
 from features.settings import Settings
 from schemas.errors import LEFT_OUT, BadMessage, Fault, RegistryUnavailable
 from tests.avro import framed, in_avro
@@ -42,15 +42,60 @@ def test_a_schema_is_asked_for_once(fake: FakeRegistry) -> None:
     assert fake.asked == {"/schemas/ids/7": 1}
 
 
-def test_an_id_that_it_has_not_is_asked_for_again_only_when_it_is_to_be_learnt(fake: FakeRegistry) -> None:
-    """Within a batch all are told alike, whatever is registered meanwhile."""
-    registry = Registry(fake.url)
-    assert refusal(registry, 7) == f"schema 7 is not registered (registry {fake.url})"
+class Clock:
+    """Tells the seconds that it is set to."""
+
+    now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_an_id_that_it_has_not_is_asked_for_again_after_some_seconds_and_not_in_every_batch(fake: FakeRegistry) -> None:
+    registry = Registry(fake.url, clock := Clock())
+    for _ in range(50):
+        asked = registry.unknown(range(300))
+        if asked:
+            registry.learn(asked)
+        assert refusal(registry, 7) == f"schema 7 is not registered (registry {fake.url})"
+    assert fake.asked.total() == 300
+
+    clock.now += ASKED_AGAIN
+    assert registry.unknown([7, 8]) == {7, 8}
+
+
+def test_a_schema_registered_after_it_was_asked_for_is_found(fake: FakeRegistry) -> None:
+    registry = Registry(fake.url, clock := Clock())
+    assert refusal(registry, 7)
     fake.has(7)
     assert refusal(registry, 7)
-    assert registry.unknown([7]) == {7}
-    registry.learn([7])
+    clock.now += ASKED_AGAIN
+    registry.learn(registry.unknown([7]))
+
     assert registry.schema(7).schema_id == 7
+
+
+def test_who_only_reads_finds_it_too(fake: FakeRegistry) -> None:
+    """The archiver, the checker and a rebuild ask for no batch's ids beforehand."""
+    registry = Registry(fake.url, clock := Clock())
+    assert refusal(registry, 7)
+    fake.has(7)
+    clock.now += ASKED_AGAIN
+    assert refusal(registry, 7), "what a batch has asked for is told alike for a while"
+    clock.now += ASKED_AGAIN
+
+    assert registry.schema(7).schema_id == 7
+
+
+def test_a_schema_of_no_use_is_asked_for_once_for_an_id_never_means_another(fake: FakeRegistry) -> None:
+    registry = Registry(fake.url, clock := Clock())
+    fake.has(7, schemaType="PROTOBUF")
+    for _ in range(3):
+        assert refusal(registry, 7)
+        clock.now += 1_000 * ASKED_AGAIN
+        assert registry.unknown([7]) == set()
+
+    assert fake.asked.total() == 1
 
 
 def test_many_ids_are_learnt_at_once(fake: FakeRegistry) -> None:
@@ -59,7 +104,9 @@ def test_many_ids_are_learnt_at_once(fake: FakeRegistry) -> None:
         fake.has(schema_id)
     registry.learn(range(60))
 
-    assert registry.unknown(range(60)) == set(range(1, 60, 2))
+    assert registry.unknown(range(60)) == set()
+    assert refusal(registry, 59)
+    assert registry.schema(58)
     assert sum(fake.asked.values()) == 60
 
 
