@@ -29,7 +29,7 @@ from training.fetching import fetch
 from training.gates import Limits, quality
 from training.job import TrainedBundle, report, train
 from training.judging import Interval
-from training.learners.chosen import parameters
+from training.learners.chosen import chosen_until, parameters
 from training.models_command import models
 from training.narration import OnConsole
 from training.options import (
@@ -261,6 +261,7 @@ def run(
         dask=dask,
         learner=learners(learner),
         learners=parameters(learners_file, said or []),
+        learners_until=chosen_until(learners_file),
         imbalance=imbalance,
         imbalance_ratio=imbalance_ratio,
         calibration=calibration,
@@ -475,10 +476,12 @@ def _sum_up(trained: TrainedBundle, told: Told | None) -> None:
     judgement = trained.judgement
     if told is not None and told.version is not None:
         console.print(f"mlflow      version {told.version} of {told.model}, run {told.run}")
+    if judgement.model.knew:
+        console.print("  rows that judge it had a part in what it is: these figures are too good")
     for name, value in metrics.items():
         console.print(f"  {name:38s} {value:.5g}{_between(judgement.model.intervals.get(name))}")
     if (champion := judgement.champion) is not None:
-        knew = ", some of which it learnt from" if champion.knew else ""
+        knew = ", some of which had a part in it" if champion.knew else ""
         console.print(f"  less what the champion, {champion.name}, has on the same transactions{knew}:")
         for name, interval in judgement.differences.items():
             less = metrics[name] - champion.evaluation.metrics[name]

@@ -1,4 +1,4 @@
-"""A candidate beside the champion on the newest rows that neither has learnt from."""
+"""A candidate beside the champion on the newest rows that had no part in either."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def compare(
     for one in contenders:
         one.require_fitting()
     delay = delay or candidate.label_delay or TrainingSettings().label_delay
-    since = max(one.learnt_until for one in contenders)
+    since = max(one.chosen_until for one in contenders)
     narrator.stage("describe", f"describing {past.transactions.height:,} transactions as a worker sees them")
     replayed = replay.vectors(past.transactions, past.labels, rates)
     time = past.transactions["occurred_at"].dt.epoch("us").to_numpy()
@@ -55,8 +55,9 @@ def compare(
     if frauds < least_frauds or frauds == is_fraud.size:
         raise TooFew(
             f"of {is_fraud.size:,} transactions from {since:%Y-%m-%d %H:%M} to "
-            f"{EPOCH + timedelta(microseconds=mature):%Y-%m-%d %H:%M}, which neither has learnt from, {frauds} are known "
-            f"as frauds, at least {least_frauds} are wanted: a longer past would do"
+            f"{EPOCH + timedelta(microseconds=mature):%Y-%m-%d %H:%M}, which had no part in either, "
+            f"in its fit or its thresholds, {frauds} are known as frauds, at least {least_frauds} are wanted: "
+            "a longer past would do"
         )
     narrator.stage("judge", f"judging both by {is_fraud.size:,} transactions, {frauds:,} of them frauds")
     kept = past.transactions.filter(rows)

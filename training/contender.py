@@ -103,13 +103,16 @@ class Contender:
         return replace(self, encoder=made_again(self.encoder, at, past, accepted, delay))
 
     def knew(self, since: datetime) -> bool:
-        """Whether it was fitted to something since then."""
-        return self.learnt_until > since
+        """Whether a row since then had a part in what it is."""
+        return self.chosen_until > since
 
     @property
-    def learnt_until(self) -> datetime:
-        """Rows from here on it was not fitted to.  Raises UnusableModel where the bundle doesn't say."""
-        return self._moment("until")
+    def chosen_until(self) -> datetime:
+        """Rows from here on had no part in it: neither the fit nor any choice, as of thresholds, goes by them.
+
+        Raises UnusableModel where the bundle doesn't say.
+        """
+        return self._moment("chosen_until")
 
     @property
     def label_delay(self) -> timedelta | None:

@@ -83,9 +83,14 @@ def unjudged(why: str) -> tuple[Gate, ...]:
 def quality(judgement: Judgement, *, expected: str | None, limits: Limits) -> tuple[Gate, ...]:
     """By the rows that both were judged by; `expected`: the champion's bundle, None where nobody judges yet."""
     model, champion = judgement.model, judgement.champion
+    if model.knew:
+        return unjudged("the rows that would judge it had a part in its fit, its thresholds or its parameters")
     frauds = model.evaluation.review.caught + model.evaluation.review.missed
     if frauds < limits.least_frauds:
-        return unjudged(f"{frauds} frauds among the rows, at least {limits.least_frauds} are wanted to say anything")
+        return unjudged(
+            f"{frauds} frauds among the rows, at least {limits.least_frauds} are wanted to say anything: "
+            "a longer --validation, or a past with more frauds, would do"
+        )
     if champion is None and expected is not None:
         return unjudged(f"the champion, {expected}, can't be asked about the same rows")
     return _precision(judgement, limits), _cost(judgement, limits), _calibration(judgement, limits)
@@ -128,7 +133,7 @@ def _cost(judgement: Judgement, limits: Limits) -> Gate:
 
 def _flattered(judgement: Judgement) -> str:
     knew = judgement.champion is not None and judgement.champion.knew
-    return " (of a champion that learnt from some of the rows)" if knew else ""
+    return " (of a champion that some of the rows had a part in)" if knew else ""
 
 
 def _calibration(judgement: Judgement, limits: Limits) -> Gate:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -53,7 +53,7 @@ class TrainedBundle:
     """The bundle's folder; `current` beside it names it where it named none."""
     manifest: Manifest
     metrics: dict[str, float]
-    """The manifest's: on the validation rows."""
+    """The manifest's: on the test's rows."""
     judgement: Judgement
     """The same rows by the champion too."""
     validation: Validation
@@ -76,8 +76,9 @@ def train(
 ) -> TrainedBundle:
     """A bundle learnt from a past (frames as schemas.tables has them, in the order of the log).
 
-    It is judged beside the `champion`, a bundle's folder; None: the one that `current` names.  Where that names none, the
-    new one is made current: somebody has to begin.
+    Of the rows that are kept from the fit the older half chooses how many trees, the calibration and the thresholds; by the
+    newer half it is judged, beside the `champion`, a bundle's folder; None: the one that `current` names.  Where that names
+    none, the new one is made current: somebody has to begin.
     `rates` must be the workers', or amounts mean something else.  `rejected`: rows that the mapping could make no
     transactions of.  `data` names the past, where it has a name that stays (an archive at a version); the manifest keeps it.
     `served`, of the same transactions: these vectors are learnt from, and no others.  The same past, settings, code and
@@ -110,11 +111,10 @@ def train(
     history = attributes.History(past, counted, columns, settings)
     encoder = history.frozen(past.until + _MOMENT)
     folds = _judge_folds(past, replayed, history, learner, settings, tell) if settings.folds else ()
-    is_fraud, kept_is_fraud = past.is_fraud[cut.fit], past.is_fraud[cut.validation]
-    kept = past.transactions.filter(cut.validation)
+    is_fraud = past.is_fraud[cut.fit]
     vectors = np.hstack([replayed.vectors[cut.fit], history.as_they_occurred()[cut.fit]])
-    # A model is served with tables that grow old; it is judged so as well.
-    kept_vectors = np.hstack([replayed.vectors[cut.validation], history.frozen(cut.validation_from).encode_table(kept)])
+    kept = _Kept.of(cut, past, replayed, history, rates)
+    flattered = _is_flattered(cut, settings, tell)
 
     features = FEATURES + encoder.features
 
@@ -122,30 +122,28 @@ def train(
     tell.stage("fit", f"fitting {', '.join(settings.learner)} to {rows}")
     fitted = learner.fit(
         Rows(vectors=vectors, is_fraud=is_fraud, features=features),
-        Rows(vectors=kept_vectors, is_fraud=kept_is_fraud, features=features),
+        Rows(vectors=kept.vectors[kept.choose], is_fraud=kept.is_fraud[kept.choose], features=features),
         settings,
         tell.progress,
     )
 
-    tell.stage("judge", f"judging it by {len(kept_vectors):,} later ones, {int(kept_is_fraud.sum()):,} of them frauds")
-    margins = fitted.margins(kept_vectors)
-    calibration = calibrated(margins, kept_is_fraud, settings.calibration, seed=settings.seed)
+    tell.stage("judge", f"judging it by {kept.judge.sum():,} later ones, {kept.frauds(kept.judge):,} of them frauds")
+    margins = fitted.margins(kept.vectors)
+    calibration = calibrated(margins[kept.choose], kept.is_fraud[kept.choose], settings.calibration, seed=settings.seed)
     scores = probabilities(margins, calibration)
-    days = (cut.validation_until - cut.validation_from) / timedelta(days=1)
-    amounts = replay.amounts(kept, rates)
     rival = _champion(champion, settings, past, replayed, counted, cut, tell)
-    thresholds = choose(scores, kept_is_fraud, amounts, days=days, settings=settings, champion=rival)
+    thresholds = choose(
+        scores[kept.choose],
+        kept.is_fraud[kept.choose],
+        kept.amounts[kept.choose],
+        days=(cut.validation_until - cut.validation_from) / timedelta(days=1),
+        settings=settings,
+        champion=None if rival is None else rival.of(kept.choose),
+    )
     judgement = judge(
-        Kept(
-            is_fraud=kept_is_fraud,
-            account=kept["account_id"],
-            occurred_at=kept["occurred_at"],
-            amounts=amounts,
-            days=days,
-            segments=_segments(past.transactions, cut),
-        ),
-        Opinion(name="this model", scores=scores, thresholds=thresholds),
-        rival,
+        kept.to_judge_by(cut, past),
+        Opinion(name="this model", scores=scores[kept.judge], thresholds=thresholds, knew=flattered),
+        None if rival is None else rival.of(kept.judge),
         costs=settings.costs(),
         seed=settings.seed,
     )
@@ -153,7 +151,7 @@ def train(
 
     tell.stage("export", "exporting it to ONNX, and holding the graph to the learner on every one of them")
     exported = fitted.exported()
-    answered = require_parity(exported.graph, kept_vectors, margins, tolerance=fitted.tolerance)
+    answered = require_parity(exported.graph, kept.vectors, margins, tolerance=fitted.tolerance)
     _require_same_outcomes(scores, probabilities(answered, calibration), thresholds)
     manifest = Manifest(
         format=FORMAT,
@@ -173,10 +171,15 @@ def train(
             "frauds": int(is_fraud.sum()),
             "from": cut.fit_from.isoformat(),
             "until": (cut.validation_from - settings.label_delay).isoformat(),
-            "validation_rows": len(kept_vectors),
-            "validation_frauds": int(kept_is_fraud.sum()),
+            "validation_rows": int(kept.choose.sum()),
+            "validation_frauds": kept.frauds(kept.choose),
             "validation_from": cut.validation_from.isoformat(),
             "validation_until": cut.validation_until.isoformat(),
+            "chosen_until": _chosen_until(cut, settings).isoformat(),
+            "test_rows": int(kept.judge.sum()),
+            "test_frauds": kept.frauds(kept.judge),
+            "test_from": cut.test_from.isoformat(),
+            "test_until": cut.test_until.isoformat(),
             "seed": settings.seed,
             "currency": rates.currency,
             **({} if data is None else {"data": data}),
@@ -186,20 +189,20 @@ def train(
         base=exported.base,
         usual=usual(vectors[is_fraud == 0], features),
     )
-    golden = golden_rows(kept_vectors, answered, seed=settings.seed)
+    golden = golden_rows(kept.vectors, answered, seed=settings.seed)
     tell.stage("write", f"writing the bundle to {settings.out}")
     path = write(
         settings.out,
         exported=exported,
         manifest=manifest,
-        golden_vectors=kept_vectors[golden],
+        golden_vectors=kept.vectors[golden],
         golden_margins=answered[golden],
         attributes=encoder.attributes,
         evaluation=page(
             manifest,
             judgement,
             importance=fitted.importance(),
-            uncalibrated=brier(margins, kept_is_fraud, fitted.uncalibrated),
+            uncalibrated=brier(margins[kept.judge], kept.is_fraud[kept.judge], fitted.uncalibrated),
             odd=validation.odd,
         ),
     )
@@ -252,11 +255,85 @@ def _judge_folds(
     )
     dates = prequential.cut(described, settings, folds=settings.folds)
     tell.stage("folds", f"fitting and judging the same at {len(dates)} dates, the first of them {dates[0].at:%Y-%m-%d}")
+    undivided = [f"{date.at:%Y-%m-%d}" for date in dates if date.chooses is None]
+    if undivided:
+        tell.warn(
+            f"there are too few frauds to choose by some rows and judge by others at {', '.join(undivided)}: the figures of "
+            "these dates are too good"
+        )
     judged = []
     for done, fold in enumerate(prequential.judge(described, dates, learner, settings), 1):
         judged.append(fold)
         tell.progress(done, len(dates))
     return tuple(judged)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kept:
+    """The rows [n] that are kept from the fit."""
+
+    transactions: pl.DataFrame
+    vectors: Vectors
+    """[n, features]"""
+    is_fraud: npt.NDArray[np.bool_]
+    amounts: npt.NDArray[np.int64]
+    choose: npt.NDArray[np.bool_]
+    judge: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls, cut: Split, past: KnownPast, replayed: replay.Replayed, history: attributes.History, rates: Rates
+    ) -> _Kept:
+        rows = cut.validation | cut.test
+        transactions = past.transactions.filter(rows)
+        # A model is served with tables that grow old; it is judged so as well.
+        encoded = history.frozen(cut.validation_from).encode_table(transactions)
+        return cls(
+            transactions=transactions,
+            vectors=np.hstack([replayed.vectors[rows], encoded]),
+            is_fraud=past.is_fraud[rows],
+            amounts=replay.amounts(transactions, rates),
+            choose=cut.validation[rows],
+            judge=cut.test[rows],
+        )
+
+    def frauds(self, some: npt.NDArray[np.bool_]) -> int:
+        return int(self.is_fraud[some].sum())
+
+    def to_judge_by(self, cut: Split, past: KnownPast) -> Kept:
+        transactions = self.transactions.filter(self.judge)
+        return Kept(
+            is_fraud=self.is_fraud[self.judge],
+            account=transactions["account_id"],
+            occurred_at=transactions["occurred_at"],
+            amounts=self.amounts[self.judge],
+            days=(cut.test_until - cut.test_from) / timedelta(days=1),
+            segments=_segments(past.transactions, cut.test),
+        )
+
+
+def _chosen_until(cut: Split, settings: TrainingSettings) -> datetime:
+    """No later row chose anything of the model."""
+    searched = settings.learners_until
+    return cut.validation_until if searched is None else max(cut.validation_until, searched)
+
+
+def _is_flattered(cut: Split, settings: TrainingSettings, tell: Narrator) -> bool:
+    """Whether rows that the model is judged by chose something of it; that is said."""
+    if not cut.divided:
+        tell.warn(
+            "there are too few frauds among the newest rows to choose by some and judge by others: the same rows choose the "
+            "number of trees, the calibration and the thresholds and judge the model, so that its figures are too good and no "
+            "gate goes by them; a longer --validation, or a past with more frauds, would do"
+        )
+    searched = settings.learners_until is not None and settings.learners_until > cut.test_from
+    if searched:
+        tell.warn(
+            f"the learner's parameters were searched for with what was known on {settings.learners_until:%F %R}, "
+            f"and the model is judged by rows from {cut.test_from:%F %R}: its figures are too good and no gate goes by them; "
+            "`training tune` with the same --train-until, or a later --train-until here, would do"
+        )
+    return searched or not cut.divided
 
 
 def _champion(
@@ -268,7 +345,7 @@ def _champion(
     cut: Split,
     tell: Narrator,
 ) -> Opinion | None:
-    """What the champion says of the validation rows; None where there is none, or none that can be asked.
+    """What the champion says of the rows that are kept from the fit; None where there is none, or none that can be asked.
 
     `counted` [n]: the transactions that encodings are learnt from.
     """
@@ -278,17 +355,17 @@ def _champion(
             _say_that_nobody_judges(settings, tell)
             return None
         champion.require_fitting()
-        begun = cut.validation_from
         # As the new one is: with tables that know nothing of these rows.
-        then = champion.as_of(begun, past, counted, settings.label_delay)
-        knew = champion.knew(begun)
+        then = champion.as_of(cut.validation_from, past, counted, settings.label_delay)
+        knew = champion.knew(cut.test_from)
     except UnusableModel as error:
         tell.warn(f"there is no champion to compare with: {error}")
         _say_that_nobody_judges(settings, tell)
         return None
+    held = cut.validation | cut.test
     return Opinion(
         name=champion.name,
-        scores=then.scores(replayed.vectors[cut.validation], past.transactions.filter(cut.validation)),
+        scores=then.scores(replayed.vectors[held], past.transactions.filter(held)),
         thresholds=champion.manifest.thresholds,
         knew=knew,
     )
@@ -355,6 +432,7 @@ def report(
         "learner": trained.manifest.learner,
         "trained": trained.manifest.trained,
         "metrics": trained.metrics,
+        "knew_some_of_the_rows": trained.judgement.model.knew,
         "intervals": trained.judgement.model.intervals,
         "champion": None if champion is None else _compared(champion, trained.judgement),
         "odd": trained.validation.odd,
@@ -376,11 +454,11 @@ def _compared(champion: Judged, judgement: Judgement) -> dict[str, object]:
     }
 
 
-def _segments(transactions: pl.DataFrame, cut: Split) -> dict[str, pl.Series]:
-    """By what the validation rows are told apart on the page."""
+def _segments(transactions: pl.DataFrame, rows: npt.NDArray[np.bool_]) -> dict[str, pl.Series]:
+    """By what the rows [n] that judge are told apart on the page."""
     kept = (
         transactions.with_columns((pl.col("occurred_at") - pl.col("occurred_at").min().over("account_id")).alias("age"))
-        .filter(cut.validation)
+        .filter(rows)
         .select("amount", "channel", "country", "currency", "age")
     )
     edges = sorted({int(kept["amount"].quantile(at, "lower") or 0) for at in (0.25, 0.5, 0.75, 0.95)})

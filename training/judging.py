@@ -7,7 +7,7 @@ Both models see the same draws, so that the interval of their difference is of t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,11 @@ class Opinion:
     scores: Floats
     thresholds: Thresholds
     knew: bool = False
-    """It learnt from some of the rows themselves, so that its figures may be too good."""
+    """Some of the rows themselves had a part in what it is, in the fit or in a choice: its figures may be too good."""
+
+    def of(self, rows: Rows) -> Opinion:
+        """What it says of some of them, a mask [n]."""
+        return replace(self, scores=self.scores[rows])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,8 @@ ValidationOption = Annotated[
     str | None,
     typer.Option(
         envvar="FRAUD_TRAINING_VALIDATION",
-        help="How much of the newest known part is kept to judge by. Default: three tenths, at most 14d.",
+        help="How much of the newest known part is kept from the fit: its older half chooses thresholds and the like, its newer "
+        "half judges. Default: three tenths, at most 14d.",
     ),
 ]
 FoldsOption = Annotated[

@@ -54,6 +54,11 @@ svg .bar, svg .review { fill: var(--mark) }
 svg .decline { fill: var(--alarm) }
 """
 
+_KNEW = (
+    "Some of the transactions that judge it had a part in what it is: expect live figures below these, and no gate goes by "
+    "them."
+)
+_DID_NOT_KNOW = "The transactions that judge it had no part in any choice."
 _COMPARED = ("figure", "this model", "in 95 of 100 draws", "champion", "in 95 of 100 draws", "difference",
              "in 95 of 100 draws")  # fmt: skip
 _CONFUSION = ("from a score of", "frauds flagged", "genuine flagged", "frauds missed", "genuine passed", "precision",
@@ -75,8 +80,8 @@ _NAMES = {
 _POLICIES = {
     Policy.PRECISION: "the most recall within a bound of the alerts and with enough precision",
     Policy.CAPACITY: "as many alerts as somebody can look at",
-    Policy.COST: "the least cost of these very transactions",
-    Policy.CHAMPION: "as many of these transactions as the champion",
+    Policy.COST: "the least cost of the transactions that chose them",
+    Policy.CHAMPION: "as many of the transactions that chose them as the champion",
 }
 """By training.settings.Policy."""
 
@@ -121,11 +126,12 @@ def page(
 <title>How well the model does</title><style>{_STYLE}</style></head><body>
 <h1>How well the model does</h1>
 <p>Fitted on {_count(trained["rows"])} transactions ({_count(trained["frauds"])} frauds) from
-{_when(trained["from"])} to {_when(trained["until"])}, judged by {_count(trained["validation_rows"])} later ones
-({_count(trained["validation_frauds"])} frauds) from {_when(trained["validation_from"])} to
-{_when(trained["validation_until"])}, with what was known on {_when(trained["known_until"])}.</p>
-<p>Where the trees end, the calibration and the thresholds were chosen on the same later transactions: expect live
-figures a little below these.</p>
+{_when(trained["from"])} to {_when(trained["until"])}. Where the trees end, the calibration and the thresholds were chosen by
+{_count(trained["validation_rows"])} later ones ({_count(trained["validation_frauds"])} frauds) from
+{_when(trained["validation_from"])} to {_when(trained["validation_until"])}. Judged by {_count(trained["test_rows"])}
+({_count(trained["test_frauds"])} frauds) from {_when(trained["test_from"])} to {_when(trained["test_until"])}, with what was
+known on {_when(trained["known_until"])}.</p>
+<p>{_KNEW if judgement.model.knew else _DID_NOT_KNOW}</p>
 <div class="figures">
 {"".join(_figure(name, judgement.model, money) for name in _NAMES)}
 </div>
@@ -190,7 +196,7 @@ def _beside_champion(judgement: Judgement, money: _Money) -> str:
             )
         )
     knew = (
-        "<p>The champion learnt from some of these very transactions: its figures may be too good.</p>"
+        "<p>Some of these very transactions had a part in the champion: its figures may be too good.</p>"
         if champion.knew
         else ""
     )

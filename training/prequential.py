@@ -7,6 +7,8 @@
 Each fold is a training at the date its validation begins: of labels that came later, also for older rows, nothing is known.
 One number from one stretch of time says little of a learner; their mean is what tuning goes by, and their spread says how
 much of a difference is noise.
+
+The older half of each validation chooses the number of trees, the newer half judges.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from training.errors import UnusablePast
 from training.learners.learner import Learner, Steps
 from training.learners.learner import Rows as LearntRows
 from training.settings import TrainingSettings
-from training.split import KnownPast, known_frauds
+from training.split import KnownPast, choosing_ends, known_frauds
 
 Rows = npt.NDArray[np.bool_]
 Vectors = npt.NDArray[np.float32]
@@ -50,6 +52,8 @@ class Fold:
     known: Rows
     """The frauds that were known at the training's date."""
     validation: Rows
+    chooses: Rows | None
+    """[validation rows]: those that choose; the others judge.  None: all do both, there are too few frauds to divide them."""
     frozen: Vectors
     """[validation rows, attributes' features]: as a model of that date is served with."""
     features: tuple[str, ...]
@@ -66,9 +70,12 @@ class Judged:
     frauds: int
     """Known of them at the time."""
     validation_rows: int
+    """That judged it."""
     validation_frauds: int
     average_precision: float
     auc: float
+    knew: bool = False
+    """The rows that judged it chose its number of trees: the figures are too good."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,28 +119,29 @@ def cut(described: Described, settings: TrainingSettings, *, folds: int) -> tupl
 def judge(
     described: Described, folds: Sequence[Fold], learner: Learner, settings: TrainingSettings, on_step: Steps = _unheard
 ) -> Iterator[Judged]:
-    """Fold after fold, a model fitted and judged.  It may stop where it is best on the rows that it is judged by."""
+    """Fold after fold, a model fitted and judged.  It may stop where it is best on the rows that choose."""
     for fold in folds:
         rows = LearntRows(
             vectors=np.hstack([described.vectors[fold.fit], described.encoded[fold.fit]]),
             is_fraud=fold.known[fold.fit],
             features=fold.features,
         )
-        validation = LearntRows(
-            vectors=np.hstack([described.vectors[fold.validation], fold.frozen]),
-            is_fraud=described.past.is_fraud[fold.validation],
-            features=fold.features,
-        )
-        margins = learner.fit(rows, validation, settings, on_step).margins(validation.vectors)
+        vectors = np.hstack([described.vectors[fold.validation], fold.frozen])
+        is_fraud = described.past.is_fraud[fold.validation]
+        everybody = np.ones(is_fraud.size, np.bool_)
+        chooses, judges = (everybody, everybody) if fold.chooses is None else (fold.chooses, ~fold.chooses)
+        validation = LearntRows(vectors=vectors[chooses], is_fraud=is_fraud[chooses], features=fold.features)
+        margins = learner.fit(rows, validation, settings, on_step).margins(vectors[judges])
         yield Judged(
             at=fold.at,
             until=fold.until,
             rows=len(rows.is_fraud),
             frauds=int(rows.is_fraud.sum()),
-            validation_rows=len(validation.is_fraud),
-            validation_frauds=int(validation.is_fraud.sum()),
-            average_precision=float(metrics.average_precision_score(validation.is_fraud, margins)),
-            auc=float(metrics.roc_auc_score(validation.is_fraud, margins)),
+            validation_rows=int(judges.sum()),
+            validation_frauds=int(is_fraud[judges].sum()),
+            average_precision=float(metrics.average_precision_score(is_fraud[judges], margins)),
+            auc=float(metrics.roc_auc_score(is_fraud[judges], margins)),
+            knew=fold.chooses is None,
         )
 
 
@@ -165,12 +173,14 @@ def _fold(
                 "fewer --folds, more history, or another --validation would do"
             )
     encoder = described.history.frozen(at)
+    chosen = choosing_ends(time[kept], past.is_fraud[kept], begins, ends)
     return Fold(
         at=at,
         until=EPOCH + timedelta(microseconds=ends),
         fit=fit,
         known=known,
         validation=kept,
+        chooses=None if chosen is None else time[kept] < chosen,
         frozen=encoder.encode_table(past.transactions.filter(kept)),
         features=FEATURES + encoder.features,
     )

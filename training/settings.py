@@ -72,7 +72,8 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
     label_delay: timedelta = timedelta(days=7)
     """After this a label may be expected; a younger transaction is unknown, not genuine."""
     validation: timedelta | None = None
-    """How much of the newest known part is kept from the fit.  None: three tenths of it, at most 14 days."""
+    """How much of the newest known part is kept from the fit: its older half chooses, its newer half judges.  None: three
+    tenths of it, at most 14 days."""
     folds: int = 0
     """At how many earlier dates the same is fitted and judged as well: 0, or from 2 to 20."""
     seed: int = 0
@@ -85,6 +86,8 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Several are an ensemble."""
     learners: dict[str, Parameters] = {}
     """By learner: parameters that are not its default.  LightGBM's go before what `trees` to `feature_share` say."""
+    learners_until: datetime | None = None
+    """What was known until then chose these parameters, where they were searched for.  None: nobody searched."""
     imbalance: Imbalance = Imbalance.NONE
     imbalance_ratio: float = 10.0
     """How many genuine transactions there are to be to a fraud, by weight or by number."""

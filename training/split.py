@@ -1,9 +1,12 @@
-"""Which rows are learnt from and which are kept to judge by: what was known at the training's date, cut by time.
+"""Which rows are learnt from, which choose, and which judge: what was known at the training's date, cut by time.
 
-    |<-- fit -->|<- gap: the delay ->|<-- validation -->|<- too young: the delay ->| the training's date
+    |<-- fit -->|<- gap: the delay ->|<- validation ->|<- test ->|<- too young: the delay ->| the training's date
 
 A transaction younger than the delay has no label yet, which says nothing.  And whoever had trained at the beginning of
 the validation would have known the labels of the rows before the gap, no others.
+
+The validation chooses: the number of trees, the calibration, the thresholds.  The test has no part in any choice: what is
+said of a model is said by it.
 """
 
 from __future__ import annotations
@@ -43,9 +46,18 @@ class Split:
 
     fit: Rows
     validation: Rows
+    test: Rows
+    """The validation's own rows where these are too few to be divided."""
     fit_from: datetime
     validation_from: datetime
     validation_until: datetime
+    test_from: datetime
+    test_until: datetime
+
+    @property
+    def divided(self) -> bool:
+        """Whether the test's rows are others than those that chose."""
+        return self.test_from >= self.validation_until
 
 
 def known_at(until: datetime | None, transactions: pl.DataFrame, labels: pl.DataFrame) -> KnownPast:
@@ -99,7 +111,7 @@ def known_frauds(transactions: pl.DataFrame, labels: pl.DataFrame, until: dateti
 
 
 def split(past: KnownPast, accepted: Rows, *, delay: timedelta, validation: timedelta | None = None) -> Split:
-    """Cut by time, leaving out what isn't `accepted`.  `validation`: its length.
+    """Cut by time, leaving out what isn't `accepted`.  `validation`: how long it and the test are together.
 
     Raises UnusablePast where a part has no rows, no fraud or nothing but frauds.
     """
@@ -120,13 +132,31 @@ def split(past: KnownPast, accepted: Rows, *, delay: timedelta, validation: time
     kept = accepted & (time >= begins) & (time <= mature)
     _require_both_classes("to fit", past.is_fraud[fit], "more history, a shorter --validation or a later --train-until")
     _require_both_classes("to validate", past.is_fraud[kept], "a longer --validation or a later --train-until")
+    chosen = choosing_ends(time[kept], past.is_fraud[kept], begins, mature)
     return Split(
         fit=fit,
-        validation=kept,
+        validation=kept if chosen is None else kept & (time < chosen),
+        test=kept if chosen is None else kept & (time >= chosen),
         fit_from=EPOCH + timedelta(microseconds=int(time[fit].min())),
         validation_from=EPOCH + timedelta(microseconds=begins),
-        validation_until=EPOCH + timedelta(microseconds=mature),
+        validation_until=EPOCH + timedelta(microseconds=mature if chosen is None else chosen),
+        test_from=EPOCH + timedelta(microseconds=begins if chosen is None else chosen),
+        test_until=EPOCH + timedelta(microseconds=mature),
     )
+
+
+def choosing_ends(time: npt.NDArray[np.int64], is_fraud: Rows, begins: int, ends: int) -> int | None:
+    """Until when the rows [n] from `begins` to `ends` choose, and from when on they judge; in microseconds.
+
+    Half-way; where one half would lack frauds, or genuine ones, when half of the frauds have occurred.  None where that
+    doesn't help: there are too few of them.
+    """
+    frauds = np.sort(time[is_fraud])
+    for moment in ((begins + ends) // 2, int(frauds[frauds.size // 2])):
+        before = time < moment
+        if all(part.any() and not part.all() for part in (is_fraud[before], is_fraud[~before])):
+            return moment
+    return None
 
 
 def _require_columns(table: str, frame: pl.DataFrame, columns: dict[str, pl.DataType | type[pl.DataType]]) -> None:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from features.settings import Settings, load
 from schemas.mapping import load_mapping
 from schemas.spans import duration, moment
-from training.learners.chosen import parameters
+from training.learners.chosen import chosen_until, parameters
 from training.narration import OnConsole
 from training.options import (
     AttributesOption,
@@ -93,6 +93,7 @@ def tune(
         threads=threads,
         learner=learners(learner),
         learners=parameters(learners_file, []),
+        learners_until=chosen_until(learners_file),
         attributes=columns(attributes),
     )
     search = Search(folds=folds, trials=trials, budget=duration(budget), folder=out)

@@ -1,4 +1,4 @@
-"""A candidate and the champion on the newest rows that neither has learnt from."""
+"""A candidate and the champion on the newest rows that had no part in either."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def compared(candidate: Contender, champion: Contender | None, **own: Any) -> Ju
         "rates": DEFAULT_RATES,
         "delay": None,
         "costs": Costs(),
-        "least_frauds": 20,
+        "least_frauds": 10,
         "narrator": Silent(),
     }
     return compare(found, candidate, champion, **(usual | own))
@@ -74,15 +74,15 @@ def rows_of(judgement: Judgement) -> int:
     return at.caught + at.wrong + at.missed + at.passed
 
 
-def test_the_rows_are_those_that_the_later_one_has_not_learnt_from(
+def test_the_rows_are_those_that_neither_were_learnt_from_nor_chose_anything(
     early_and_late: tuple[Contender, Contender],
 ) -> None:
     early, late = early_and_late
     transactions, _ = PAST
     mature = known_at(None, *PAST).until - timedelta(days=7)
-    since = transactions["occurred_at"].is_between(late.learnt_until, mature)
+    since = transactions["occurred_at"].is_between(late.chosen_until, mature)
 
-    assert early.learnt_until < late.learnt_until
+    assert early.chosen_until < late.chosen_until
     for judgement in (compared(late, early), compared(early, late), compared(late, None)):
         assert rows_of(judgement) == since.sum()
     assert rows_of(compared(early, None)) > since.sum()

@@ -157,7 +157,8 @@ def a_page(judgement: Judgement, *, odd: Sequence[Finding] = (), by: Mapping[str
         trained={
             "rows": 10_000, "frauds": 99, "from": "2026-02-01", "until": "2026-02-20", "validation_rows": 3_000,
             "validation_frauds": 50, "validation_from": "2026-03-01", "validation_until": "2026-03-05",
-            "known_until": "2026-03-12", "currency": "EUR",
+            "test_rows": 2_000, "test_frauds": 40, "test_from": "2026-03-05", "test_until": "2026-03-09",
+            "known_until": "2026-03-16", "currency": "EUR",
         },
         metrics={},
     )  # fmt: skip
@@ -191,7 +192,7 @@ def test_the_page_shows_the_champion_beside_and_whether_it_knew_the_rows() -> No
     html = a_page(judgement)
 
     assert "bundle 0123&lt;b&gt;" in html
-    assert "learnt from some of these very transactions" in html
+    assert "had a part in the champion" in html
     assert judgement.champion is not None
     difference = judgement.model.evaluation.metrics["auc"] - judgement.champion.evaluation.metrics["auc"]
     between = judgement.differences["auc"]
@@ -207,7 +208,7 @@ def test_the_page_says_what_was_odd_and_how_the_thresholds_were_chosen() -> None
     assert "only &lt;12&gt; frauds" in html
     assert "Thresholds by capacity: as many alerts as somebody can look at (review per day 20)." in html
     like = a_page(a_judgement(), by=BY_CHAMPION)
-    assert "as many of these transactions as the champion (champion 0ld, flagged share 0.01)." in like
+    assert "as many of the transactions that chose them as the champion (champion 0ld, flagged share 0.01)." in like
     assert "EUR per 1,000" in html
     assert "What is odd" not in a_page(a_judgement())
 

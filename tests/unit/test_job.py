@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,24 @@ from streaming.reasons import Explainer
 from tests.unit.pasts import START, a_past
 from training import __main__ as command
 from training import job, replay
+from training.contender import Contender
 from training.errors import ParityBroken, UnusablePast
 from training.job import GOLDEN_ROWS, TrainedBundle, golden_rows, report, train, usual
 from training.learners.lightgbm import FittedLightGBM
+from training.narration import Silent
 from training.settings import TrainingSettings
+from training.split import known_at
 
 PAST = a_past()
+
+
+class Listening(Silent):
+    def __init__(self) -> None:
+        super().__init__()
+        self.warned: list[str] = []
+
+    def warn(self, what: str) -> None:
+        self.warned.append(what)
 
 
 def trained(out: Path, past: tuple[pl.DataFrame, pl.DataFrame] = PAST, **settings: Any) -> TrainedBundle:
@@ -59,7 +71,7 @@ def test_a_bundle_knows_what_is_usual(one: TrainedBundle) -> None:
 
 
 def test_it_learns(one: TrainedBundle) -> None:
-    assert one.metrics["auc"] > 0.85
+    assert one.metrics["auc"] > 0.8
     assert one.metrics["average_precision"] > 5 * one.metrics["fraud_share"]
 
 
@@ -101,9 +113,10 @@ def test_the_capacity_bounds_the_alerts(tmp_path: Path) -> None:
     few = trained(tmp_path, review_per_day=1.5, review_precision=0.0, trees=80)
     share = trained(tmp_path, review_share=0.05, review_precision=0.0)
 
-    assert 0 < few.metrics["alerts_per_day"] <= 1.5
-    assert share.metrics["alerts_per_day"] <= 0.05 * 120 * 1.1
-    assert few.path != share.path
+    # The thresholds were chosen by other rows: of those that judge there may be some more.
+    assert 0 < few.metrics["alerts_per_day"] <= 2 * 1.5
+    assert share.metrics["alerts_per_day"] <= 2 * 0.05 * 120
+    assert few.manifest.thresholds.review > share.manifest.thresholds.review
 
 
 def test_duplicates_are_neither_learnt_from_nor_judged_by(one: TrainedBundle, tmp_path: Path) -> None:
@@ -113,6 +126,58 @@ def test_duplicates_are_neither_learnt_from_nor_judged_by(one: TrainedBundle, tm
 
     for count in ("rows", "frauds", "validation_rows", "validation_frauds"):
         assert other.manifest.trained[count] == one.manifest.trained[count]
+
+
+def test_the_rows_that_judge_choose_nothing(tmp_path: Path) -> None:
+    """Other labels of them: the same trees, calibration and thresholds, and other figures."""
+    transactions, labels = PAST
+    first = trained(tmp_path, PAST, attributes=(), trees=60)
+    since = datetime.fromisoformat(str(first.manifest.trained["test_from"]))
+    judged = transactions.filter(pl.col("occurred_at") >= since)["transaction_id"]
+    found = pl.Series([name[-1] < "5" for name in labels["transaction_id"]])
+    fewer = labels.filter(~labels["transaction_id"].is_in(judged.implode()) | found)
+    other = trained(tmp_path, (transactions, fewer), attributes=(), trees=60, train_until=known_at(None, *PAST).until)
+
+    assert 0 < other.manifest.trained["test_frauds"] < first.manifest.trained["test_frauds"]  # type: ignore[operator]
+    assert (other.path / MODEL).read_bytes() == (first.path / MODEL).read_bytes()
+    assert other.manifest.calibration == first.manifest.calibration
+    assert other.manifest.thresholds == first.manifest.thresholds
+    assert other.metrics != first.metrics
+
+
+def test_a_bundle_says_until_when_anything_of_it_was_chosen(one: TrainedBundle, tmp_path: Path) -> None:
+    said = one.manifest.trained
+
+    assert said["chosen_until"] == said["validation_until"] == said["test_from"]
+    assert Contender.read(one.path).chosen_until.isoformat() == said["test_from"]
+    assert not one.judgement.model.knew
+    searched = trained(tmp_path, learners_until=known_at(None, *PAST).until)
+    assert searched.manifest.trained["chosen_until"] == known_at(None, *PAST).until.isoformat()
+    assert searched.judgement.model.knew
+
+
+def test_one_fraud_among_the_newest_rows_is_too_few_to_choose_and_to_judge_and_that_is_said(tmp_path: Path) -> None:
+    transactions, labels = PAST
+    newest = transactions.filter(pl.col("occurred_at") >= START + timedelta(days=24))["transaction_id"]
+    one_of_them = labels.filter(~labels["transaction_id"].is_in(newest[:-1_000].implode()))
+    kept = one_of_them.filter(~one_of_them["transaction_id"].is_in(newest.implode()))
+    last = one_of_them.filter(one_of_them["transaction_id"].is_in(newest.implode())).head(1)
+    narrator = Listening()
+    found = train(
+        transactions,
+        pl.concat([kept, last]),
+        settings=TrainingSettings(
+            trees=5, leaves=7, smallest_leaf=5, threads=1, out=tmp_path, train_until=known_at(None, *PAST).until,
+            label_delay=timedelta(days=3),
+        ),
+        narrator=narrator,
+    )  # fmt: skip
+
+    assert any("the same rows choose" in what and "figures are too good" in what for what in narrator.warned)
+    assert found.judgement.model.knew
+    assert found.manifest.trained["chosen_until"] == found.manifest.trained["test_until"]
+    assert json.loads(report(found, {}))["knew_some_of_the_rows"]
+    assert "expect live figures below these" in (found.path / EVALUATION).read_text()
 
 
 def test_golden_rows_hold_what_lacks_most_and_what_is_most_suspicious() -> None:

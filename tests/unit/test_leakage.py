@@ -30,6 +30,6 @@ def test_labels_that_were_shuffled_teach_nothing(tmp_path: Path, seed: int) -> N
     trained = train(transactions, shuffled, settings=settings)
 
     # The area of n frauds' ranks by lot has a standard error of about (12 n) ** -0.5.
-    frauds = int(trained.manifest.trained["validation_frauds"])
+    frauds = int(trained.manifest.trained["test_frauds"])
     assert abs(trained.metrics["auc"] - 0.5) < 3.5 / (12 * frauds) ** 0.5
     assert trained.validation.refused == ()

@@ -225,7 +225,7 @@ def test_the_command_takes_a_learner_its_parameters_and_a_calibration(
     wanted = ("--learner", "lightgbm,xgboost", "--set", "xgboost.max_depth=2", "--set", "lightgbm.num_leaves=5")
     assert run(*wanted, "--imbalance", "weights", "--calibration", "isotonic", "--trees", "20", "--threads", "1") == 0
     out, err = capsys.readouterr()
-    assert "average precision alone: lightgbm" in out
+    assert "average precision alone, on the rows that chose it: lightgbm" in out
     assert "fitting lightgbm, xgboost to" in err
     evaluation = (tmp_path / "bundles" / "current" / EVALUATION).read_text()
     assert "Calibrated by isotonic regression: the Brier score is" in evaluation

@@ -128,9 +128,35 @@ def test_the_validation_is_encoded_as_a_worker_would_have_from_that_date() -> No
     [(rows, validation)] = learner.fits
     kept = WHOLE.past.transactions.filter(fold.validation)
 
-    assert (validation.vectors[:, len(FEATURES) :] == WHOLE.history.frozen(fold.at).encode_table(kept)).all()
-    assert np.array_equal(validation.vectors[:, : len(FEATURES)], WHOLE.vectors[fold.validation], equal_nan=True)
+    assert fold.chooses is not None
+    assert (fold.frozen == WHOLE.history.frozen(fold.at).encode_table(kept)).all()
+    assert (validation.vectors[:, len(FEATURES) :] == fold.frozen[fold.chooses]).all()
+    assert np.array_equal(
+        validation.vectors[:, : len(FEATURES)], WHOLE.vectors[fold.validation][fold.chooses], equal_nan=True
+    )
     assert np.array_equal(rows.vectors[:, : len(FEATURES)], WHOLE.vectors[fold.fit], equal_nan=True)
+
+
+def test_the_rows_that_judge_a_fold_are_no_part_of_what_stops_it() -> None:
+    learner = FirstColumn()
+    fold = cut(WHOLE, TrainingSettings(), folds=2)[0]
+    [judged] = judge(WHOLE, [fold], learner, TrainingSettings())
+    [(_, validation)] = learner.fits
+    times = WHOLE.past.transactions["occurred_at"].filter(fold.validation)
+
+    assert fold.chooses is not None
+    assert judged.validation_rows + len(validation.is_fraud) == fold.validation.sum()
+    assert times.filter(fold.chooses).max() < times.filter(~fold.chooses).min()  # type: ignore[operator]
+    assert not judged.knew
+
+
+def test_a_fold_with_too_few_frauds_to_divide_says_that_its_figures_are_too_good() -> None:
+    fold = replace(cut(WHOLE, TrainingSettings(), folds=2)[0], chooses=None)
+    learner = FirstColumn()
+    [judged] = judge(WHOLE, [fold], learner, TrainingSettings())
+
+    assert judged.knew
+    assert judged.validation_rows == len(learner.fits[0][1].is_fraud) == fold.validation.sum()
 
 
 def test_a_learner_is_judged_at_every_date() -> None:

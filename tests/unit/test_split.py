@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -64,10 +65,12 @@ def test_young_transactions_and_those_of_the_gap_are_left_out() -> None:
     parts = cut(past, validation=5 * DAY)
     age = (START + 40 * DAY - past.transactions["occurred_at"]).dt.total_microseconds().to_numpy() / 86_400e6
 
-    assert (parts.validation == ((age >= 7) & (age <= 12))).all()
+    assert (parts.validation == ((age > 9.5) & (age <= 12))).all()
+    assert (parts.test == ((age >= 7) & (age <= 9.5))).all()
     assert (parts.fit == (age > 19)).all()
     assert parts.validation_from == START + 28 * DAY
-    assert parts.validation_until == START + 33 * DAY
+    assert parts.validation_until == parts.test_from == START + 30.5 * DAY
+    assert parts.test_until == START + 33 * DAY
     assert parts.fit_from == past.transactions["occurred_at"].min()
 
 
@@ -77,7 +80,8 @@ def test_every_row_that_is_fitted_was_mature_when_the_validation_began() -> None
     times = past.transactions["occurred_at"]
 
     assert times.filter(parts.fit).max() + WEEK <= times.filter(parts.validation).min()  # type: ignore[operator]
-    assert times.filter(parts.validation).max() <= past.until - WEEK  # type: ignore[operator]
+    assert times.filter(parts.validation).max() < times.filter(parts.test).min()  # type: ignore[operator]
+    assert times.filter(parts.test).max() <= past.until - WEEK  # type: ignore[operator]
 
 
 def test_what_gets_no_verdict_is_in_no_part() -> None:
@@ -86,7 +90,7 @@ def test_what_gets_no_verdict_is_in_no_part() -> None:
     parts = split(past, accepted, delay=WEEK)
 
     assert not (parts.fit & ~accepted).any()
-    assert not (parts.validation & ~accepted).any()
+    assert not ((parts.validation | parts.test) & ~accepted).any()
     assert (parts.fit & accepted).any()
 
 
@@ -95,7 +99,35 @@ def test_three_tenths_are_kept_and_at_most_two_weeks(days: int, validation: floa
     transactions, labels = a_past(days=days, per_day=40)
     parts = cut(known_at(START + days * DAY, transactions, labels))
 
-    assert (parts.validation_until - parts.validation_from) / DAY == pytest.approx(validation, abs=0.1)
+    assert (parts.test_until - parts.validation_from) / DAY == pytest.approx(validation, abs=0.1)
+    assert (parts.validation_until - parts.validation_from) / DAY == pytest.approx(validation / 2, abs=0.1)
+    assert parts.divided
+
+
+def frauds_only(past: KnownPast, rows: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> KnownPast:
+    """The same past, with these of its frauds and no others among what is kept, and all of those that are fitted."""
+    parts = cut(past)
+    return replace(past, is_fraud=(past.is_fraud & parts.fit) | rows)
+
+
+def test_where_one_half_has_no_fraud_the_rows_are_divided_at_half_of_the_frauds() -> None:
+    past = known_at(None, *a_past())
+    late = np.flatnonzero(cut(past).test)[-5:-1]
+    parts = cut(frauds_only(past, np.isin(np.arange(past.transactions.height), late)))
+
+    assert parts.divided
+    assert np.flatnonzero(parts.test).tolist() == np.flatnonzero(cut(past).test)[-3:].tolist()
+    assert past.transactions["occurred_at"][int(late[2])] == parts.test_from
+
+
+def test_one_fraud_can_not_both_choose_and_judge() -> None:
+    past = known_at(None, *a_past())
+    one = np.arange(past.transactions.height) == np.flatnonzero(cut(past).test)[-1]
+    parts = cut(frauds_only(past, one))
+
+    assert not parts.divided
+    assert (parts.validation == parts.test).all()
+    assert parts.validation_until == parts.test_until == past.until - WEEK
 
 
 def test_a_past_that_is_too_short_says_what_would_do() -> None:
@@ -113,7 +145,7 @@ def test_a_part_with_one_class_only_says_which_and_what_would_do() -> None:
     past = known_at(None, transactions, labels)
     parts = cut(past)
 
-    for part, purpose in ((parts.fit, "to fit"), (parts.validation, "to validate")):
+    for part, purpose in ((parts.fit, "to fit"), (parts.validation | parts.test, "to validate")):
         there = transactions.filter(part)["transaction_id"]
         without = labels.filter(~pl.col("transaction_id").is_in(there.to_list()))
         with pytest.raises(UnusablePast, match=rf"mature rows {purpose}, 0 of them frauds: .* would do"):

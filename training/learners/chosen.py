@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,13 +84,32 @@ def parameters(file: Path | None, said: Iterable[str]) -> dict[str, Parameters]:
     return found
 
 
-def _read(file: Path) -> dict[str, Parameters]:
+def chosen_until(file: Path | None) -> datetime | None:
+    """The `chosen_until` of such a file: what was known until then chose its parameters.  None: it doesn't say.
+
+    Raises WrongSettings.
+    """
+    if file is None:
+        return None
+    said = _content(file).get("chosen_until")
+    if said is not None and not (isinstance(said, datetime) and said.tzinfo is not None):
+        raise WrongSettings(
+            f"{file}: chosen_until is {said!r}; a time with its zone, as 2026-07-01T00:00:00Z, would do"
+        )
+    return said
+
+
+def _content(file: Path) -> dict[str, Any]:
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise WrongSettings(f"{file}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise WrongSettings(f"{file} is no TOML: {error}") from error
+
+
+def _read(file: Path) -> dict[str, Parameters]:
+    content = _content(file)
     tables = content.get("learners")
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise WrongSettings(f"{file} has no tables [learners.<name>]; it is to hold one for each learner to be set")

@@ -47,14 +47,18 @@ class Ensemble:
         best = int(np.argmax(alone))
         if together <= alone[best]:
             return BestAlone(
-                fitted[best], f"average precision alone: {told}; no mean of them is better than {names[best]}"
+                fitted[best],
+                f"average precision alone, on the rows that chose it: {told}; no mean of them is better than {names[best]}",
             )
         members = tuple(
             Member(fitted=each, weight=float(weight), calibration=calibration)
             for each, weight, calibration in zip(fitted, weights, calibrations, strict=True)
             if weight > 0
         )
-        return FittedEnsemble(members=members, chosen=f"average precision alone: {told}; together {together:.4f}")
+        return FittedEnsemble(
+            members=members,
+            chosen=f"average precision alone, on the rows that chose it: {told}; together {together:.4f}",
+        )
 
 
 def voted(log_odds: Floats, is_fraud: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> tuple[Floats, float]:
