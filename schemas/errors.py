@@ -11,7 +11,7 @@
   x WrongSettings     name it, start nothing (exit status 2)
 
 Any other exception is a bug of ours.  The batch is halved until the message is found; that one is dead-lettered as
-`bug`, so that nothing is lost while we look.
+`bug`, so that nothing is lost while we look.  Where too many show it, or none alone, their partition is parked.
 """
 
 from __future__ import annotations

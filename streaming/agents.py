@@ -22,7 +22,7 @@ from features.describing import Batch, Described, Describer, Needed, Rejected, n
 from features.position import Offsets
 from schemas.avro_wire import schema_id
 from schemas.dead_letter import ATTEMPT, DeadLetter
-from schemas.errors import LEFT_OUT, Fault, FraudScorerError, PartitionParked, PositionMoved, StoreUnavailable, TryAgain
+from schemas.errors import LEFT_OUT, Fault, PartitionParked, PositionMoved, StoreUnavailable, TryAgain
 from schemas.label import Label, LabelSource
 from schemas.marks import Marks
 from schemas.partitioning import partition_of
@@ -30,9 +30,9 @@ from schemas.topics import ACTIVITY, ALERTS, DEAD_LETTERS, INPUTS, VERDICTS
 from schemas.transaction import Transaction
 from schemas.verdict import Alert, Flag
 from schemas.wire import encode
+from streaming.culprits import NO_BUGS, Allowance, Item, as_a_whole, find
 from streaming.guard import Broken, Guard, Limits
 from streaming.intake import Polled
-from streaming.leaving import BROKEN, leave
 from streaming.memory import Memory, Recalled
 from streaming.metrics import Metrics
 from streaming.outbox import LARGEST_ALERT, Aborted, Outbox, Said, Told
@@ -45,10 +45,6 @@ _NAMES = tuple(topic.name for topic in INPUTS)
 _ACTIVITY = INPUTS.index(ACTIVITY)
 _HEAD = 1024
 """Bytes of a message too large for `dead-letters` that are kept of it."""
-MOST_CULPRITS = 8
-"""Messages of one batch that may be dead-lettered as `bug`; more are a broken build."""
-Item = tuple[int, Record, bool]
-"""Index of the input topic, the record, whether it is to be told."""
 
 
 class Desk:
@@ -83,6 +79,7 @@ class Desk:
                 seconds=settings.guard_seconds,
             )
         )
+        self.allowance = Allowance(settings.bug_share)
         self.panel: Panel | None = None
         """Who judges from the next batch on."""
         self.busy = False
@@ -107,9 +104,9 @@ class Desk:
             if isinstance(error, StoreUnavailable):
                 self.metrics.redis_errors.inc()
             doubt = str(error)
-        except Exception as error:  # what can't be pinned on a message: nothing may go on from here
+        except Exception as error:  # what can't be pinned on a message costs a partition, not the worker
             log.exception("a batch failed")
-            leave(BROKEN, f"a batch failed as a whole, and none of its messages alone: {error!r}")
+            doubt, parked = None, as_a_whole(error)
         finally:
             self.busy = False
             polled.settle(doubt, parked)
@@ -117,35 +114,32 @@ class Desk:
     async def _settle(self, polled: Polled) -> None:
         self._stages = {}
         assert self.panel is not None
-        decide = partial(self._decide, self.panel)  # one panel for the whole batch, whatever is served meanwhile
         culprits: list[Item] = []
         with self._stage("read"):
             items, after = self._sort(polled)
             await self._learn_schemas(items)
             try:
-                batch = self._read(items)
-            except FraudScorerError:
+                batch, need = self._read(items)
+            except NO_BUGS:
                 raise
             except Exception as error:  # a bug of ours: the message that shows it is found, and the others go on
-                culprits = self._culprits(items, self._read, error)
-                batch = self._read(items, culprits)
-            need = needed(batch, self.rules.partitions)
+                culprits = find(items, self._read, error, self.allowance)
+                batch, need = self._read(items, culprits)
         with self._stage("recall"):
             recalled = await self.memory.recall(need, polled.parts)
+        decide = partial(self._decide, self.panel, recalled=(need, recalled), after=after, polled=polled)
         try:
-            described, decisions = decide(batch, need, recalled, after)
-        except FraudScorerError:
+            decided = decide(batch, need)
+        except NO_BUGS:
             raise
         except Exception as error:
             readable = [item for item in items if item not in culprits]
-            culprits += self._culprits(readable, lambda some: decide(self._read(some), need, recalled, after), error)
-            batch = self._read(items, culprits)
-            need, recalled = _only(needed(batch, self.rules.partitions), need, recalled)
-            described, decisions = decide(batch, need, recalled, after)
+            culprits += find(readable, lambda some: decide(*self._read(some)), error, self.allowance)
+            batch, need = self._read(items, culprits)
+            decided = decide(batch, need)
+        described, decisions, said = decided
         marks = self._marks(polled, described.rejected)
-        with self._stage("judge"):
-            said = self._said(described, decisions, polled)
-            told = self._told(items, after, marks, polled)
+        told = self._told(items, after, marks, polled)
         if told:
             with self._stage("tell"):
                 await self.outbox.tell(said, told, polled.group)
@@ -187,7 +181,7 @@ class Desk:
         if asked := writers.unknown(schema_id(record.value) for topic, record, _ in items if topic != _ACTIVITY):
             await asyncio.get_running_loop().run_in_executor(None, writers.learn, asked)
 
-    def _read(self, items: list[Item], culprits: Sequence[Item] = ()) -> Batch:
+    def _read(self, items: list[Item], culprits: Sequence[Item] = ()) -> tuple[Batch, Needed]:
         by_topic: tuple[list[tuple[Record, bool]], ...] = ([], [], [])
         for item in items:
             if not culprits or item not in culprits:
@@ -199,47 +193,27 @@ class Desk:
                 batch.rejected.append(
                     Rejected(_NAMES[topic], record, Fault.BUG, "the scorer failed on it; its log has the trace")
                 )
-        return batch
+        return batch, needed(batch, self.rules.partitions)
 
     def _decide(
-        self, panel: Panel, batch: Batch, need: Needed, recalled: Recalled, after: dict[int, Offsets]
-    ) -> tuple[Described, Decisions]:
+        self,
+        panel: Panel,
+        batch: Batch,
+        need: Needed,
+        *,
+        recalled: tuple[Needed, Recalled],
+        after: dict[int, Offsets],
+        polled: Polled,
+    ) -> tuple[Described, Decisions, list[Said]]:
+        """Of this batch, or of a part of the one that was `recalled` for."""
+        profiles = _only(need, *recalled)
         with self._stage("describe"):
-            described = self.describer.describe(batch, need, recalled.accounts, recalled.counterparties)
+            described = self.describer.describe(batch, need, profiles.accounts, profiles.counterparties)
         with self._stage("score"):
             next_labels = {number: offsets.labels for number, offsets in after.items()}
-            return described, panel.decide(described, next_labels, datetime.now(UTC))
-
-    @staticmethod
-    def _culprits(items: list[Item], attempt: Callable[[list[Item]], object], error: Exception) -> list[Item]:
-        """Halve until each message that fails alone is found; they are left out of every fold.  Raises where none does."""
-        log.error("a batch can't be decided on: looking for the message that shows it", exc_info=error)
-
-        def fails(some: list[Item]) -> bool:
-            try:
-                attempt(some)
-            except FraudScorerError:
-                raise
-            except Exception:
-                return True
-            return False
-
-        def search(some: list[Item]) -> list[Item]:
-            if not some or not fails(some):
-                return []
-            if len(some) == 1:
-                return some
-            middle = len(some) // 2
-            return search(some[:middle]) + search(some[middle:])
-
-        found = search(items)
-        # What shows in none alone, or in so many, is no message's fault; and what was judged once must fold, or its
-        # account's profile would be another than the log's.
-        if not found or len(found) > MOST_CULPRITS or not all(told for _, _, told in found):
-            raise error
-        for topic, record, _ in found:
-            log.error("%s [%d] at offset %d shows a bug: dead-lettered", _NAMES[topic], record.partition, record.offset)
-        return found
+            decisions = panel.decide(described, next_labels, datetime.now(UTC))
+        with self._stage("judge"):
+            return described, decisions, self._said(described, decisions, polled)
 
     def _marks(self, polled: Polled, rejected: list[Rejected]) -> dict[int, Marks]:
         marks = {number: part.marks for number, part in polled.parts.items()}
@@ -318,6 +292,10 @@ class Desk:
         m.folded.inc(sum(not told for _, _, told in items))
         for rejected in described.rejected:
             m.dead_letters.labels(rejected.fault.value).inc()
+        self.allowance.used(
+            told=(record.partition for _, record, told in items if told),
+            bugs=(rejected.record.partition for rejected in described.rejected if rejected.fault is Fault.BUG),
+        )
         m.batch_sizes.observe(np.array([len(items)], np.float64))
         for stage, seconds in self._stages.items():
             m.stages.observe(np.array([seconds]), stage)
@@ -382,9 +360,11 @@ def _attempts(polled: Polled, rejected: list[Rejected]) -> dict[tuple[int, int, 
     return found
 
 
-def _only(need: Needed, was: Needed, recalled: Recalled) -> tuple[Needed, Recalled]:
+def _only(need: Needed, was: Needed, recalled: Recalled) -> Recalled:
     """What was recalled, for fewer messages."""
-    return need, Recalled(
+    if need is was:
+        return recalled
+    return Recalled(
         [recalled.accounts[was.accounts[name]] for name in need.accounts],
         [recalled.counterparties[was.counterparties[name]] for name in need.counterparties],
     )

@@ -266,6 +266,7 @@ class Intake(threading.Thread):
             self._apart_until = self._clock() + APART
             self._again(str(parked))
             return
+        why = f"{parked}" if parked.partition == number else f"partition {number}: {parked}"
         position = self.parts[number].position
         upto = list(position.next)
         for topic, message in polled.messages:
@@ -273,8 +274,8 @@ class Intake(threading.Thread):
                 upto[topic] = max(upto[topic], (message.offset() or 0) + 1)
         before = self._spoilt.get(number)
         wait = PARKED_AGAIN if before is None else min(2 * before.wait, MOST_PARKED_AGAIN)
-        self._spoilt[number] = _Spoilt(str(parked), position.epoch, tuple(upto), wait, self._clock() + wait)
-        self._say(number, f"parked: {parked}")
+        self._spoilt[number] = _Spoilt(why, position.epoch, tuple(upto), wait, self._clock() + wait)
+        self._say(number, f"parked: {why}")
         self.metrics.takeovers.labels("parked").inc()
         self._begin_anew()
         self.metrics.parked.set(len(self.parked))

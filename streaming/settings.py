@@ -55,6 +55,14 @@ class WorkerSettings(Settings, frozen=True, kw_only=True):
     dead_letter_bytes: Annotated[
         int, Meta(ge=1024, description="larger messages are dead-lettered by digest and head")
     ] = 2 * 1024 * 1024 - 65536
+    bug_share: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="of a partition's messages, at most this share is dead-lettered as `bug` (and 20); more park it",
+        ),
+    ] = 0.1
     mlflow_uri: Annotated[
         str, Meta(description="the model registry; a server (http…) is also asked for its aliases now and then")
     ] = "sqlite:///.local/mlflow/mlflow.db"

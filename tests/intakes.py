@@ -150,7 +150,7 @@ def told(polled: Polled) -> None:
     polled.settle()
 
 
-class Desk:
+class LoneIntake:
     """An intake at a desk that the test sits at: `settle` takes each batch to its end, by default well."""
 
     def __init__(self, settle: Settle = told, **settings: Any) -> None:
@@ -177,15 +177,14 @@ class Desk:
         return cast(Consumer, self.consumer)
 
     def _deliver(self, polled: Polled) -> None:
-        assert polled.claim()
         self.batches.append([(t, m.partition() or 0, m.offset() or 0) for t, m in polled.messages])
         self.settle(polled)
         self.positions |= {number: part.position for number, part in polled.parts.items()}
 
-    def wrote(self, topic: str, number: int, *contents: bytes) -> None:
+    def wrote(self, topic: str, number: int, *contents: bytes, **fields: Any) -> None:
         """These messages come on the log."""
         here = self.consumer.log.setdefault((topic, number), [])
-        here += [LogMessage(topic, number, len(here) + i, content=one) for i, one in enumerate(contents)]
+        here += [LogMessage(topic, number, len(here) + i, content=one, **fields) for i, one in enumerate(contents)]
 
     def is_assigned(self, *numbers: int) -> None:
         """The group gives it these, at its next poll."""
@@ -197,10 +196,13 @@ class Desk:
             if number in parked:
                 self.takeover.answers.put(Answer(generation, number, parked=PartitionParked(parked[number])))
             else:
-                position = self.positions.get(number, Position("f", "e", "t", START))
-                part = Part(number, position, START, Marks(), Keys("", number), True)
-                self.takeover.answers.put(Answer(generation, number, part=part))
+                self.takeover.answers.put(Answer(generation, number, part=self.part(number)))
         self.takeover.asked.clear()
+
+    def part(self, number: int) -> Part:
+        """What a takeover finds."""
+        position = self.positions.get(number, Position("f", "e", "t", START))
+        return Part(number, position, START, Marks(), Keys("", number), True)
 
     def turns(self, count: int = 3) -> None:
         """Time passes: what is asked for is answered, what has come is handed on."""

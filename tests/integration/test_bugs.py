@@ -121,14 +121,16 @@ def test_a_bug_found_while_profiles_are_folded_anew_has_nothing_judged_again(
         fleet.check(verdicts=250, dead_lettered={"bug": 1})
 
 
-def test_a_bug_that_no_message_shows_ends_the_process_and_loses_nothing(
+def test_a_bug_that_no_message_shows_parks_its_partitions_and_loses_nothing(
     stack: LocalStack, prefix: str, bundle: Path
 ) -> None:
     with Fleet(stack, prefix, bundle) as fleet:
-        fleet.send(fleet.life.messages(60))
+        numbers = {str(sent.partition) for sent in fleet.send(fleet.life.messages(60))}
         worker = fleet.launch(plant=planted.fail_to_recall)
-        assert worker.wait() == 4
-        assert "leaving: a batch failed as a whole" in str(worker.log)
+        worker.wait_until(lambda: worker.readiness().get("parked", {}).keys() == numbers)
+        assert "a batch failed as a whole, and none of its messages alone" in str(worker.readiness()["parked"])
+        assert worker.readiness()["status"] == 503
+        worker.kill()
         fleet.start()
         fleet.wait_for_verdicts(60)
         fleet.check(verdicts=60, dead_lettered={})
@@ -138,13 +140,15 @@ def test_a_message_that_was_told_before_is_left_out_of_no_fold(stack: LocalStack
     """A worker that can't fold it must not go on without: its profiles would be others than the log's."""
     with Fleet(stack, prefix, bundle) as fleet:
         worker = fleet.start()
-        fleet.send([*fleet.life.messages(60), message(a_transaction("culprit", account_id="account-0001"))])
+        *_, sent = fleet.send([*fleet.life.messages(60), message(a_transaction("culprit", account_id="account-0001"))])
         fleet.wait_for_verdicts(61)
         fleet.wait_until_settled()
         worker.kill()
         forget_all_profiles(fleet)
         broken = fleet.launch(plant=partial(planted.fail_to_fold, "account-0001"))
-        assert broken.wait() == 4
+        broken.wait_until(lambda: str(sent.partition) in broken.readiness().get("parked", {}))
+        assert "can't be folded now" in str(broken.readiness()["parked"])
+        broken.kill()
         fleet.start()
         fleet.send(fleet.life.messages(30))
         fleet.wait_for_verdicts(91)

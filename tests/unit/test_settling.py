@@ -1,0 +1,312 @@
+"""Whatever a message raises costs itself, or its partition; the worker goes on, and every good message is told once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, cast
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from features.accepting import Record, Rules
+from features.describing import Described
+from features.position import Keys, Offsets, Position
+from features.store import InMemoryProfiles
+from schemas.dead_letter import ATTEMPT
+from schemas.marks import Marks
+from schemas.partitioning import partition_of
+from schemas.transaction import Transaction
+from schemas.verdict import Folded, Outcome, Source, Verdict
+from schemas.wire import encode
+from streaming.agents import Desk
+from streaming.culprits import AT_FIRST
+from streaming.intake import Polled
+from streaming.memory import Memory
+from streaming.metrics import Metrics
+from streaming.outbox import Outbox, Said, Told
+from streaming.partition import Part
+from streaming.scoring import Decisions, Panel
+from streaming.settings import WorkerSettings
+from tests.builders import a_label, a_transaction
+from tests.intakes import LABELS, START, TRANSACTIONS, LoneIntake
+
+NUMBERS = range(4)
+ACCOUNTS = {partition_of(f"account-{n}".encode(), len(NUMBERS)): f"account-{n}" for n in range(40)}
+"""One of each partition number."""
+BAD, GOOD = 1, 2
+"""Numbers."""
+READ, DECIDE, SAY = "when it is read", "when it is decided on", "when its verdict is written"
+
+
+class RulesThatFail(Rules):
+    """Of which some messages show a bug before anything of them is known."""
+
+    bugs: Bugs
+
+    def transaction(self, record: Record, belongs: int) -> Transaction:
+        """See Rules."""
+        message = super().transaction(record, belongs)
+        if self.bugs.get(message.transaction_id) == READ:
+            raise UnicodeError("planted")
+        return message
+
+
+Bugs = dict[str, str]
+"""Of transactions, by id: where they show a bug."""
+
+
+class PanelThatFails:
+    """It approves, but for what shows a bug."""
+
+    def __init__(self, bugs: Bugs) -> None:
+        self.bugs = bugs
+        self.fails_on = 10**9
+        """It fails too where so many come at once, whoever they are."""
+
+    def decide(self, described: Described, _next_labels: Mapping[int, int], now: datetime) -> Decisions:
+        """See Panel."""
+        if len(described.transactions) >= self.fails_on:
+            raise MemoryError
+        return Decisions([self._verdict(taken.record, taken.message, now) for taken in described.transactions], [])
+
+    def _verdict(self, record: Record, transaction: Transaction, now: datetime) -> Verdict:
+        bug = self.bugs.get(transaction.transaction_id)
+        if bug == DECIDE:
+            raise ZeroDivisionError("planted")
+        return Verdict(
+            transaction_id=transaction.transaction_id,
+            account_id=transaction.account_id,
+            outcome=Outcome.APPROVE,
+            score=cast(float, object()) if bug == SAY else 0.0,
+            margin=0.0,
+            bundle="b",
+            policy="p",
+            vector_digest="v",
+            occurred_at=transaction.occurred_at,
+            decided_at=now,
+            source=Source(record.partition, record.offset),
+            folded=Folded(0),
+        )
+
+
+class FakeOutbox:
+    """Takes all, and remembers the offsets."""
+
+    def __init__(self) -> None:
+        self.said: list[Said] = []
+        self.told: dict[tuple[str, int], int] = {}
+        self.marks: dict[int, Marks] = {}
+
+    async def tell(self, said: Sequence[Said], told: Sequence[Told], _group: bytes) -> None:
+        """See Outbox."""
+        self.said += said
+        for topic, number, offset, metadata in told:
+            self.told[topic, number] = offset
+            if metadata:
+                self.marks[number] = Marks.parse(metadata)
+
+    def of(self, topic: str) -> list[Said]:
+        """What was said on this topic."""
+        return [one for one in self.said if one.topic == topic]
+
+
+class Worker(LoneIntake):
+    """An intake and a desk, with all that they lean on in memory; it serves all four numbers."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(self._settle, **settings)
+        self.bugs: Bugs = {}
+        self.store, self.outbox, self.panel = InMemoryProfiles(), FakeOutbox(), PanelThatFails(self.bugs)
+        rules = RulesThatFail()
+        rules.bugs = self.bugs
+        self.desk = Desk(
+            msgspec.convert({"topic_prefix": ""} | settings, WorkerSettings),
+            rules,
+            Memory(self.store, "", len(NUMBERS)),
+            cast(Outbox, self.outbox),
+            Metrics(),
+            lambda *_: None,
+            lambda *_: None,
+        )
+        self.desk.panel = cast(Panel, self.panel)
+        self.serves(*NUMBERS)
+
+    def _settle(self, polled: Polled) -> None:
+        asyncio.run(self.desk.settle(polled))
+
+    def part(self, number: int) -> Part:
+        """What a takeover finds."""
+        keys = Keys("", number)
+        raw = self.store.values.get(keys.position, b"")
+        position = Position.parse(raw) if raw else Position("f", "e", "t", START)
+        until = Offsets(self.outbox.told.get((TRANSACTIONS, number), 0), self.outbox.told.get((LABELS, number), 0), 0)
+        return Part(number, position, until, self.outbox.marks.get(number, Marks()), keys, bool(raw))
+
+    def pays(self, number: int, *ids: str, **fields: Any) -> None:
+        """Transactions of this number's account come."""
+        account = ACCOUNTS[number]
+        messages = [encode(a_transaction(one, account_id=account)) for one in ids]
+        self.wrote(TRANSACTIONS, number, *messages, of_key=account.encode(), at=2_000_000_000_000, **fields)
+
+    def forgets_profiles(self) -> None:
+        """As a store that was wiped: what was told is folded anew."""
+        self.store.values.clear()
+        self.is_assigned(*NUMBERS)
+
+    @property
+    def verdicts(self) -> Counter[str]:
+        """How many each transaction got."""
+        return Counter(msgspec.json.decode(one.value or b"")["transaction_id"] for one in self.outbox.of("verdicts"))
+
+    @property
+    def letters(self) -> Counter[str]:
+        """How many dead letters each transaction got, all of them `bug`."""
+        letters = self.outbox.of("dead-letters")
+        assert all(dict(one.headers)["error"] == "bug" for one in letters)
+        return Counter(msgspec.json.decode(one.value or b"")["transaction_id"] for one in letters)
+
+
+@pytest.mark.parametrize("where", [READ, DECIDE, SAY])
+def test_nine_messages_with_one_bug_are_dead_lettered_and_the_others_are_judged(where: str) -> None:
+    worker = Worker()
+    culprits = [f"culprit {n}" for n in range(9)]
+    worker.bugs |= dict.fromkeys(culprits, where)
+    worker.pays(BAD, *(one for n, culprit in enumerate(culprits) for one in (culprit, f"good {n}")))
+    worker.turns()
+
+    assert worker.letters == Counter(culprits)
+    assert worker.verdicts == Counter(f"good {n}" for n in range(9))
+    assert worker.intake.parked == {}
+    assert worker.outbox.marks[BAD].left_out == 9
+
+
+def test_beyond_a_share_their_partition_is_parked_and_the_others_go_on() -> None:
+    worker = Worker()
+    culprits = [f"culprit {n}" for n in range(AT_FIRST + 1)]
+    worker.bugs |= dict.fromkeys(culprits, DECIDE)
+    worker.pays(BAD, *culprits)
+    worker.pays(GOOD, "good")
+    worker.turns(6)
+
+    assert worker.verdicts == Counter(["good"])
+    assert worker.letters == Counter()
+    why = worker.intake.parked[BAD]
+    assert "too many messages show a bug (ZeroDivisionError)" in why
+    assert "FRAUD_BUG_SHARE" in why
+    worker.bugs.clear()
+    worker.intake.look_at_parked()
+    worker.turns(6)
+    assert worker.verdicts == Counter(["good", *culprits])
+    assert worker.intake.parked == {}
+
+
+def test_few_at_a_time_do_not_get_past_the_share() -> None:
+    worker = Worker(bug_share=0.5)
+    ids = [f"culprit {n}" for n in range(3 * AT_FIRST)]
+    worker.bugs |= dict.fromkeys(ids, DECIDE)
+    for one in ids:
+        worker.pays(BAD, one)
+        worker.turns(1)
+
+    assert len(worker.letters) == 2 * AT_FIRST - 1, "each adds half a one, and takes one"
+    assert BAD in worker.intake.parked
+
+
+def test_whoever_asks_for_it_has_all_of_them_dead_lettered() -> None:
+    worker = Worker(bug_share=1.0)
+    ids = [f"culprit {n}" for n in range(5 * AT_FIRST)]
+    worker.bugs |= dict.fromkeys(ids, READ)
+    for begin in range(0, len(ids), 10):
+        worker.pays(BAD, *ids[begin : begin + 10])
+        worker.turns(1)
+
+    assert worker.letters == Counter(ids)
+    assert worker.intake.parked == {}
+
+
+def test_what_was_told_before_is_left_out_of_no_fold_and_parks_its_partition() -> None:
+    worker = Worker()
+    worker.pays(BAD, "told", "and told")
+    worker.turns()
+    worker.bugs["told"] = READ
+    worker.forgets_profiles()
+    worker.turns(6)
+    worker.pays(GOOD, "good")
+    worker.turns(6)
+
+    why = worker.intake.parked[BAD]
+    assert "transactions [1] at offset 0 was told before and can't be folded now" in why
+    assert worker.verdicts == Counter(["told", "and told", "good"])
+    assert worker.letters == Counter()
+    worker.bugs.clear()
+    worker.intake.look_at_parked()
+    worker.turns(6)
+    assert worker.intake.parked == {}
+    assert worker.verdicts == Counter(["told", "and told", "good"])
+
+
+def test_a_batch_that_fails_as_a_whole_parks_a_partition_where_it_does_and_ends_no_process() -> None:
+    worker = Worker()
+    worker.panel.fails_on = 3
+    worker.pays(BAD, "1", "2", "3")
+    worker.pays(GOOD, "4", "5")
+    worker.turns(10)
+
+    assert worker.intake.parked.keys() == {BAD}
+    assert "a batch failed as a whole, and none of its messages alone (MemoryError)" in worker.intake.parked[BAD]
+    assert worker.verdicts == Counter(["4", "5"])
+
+
+def test_a_label_that_shows_a_bug_stays_out_of_the_fold() -> None:
+    worker = Worker()
+    label = a_label(a_transaction("t", account_id=ACCOUNTS[BAD]))
+    key = ACCOUNTS[BAD].encode()
+    worker.wrote(LABELS, BAD, encode(label), of_key=key, at=2_000_000_000_000)
+    worker.pays(BAD, "t")
+    worker.bugs["t"] = DECIDE
+    worker.turns()
+
+    assert worker.letters == Counter(["t"])
+    assert worker.desk.metrics.labels._value.get() == 1
+
+
+def test_a_dead_letter_that_was_sent_again_and_is_still_bad_says_that_it_is_the_second_attempt() -> None:
+    worker = Worker()
+    worker.bugs["bad"] = DECIDE
+    worker.pays(BAD, "bad")
+    worker.pays(BAD, "bad", of_headers=((ATTEMPT, b"2"),))
+    worker.turns()
+
+    assert [dict(letter.headers)[ATTEMPT] for letter in worker.outbox.of("dead-letters")] == ["1", "2"]
+
+
+@hypothesis_settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(NUMBERS), st.sampled_from(["", "", READ, DECIDE, SAY])), max_size=60),
+    st.integers(1, 30),
+    st.integers(2, 40),
+)
+def test_whatever_messages_raise_the_worker_lives_and_each_is_told_once_dead_lettered_once_or_parked(
+    messages: list[tuple[int, str]], at_once: int, fails_on: int
+) -> None:
+    worker = Worker()
+    worker.panel.fails_on = fails_on
+    for begin in range(0, len(messages), at_once):
+        for i, (number, bug) in enumerate(messages[begin : begin + at_once], begin):
+            worker.bugs[f"{number} {i}"] = bug
+            worker.pays(number, f"{number} {i}")
+        worker.turns(4)
+    worker.turns(12)
+
+    verdicts, letters, parked = worker.verdicts, worker.letters, worker.intake.parked
+    for i, (number, bug) in enumerate(messages):
+        name = f"{number} {i}"
+        told = (letters if bug else verdicts)[name]
+        assert told + (letters if not bug else verdicts)[name] <= 1
+        assert told == 1 or number in parked, (name, bug)
