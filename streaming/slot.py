@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import redis
 
@@ -24,15 +25,62 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return false
 """
 _GIVE_UP = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+_UNKNOWN = "-"
+
+
+class Holder(NamedTuple):
+    """A process that holds a slot, as its lease names it."""
+
+    host: str
+    pid: int
+    started: str
+    """When, in the kernel's ticks: tells a process from a later one of the same number."""
+    kernel: str
+    """Which boot of which kernel, and which namespaces: only within them do a number and a time name a process."""
+
+    def __str__(self) -> str:
+        return f"{self.host} {self.pid} {self.started} {self.kernel}"
+
+    @classmethod
+    def here(cls) -> Holder:
+        """This process."""
+        return cls(socket.gethostname(), os.getpid(), _started(os.getpid()), _kernel())
+
+    @classmethod
+    def parse(cls, lease: str) -> Holder | None:
+        """None where it names none."""
+        host, _, rest = lease.partition(" ")
+        pid, *others = rest.split(" ")
+        if not pid.isdecimal() or int(pid) < 1 or len(others) != len(cls._fields) - 2:
+            return None
+        return cls(host, int(pid), *others)
+
+    def is_surely_gone(self, me: Holder) -> bool:
+        """It has ended, for certain.
+
+        Containers may share a host's name, and not see each other's processes: a number that is missing here says nothing
+        of them.
+        """
+        if _UNKNOWN in (self.kernel, self.started) or self.kernel != me.kernel:
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            pass  # somebody else's process: it is there
+        started = _started(self.pid)
+        return started not in (_UNKNOWN, self.started)
 
 
 class Slot:
     """Held by renewing a lease.  Kafka fences by itself what this doesn't see: Redis forgets, clocks stop."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, me: Holder | None = None) -> None:
+        """`me`: who is to hold it; none: this process."""
         self.settings = settings
         self.key = f"{{{settings.topic_prefix}p}}:slot:{settings.group}:{settings.slot}"
-        self.me = f"{socket.gethostname()} {os.getpid()} {_started(os.getpid())}"
+        self.me = me or Holder.here()
         self._redis = redis.Redis.from_url(
             settings.redis_url, socket_timeout=settings.redis_timeout, retry=retries(), decode_responses=True
         )
@@ -41,14 +89,15 @@ class Slot:
     def take(self) -> None:
         """Take the slot and hold it; waits for another's lease to run out, and for Redis.  Raises WrongSettings."""
         deadline = time.monotonic() + LEASE + 1.0
-        while (holder := self._renew_when_there()) is not None:
-            host, pid, started = holder.rsplit(" ", 2)
-            if host == socket.gethostname() and _started(int(pid)) != started:
-                self._redis.delete(self.key)  # that process is gone, it was killed
+        while (lease := self._renew_when_there()) is not None:
+            holder = Holder.parse(lease)
+            if holder is not None and holder.is_surely_gone(self.me):
+                self._redis.eval(_GIVE_UP, 1, self.key, lease)  # it was killed
                 continue
             if time.monotonic() > deadline:
+                who = f"process {holder.pid} on {holder.host}" if holder is not None else f"{lease!r}"
                 raise WrongSettings(
-                    f"slot {self.settings.slot} of group {self.settings.group} is taken by process {pid} on {host}: "
+                    f"slot {self.settings.slot} of group {self.settings.group} is taken by {who}: "
                     "no two workers may have the same; set FRAUD_SLOT to another number"
                 )
             time.sleep(0.2)
@@ -58,7 +107,7 @@ class Slot:
         """Let the next worker have it at once."""
         self._ended.set()
         with contextlib.suppress(redis.RedisError):  # it runs out by itself
-            self._redis.eval(_GIVE_UP, 1, self.key, self.me)
+            self._redis.eval(_GIVE_UP, 1, self.key, str(self.me))
 
     def _renew_when_there(self) -> str | None:
         while True:
@@ -68,7 +117,7 @@ class Slot:
                 time.sleep(0.5)
 
     def _renew(self) -> str | None:
-        held: str | None = self._redis.eval(_RENEW, 1, self.key, self.me, str(round(LEASE * 1000)))
+        held: str | None = self._redis.eval(_RENEW, 1, self.key, str(self.me), str(round(LEASE * 1000)))
         return held
 
     def _hold(self) -> None:
@@ -80,8 +129,17 @@ class Slot:
 
 
 def _started(pid: int) -> str:
-    """When this process was started, in the kernel's ticks; tells a process from a later one of the same number."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
-        return "-"
+        return _UNKNOWN
+
+
+def _kernel() -> str:
+    """Linux only; elsewhere a lease is waited for."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        namespaces = [str(Path(f"/proc/self/ns/{kind}").readlink()) for kind in ("pid", "time")]
+    except OSError:
+        return _UNKNOWN
+    return "/".join([boot, *namespaces])
