@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_type_hints
 from urllib.parse import urlsplit
@@ -13,6 +13,7 @@ import msgspec
 
 from features.accepting import Rules
 from features.registry import Registry
+from schemas import installation
 from schemas.avro_wire import NO_REGISTRY
 from schemas.currencies import UNITS_PER_EURO, Rates
 from schemas.errors import WrongSettings
@@ -22,6 +23,8 @@ PREFIX = "FRAUD_"
 FILE = "FRAUD_SETTINGS"
 """Names the TOML file.  What all parts share stands at its top, what only a worker knows in its table [worker]."""
 WORKER = "worker"
+OWN = "own"
+"""In the `extra` of a setting's Meta: what makes its default of the topic prefix, so that no two installations share it."""
 
 FORBIDDEN: Mapping[str, str] = {
     "bootstrap.servers": "it is FRAUD_KAFKA_URL",
@@ -53,7 +56,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     topic_prefix: Annotated[
         str, msgspec.Meta(pattern=r"^[a-zA-Z0-9._-]*$", description="before every topic's name, and in every Redis key")
     ] = ""
-    group: Annotated[str, msgspec.Meta(min_length=1, description="the workers' consumer group")] = "fraud-scorer"
+    group: Annotated[
+        str,
+        msgspec.Meta(
+            min_length=1,
+            description="the workers' consumer group; the topic prefix goes before the default",
+            extra={OWN: installation.group},
+        ),
+    ] = installation.group("")
     partitions: Annotated[
         int,
         msgspec.Meta(ge=1, le=10_000, description="of each input topic; pinned, for profiles are kept by partition"),
@@ -241,7 +251,17 @@ def _given(
             before = given.get(name)
             given[name] = {**(before if isinstance(before, dict) else {}), inner: value}
         sources[name] = "environment"
+    for name, own in _own_defaults(kind):
+        given.setdefault(name, own(str(given.get("topic_prefix", ""))))
     return given, sources
+
+
+def _own_defaults(kind: type[Settings]) -> Iterator[tuple[str, Callable[[str], str]]]:
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        for meta in get_args(hint):
+            extra = meta.extra if isinstance(meta, msgspec.Meta) else None
+            if extra is not None and OWN in extra:
+                yield name, extra[OWN]
 
 
 def _read(file: Path) -> dict[str, Any]:

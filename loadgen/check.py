@@ -45,6 +45,7 @@ from loadgen.refolding import (
     refold_counterparties,
     source_of,
 )
+from schemas import installation
 from schemas.bundle import digest_of
 from schemas.dead_letter import DeadLetter
 from schemas.errors import Fault, StoreUnavailable, UnusableModel
@@ -55,7 +56,6 @@ from schemas.verdict import Folded, Outcome, Source
 Ints = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
 
-BUNDLES = Path(".local/bundles")
 EXAMPLES = 20
 """Of what was found wrong, at most this many are named."""
 
@@ -200,14 +200,15 @@ def _told(count: int) -> None:
 def check(
     settings: Settings,
     *,
-    bundles: Path = BUNDLES,
+    bundles: Path | None = None,
     profiles: bool = True,
     processes: int = 2,
     told: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Report:
     """Read everything and compute it again.  `told` hears how many messages are read, and of how many.
 
-    `bundles` is the folder with the bundles that judged: what they know of attributes is needed for the whole vector.
+    `bundles` is the folder with the bundles that judged, None: the installation's; what they know of attributes is needed
+    for the whole vector.
     Raises LogUnavailable, StoreUnavailable, RegistryUnavailable, WrongSettings.
     """
     with Log(settings) as log:
@@ -216,6 +217,7 @@ def check(
     context = multiprocessing.get_context("spawn")
     counter = context.Value("q", 0)
     numbers = range(settings.partitions)
+    known = installation.bundles(settings.topic_prefix) if bundles is None else bundles
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_share, initargs=(counter,)) as pool:
 
         def results(futures: list[Future[Any]]) -> list[Any]:
@@ -224,9 +226,7 @@ def check(
                 time.sleep(0.1)
             return [future.result() for future in futures]
 
-        judged: list[_Judged] = results(
-            [pool.submit(_check_partition, settings, n, bundles, profiles) for n in numbers]
-        )
+        judged: list[_Judged] = results([pool.submit(_check_partition, settings, n, known, profiles) for n in numbers])
         asked = _asked(judged, settings.partitions)
         answered: list[_Answered] = results(
             [pool.submit(_check_counterparties, settings, n, asked[n], profiles) for n in numbers]

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from features.log import LogUnavailable
 from features.settings import Settings, load
-from loadgen.check import BUNDLES, Report, check
+from loadgen.check import Report, check
 from schemas.errors import TryAgain, WrongSettings
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
@@ -25,12 +25,13 @@ _people = Console(stderr=True)
 @app.command()
 def run(
     bundles: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             envvar="FRAUD_TRAINING_OUT",
-            help="The folder of bundles: without a verdict's, its attributes aren't compared.",
+            help="The folder of bundles: without a verdict's, its attributes aren't compared. Default: the installation's, "
+            ".local/<topic prefix>bundles.",
         ),
-    ] = BUNDLES,
+    ] = None,
     profiles: Annotated[
         bool, typer.Option(help="Compare the profiles in Redis with a serial fold, byte for byte.")
     ] = True,

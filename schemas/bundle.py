@@ -173,6 +173,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Name and parameters."""
     trained: dict[str, str | int | float]
     """On what: rows, frauds, from, until, seed, and the currency of the vectors' amounts."""
+    learnt_from: tuple[str, ...] = ()
+    """Marks of transactions of the past that it was learnt from (training.origin).  Absent in older bundles."""
     metrics: dict[str, float]
     """On the validation rows, which lie after the training rows."""
     base: float = 0.0

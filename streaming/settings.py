@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from features.settings import Settings
+from features.settings import OWN, Settings
 from features.store import MOST_AT_ONCE
+from schemas import installation
 
 
 class WorkerSettings(Settings, frozen=True, kw_only=True):
@@ -17,9 +18,12 @@ class WorkerSettings(Settings, frozen=True, kw_only=True):
     bundle: Annotated[
         str,
         Meta(
-            min_length=1, description="folder of the bundle, or a link to it, to begin with where `models` names none"
+            min_length=1,
+            description="folder of the bundle, or a link to it, to begin with where `models` names none; the topic prefix "
+            "goes before `bundles` in the default",
+            extra={OWN: installation.bundle},
         ),
-    ] = ".local/bundles/current"
+    ] = installation.bundle("")
     batch: Annotated[int, Meta(ge=1, le=MOST_AT_ONCE // 2, description="most messages judged at once")] = 1000
     review: Annotated[
         float | None, Meta(description="score from which somebody looks at it; none: the bundle's own")
@@ -66,9 +70,14 @@ class WorkerSettings(Settings, frozen=True, kw_only=True):
     mlflow_uri: Annotated[
         str, Meta(description="the model registry; a server (http…) is also asked for its aliases now and then")
     ] = "sqlite:///.local/mlflow/mlflow.db"
-    mlflow_model: Annotated[str, Meta(min_length=1, description="the registered model whose versions are served")] = (
-        "fraud-scorer"
-    )
+    mlflow_model: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="the registered model whose versions are served; the topic prefix goes before the default",
+            extra={OWN: installation.model},
+        ),
+    ] = installation.model("")
     mlflow_poll: Annotated[
         float, Meta(ge=0, description="between two looks at the server's alias `champion`; 0: never")
     ] = 5.0

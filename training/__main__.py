@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 from rich.console import Console
 
 from features.settings import Settings, load
+from schemas import installation
 from schemas.deployment import Model
 from schemas.errors import WrongSettings
 from schemas.mapping import load_mapping
@@ -49,6 +51,7 @@ from training.options import (
     MissedShareOption,
     MLflowOption,
     ModelOption,
+    OutOption,
     PastArgument,
     PendingOption,
     PrecisionToleranceOption,
@@ -107,7 +110,7 @@ app.add_typer(archive_commands.app, name="archive")
 def run(
     past: PastArgument,
     mapping: MappingOption = None,
-    out: Annotated[Path, typer.Option(envvar="FRAUD_TRAINING_OUT", help="The folder of bundles.")] = DEFAULTS.out,
+    out: OutOption = DEFAULTS.out,
     vectors: Annotated[
         VectorsFrom,
         typer.Option(
@@ -363,8 +366,7 @@ def run(
     else:
         _sum_up(trained, told)
         if changed is None:
-            by = "" if mapping is None else f" --mapping {mapping}"
-            print(f"next        training promote {trained.path.name} --on {past}{by}")
+            print(f"next        {_next(trained.path, past, mapping)}")
         else:
             show(changed, "promoted")
     if changed is not None:
@@ -486,7 +488,19 @@ def _sum_up(trained: TrainedBundle, told: Told | None) -> None:
         for name, interval in judgement.differences.items():
             less = metrics[name] - champion.evaluation.metrics[name]
             console.print(f"  {name:38s} {less:+.5g}{_between(interval)}")
+    if judgement.elsewhere is not None:
+        console.print(f"  not compared: the champion, {judgement.elsewhere}, learnt from other transactions than these")
     console.print(f"  review from {thresholds.review:.4g}, decline from {thresholds.decline:.4g}")
+
+
+def _next(bundle: Path, past: str, mapping: Path | None) -> str:
+    """The command that promotes it, as a shell takes it."""
+    said = ["training", "promote", bundle.name, "--on", past]
+    if mapping is not None:
+        said += ["--mapping", str(mapping)]
+    if bundle.parent != installation.bundles(load(Settings, os.environ).topic_prefix):
+        said += ["--out", str(bundle.parent)]
+    return shlex.join(said)
 
 
 def _between(interval: Interval | None) -> str:

@@ -23,11 +23,13 @@ from features.archive import Archive
 from features.archive_tables import ARCHIVED, GAPS, Place, Table
 from features.collecting import spare_the_collector
 from features.settings import Settings, load
+from schemas import installation
 from schemas.errors import WrongSettings
 from schemas.spans import duration
 from training.archive import Archived, Archiver, Limits
+from training.options import own
 
-DEFAULT = ".local/archive"
+DEFAULT = installation.archive("")
 INTERRUPTED = 130
 LIMITS = Limits()
 
@@ -38,7 +40,15 @@ app = typer.Typer(
 )
 _people = Console(stderr=True, highlight=False, soft_wrap=True)
 
-Where = Annotated[str, typer.Option("--to", envvar="FRAUD_ARCHIVE", help="A folder, or s3://bucket/folder.")]
+Where = Annotated[
+    str,
+    typer.Option(
+        "--to",
+        envvar="FRAUD_ARCHIVE",
+        help="A folder, or s3://bucket/folder. The topic prefix goes before the default's last part.",
+        callback=own(installation.archive),
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Report as one line of JSON on standard output.")]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -35,11 +36,16 @@ def compare(
 ) -> Judgement:
     """Both by the same rows, described as a worker sees them, with the labels that are known by the end of the past.
 
+    A champion of which only dates say that it learnt from such rows, but none of what it learnt from is in this past, is no
+    comparison: the candidate is judged alone, and the judgement names it (`elsewhere`).
     `delay`: after it a label may be expected, and younger rows say nothing; None: as the candidate was learnt with.
     Raises TooFew where there are fewer frauds than `least_frauds`, UnusablePast, and UnusableModel where one of the two
     can't be asked.
     """
     past = known_at(None, found.transactions, found.labels)
+    elsewhere = None
+    if champion is not None and champion.knew(candidate.chosen_until) and champion.learnt_elsewhere(past.transactions):
+        elsewhere, champion = champion.name, None
     contenders = [candidate] if champion is None else [candidate, champion]
     for one in contenders:
         one.require_fitting()
@@ -53,9 +59,10 @@ def compare(
     is_fraud = past.is_fraud[rows]
     frauds = int(is_fraud.sum())
     if frauds < least_frauds or frauds == is_fraud.size:
+        who = "it" if champion is None else "either"
         raise TooFew(
             f"of {is_fraud.size:,} transactions from {since:%Y-%m-%d %H:%M} to "
-            f"{EPOCH + timedelta(microseconds=mature):%Y-%m-%d %H:%M}, which had no part in either, "
+            f"{EPOCH + timedelta(microseconds=mature):%Y-%m-%d %H:%M}, which had no part in {who}, "
             f"in its fit or its thresholds, {frauds} are known as frauds, at least {least_frauds} are wanted: "
             "a longer past would do"
         )
@@ -73,7 +80,7 @@ def compare(
     for opinion in opinions:
         if not np.isfinite(opinion.scores).all():
             raise TooFew(f"bundle {opinion.name} has scores that are no numbers: nothing can be compared")
-    return judge(
+    judgement = judge(
         Kept(
             is_fraud=is_fraud,
             account=kept["account_id"],
@@ -87,3 +94,4 @@ def compare(
         costs=costs,
         seed=_SEED,
     )
+    return replace(judgement, elsewhere=elsewhere)

@@ -19,6 +19,7 @@ from training.attributes import made_again
 from training.bundle import require_whole
 from training.calibration import probabilities
 from training.export import run
+from training.origin import share
 from training.split import KnownPast
 
 Vectors = npt.NDArray[np.float32]
@@ -105,6 +106,11 @@ class Contender:
     def knew(self, since: datetime) -> bool:
         """Whether a row since then had a part in what it is."""
         return self.chosen_until > since
+
+    def learnt_elsewhere(self, transactions: pl.DataFrame) -> bool:
+        """Whether none of these is of the past that it learnt from.  False where the bundle doesn't say: dates decide then."""
+        marked = self.manifest.learnt_from
+        return bool(marked) and not share(marked, transactions)
 
     @property
     def chosen_until(self) -> datetime:

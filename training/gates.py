@@ -91,7 +91,7 @@ def quality(judgement: Judgement, *, expected: str | None, limits: Limits) -> tu
             f"{frauds} frauds among the rows, at least {limits.least_frauds} are wanted to say anything: "
             "a longer --validation, or a past with more frauds, would do"
         )
-    if champion is None and expected is not None:
+    if champion is None and expected is not None and judgement.elsewhere is None:
         return unjudged(f"the champion, {expected}, can't be asked about the same rows")
     return _precision(judgement, limits), _cost(judgement, limits), _calibration(judgement, limits)
 
@@ -99,7 +99,7 @@ def quality(judgement: Judgement, *, expected: str | None, limits: Limits) -> tu
 def _precision(judgement: Judgement, limits: Limits) -> Gate:
     found = judgement.model.evaluation.metrics["average_precision"]
     if judgement.champion is None:
-        return Gate(name=PRECISION, passed=True, figure=found, said=f"{found:.4f}, with no champion to compare with")
+        return Gate(name=PRECISION, passed=True, figure=found, said=f"{found:.4f}, {_alone(judgement)}")
     low = judgement.differences["average_precision"].low
     theirs = judgement.champion.evaluation.metrics["average_precision"]
     return Gate(
@@ -115,9 +115,7 @@ def _precision(judgement: Judgement, limits: Limits) -> Gate:
 def _cost(judgement: Judgement, limits: Limits) -> Gate:
     found = judgement.model.evaluation.metrics["cost_per_1000"]
     if judgement.champion is None:
-        return Gate(
-            name=COST, passed=True, figure=found, said=f"{found:,.0f} per 1,000, with no champion to compare with"
-        )
+        return Gate(name=COST, passed=True, figure=found, said=f"{found:,.0f} per 1,000, {_alone(judgement)}")
     theirs = judgement.champion.evaluation.metrics["cost_per_1000"]
     least = judgement.differences["cost_per_1000"].low
     share, surely = ((more / theirs if theirs else (np.inf if more > 0 else 0.0)) for more in (found - theirs, least))
@@ -129,6 +127,12 @@ def _cost(judgement: Judgement, limits: Limits) -> Gate:
         said=f"{found:,.0f} per 1,000 against {theirs:,.0f}{_flattered(judgement)}: {share:+.1%}, and at least "
         f"{surely:+.1%}; the limits are {limits.cost_tolerance:+.1%} and 0",
     )
+
+
+def _alone(judgement: Judgement) -> str:
+    if judgement.elsewhere is None:
+        return "with no champion to compare with"
+    return f"not compared: the champion, {judgement.elsewhere}, learnt from other transactions than these"
 
 
 def _flattered(judgement: Judgement) -> str:

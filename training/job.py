@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from training.judging import Judged, Judgement, Opinion, judge
 from training.learners.chosen import learner_of
 from training.learners.learner import Card, Fitted, Learner, Rows
 from training.narration import Narrator, Silent
+from training.origin import marks
 from training.page import page
 from training.served import Compared, Served, instead_of
 from training.settings import Imbalance, Policy, TrainingSettings
@@ -131,7 +132,7 @@ def train(
     margins = fitted.margins(kept.vectors)
     calibration = calibrated(margins[kept.choose], kept.is_fraud[kept.choose], settings.calibration, seed=settings.seed)
     scores = probabilities(margins, calibration)
-    rival = _champion(champion, settings, past, replayed, counted, cut, tell)
+    rival, elsewhere = _champion(champion, settings, past, replayed, counted, cut, tell)
     thresholds = choose(
         scores[kept.choose],
         kept.is_fraud[kept.choose],
@@ -140,12 +141,15 @@ def train(
         settings=settings,
         champion=None if rival is None else rival.of(kept.choose),
     )
-    judgement = judge(
-        kept.to_judge_by(cut, past),
-        Opinion(name="this model", scores=scores[kept.judge], thresholds=thresholds, knew=flattered),
-        None if rival is None else rival.of(kept.judge),
-        costs=settings.costs(),
-        seed=settings.seed,
+    judgement = replace(
+        judge(
+            kept.to_judge_by(cut, past),
+            Opinion(name="this model", scores=scores[kept.judge], thresholds=thresholds, knew=flattered),
+            None if rival is None else rival.of(kept.judge),
+            costs=settings.costs(),
+            seed=settings.seed,
+        ),
+        elsewhere=elsewhere,
     )
     metrics = judgement.model.evaluation.metrics
 
@@ -185,6 +189,7 @@ def train(
             **({} if data is None else {"data": data}),
             **({} if compared is None else _as_served(compared)),
         },
+        learnt_from=marks(past.transactions),
         metrics=metrics | (prequential.summary(folds) if folds else {}),
         base=exported.base,
         usual=usual(vectors[is_fraud == 0], features),
@@ -344,8 +349,10 @@ def _champion(
     counted: npt.NDArray[np.bool_],
     cut: Split,
     tell: Narrator,
-) -> Opinion | None:
+) -> tuple[Opinion | None, str | None]:
     """What the champion says of the rows that are kept from the fit; None where there is none, or none that can be asked.
+
+    Beside it the name of one that learnt elsewhere, and is no comparison where only dates say that it knew these rows.
 
     `counted` [n]: the transactions that encodings are learnt from.
     """
@@ -353,22 +360,27 @@ def _champion(
         champion = Contender.in_use(settings.out) if folder is None else Contender.read(folder)
         if champion is None:
             _say_that_nobody_judges(settings, tell)
-            return None
+            return None, None
         champion.require_fitting()
+        if champion.knew(cut.test_from) and champion.learnt_elsewhere(past.transactions):
+            tell.warn(f"not compared with the champion, {champion.name}: it learnt from other transactions than these")
+            _say_that_nobody_judges(settings, tell)
+            return None, champion.name
         # As the new one is: with tables that know nothing of these rows.
         then = champion.as_of(cut.validation_from, past, counted, settings.label_delay)
         knew = champion.knew(cut.test_from)
     except UnusableModel as error:
         tell.warn(f"there is no champion to compare with: {error}")
         _say_that_nobody_judges(settings, tell)
-        return None
+        return None, None
     held = cut.validation | cut.test
-    return Opinion(
+    opinion = Opinion(
         name=champion.name,
         scores=then.scores(replayed.vectors[held], past.transactions.filter(held)),
         thresholds=champion.manifest.thresholds,
         knew=knew,
     )
+    return opinion, None
 
 
 def _say_that_nobody_judges(settings: TrainingSettings, tell: Narrator) -> None:
@@ -435,6 +447,7 @@ def report(
         "knew_some_of_the_rows": trained.judgement.model.knew,
         "intervals": trained.judgement.model.intervals,
         "champion": None if champion is None else _compared(champion, trained.judgement),
+        "learnt_elsewhere": trained.judgement.elsewhere,
         "odd": trained.validation.odd,
         "folds": trained.folds,
         "mlflow": mlflow,

@@ -72,6 +72,8 @@ class Judgement:
     champion: Judged | None
     differences: dict[str, Interval]
     """Of DRAWN: the new model's less the champion's; empty without one."""
+    elsewhere: str | None = None
+    """The champion that isn't asked since it learnt from another past, of which only dates say that it knew these rows."""
 
 
 def judge(kept: Kept, model: Opinion, champion: Opinion | None, *, costs: Costs, seed: int) -> Judgement:

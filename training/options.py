@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
+
+from schemas import installation
+
+Value = TypeVar("Value")
+
+
+def own(of: Callable[[str], Value]) -> Callable[[typer.Context, typer.CallbackParam, Value], Value]:
+    """An option's callback: what nobody said is what `of` makes of the topic prefix, so that no two installations share it."""
+
+    def chosen(context: typer.Context, parameter: typer.CallbackParam, value: Value) -> Value:
+        source = context.get_parameter_source(str(parameter.name))
+        if source is None or source.name != "DEFAULT":
+            return value
+        from features.settings import Settings, load  # noqa: PLC0415 - `--help` need not wait for it
+
+        return of(load(Settings, os.environ).topic_prefix)
+
+    return chosen
+
 
 PastArgument = Annotated[
     str,
@@ -89,18 +110,44 @@ ArtifactsOption = Annotated[
         help="Where bundles go: a folder or s3://BUCKET/FOLDER. Default: beside SQLite's file; where the server says.",
     ),
 ]
+_OWN = " The topic prefix goes before the default's last part."
 ExperimentOption = Annotated[
-    str, typer.Option("--mlflow-experiment", envvar="FRAUD_MLFLOW_EXPERIMENT", help="What MLflow calls the runs.")
+    str,
+    typer.Option(
+        "--mlflow-experiment",
+        envvar="FRAUD_MLFLOW_EXPERIMENT",
+        help=f"What MLflow calls the runs.{_OWN}",
+        callback=own(installation.model),
+    ),
 ]
 ModelOption = Annotated[
-    str, typer.Option("--mlflow-model", envvar="FRAUD_MLFLOW_MODEL", help="The registered model that gets a version.")
+    str,
+    typer.Option(
+        "--mlflow-model",
+        envvar="FRAUD_MLFLOW_MODEL",
+        help=f"The registered model that gets a version.{_OWN}",
+        callback=own(installation.model),
+    ),
 ]
 PendingOption = Annotated[
     Path,
-    typer.Option("--mlflow-pending", envvar="FRAUD_MLFLOW_PENDING", help="Where runs wait for an MLflow that is away."),
+    typer.Option(
+        "--mlflow-pending",
+        envvar="FRAUD_MLFLOW_PENDING",
+        help=f"Where runs wait for an MLflow that is away.{_OWN}",
+        callback=own(installation.pending),
+    ),
 ]
 
-OutOption = Annotated[Path, typer.Option("--out", envvar="FRAUD_TRAINING_OUT", help="The folder of bundles.")]
+OutOption = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        envvar="FRAUD_TRAINING_OUT",
+        help=f"The folder of bundles.{_OWN}",
+        callback=own(installation.bundles),
+    ),
+]
 WhatArgument = Annotated[
     str,
     typer.Argument(help="A bundle's digest, a version (7) or an alias (champion); or a bundle's folder in --out."),

@@ -183,6 +183,11 @@ def _odd(odd: Sequence[Finding]) -> str:
 def _beside_champion(judgement: Judgement, money: _Money) -> str:
     model, champion = judgement.model, judgement.champion
     if champion is None:
+        if judgement.elsewhere is not None:
+            return (
+                f"<p>The champion, the bundle {escape(judgement.elsewhere)}, learnt from other transactions than these: it is "
+                "no comparison.</p>"
+            )
         return "<p>There was none to compare with: this is the first model of its catalogue here.</p>"
     rows = []
     for name, words in _NAMES.items():

@@ -12,9 +12,10 @@ import typer
 from rich.console import Console
 
 from features.settings import Settings, load
+from schemas import installation
 from training.errors import Refused
 from training.narration import OnConsole
-from training.options import ArtifactsOption, JsonOption, ModelOption, UriOption
+from training.options import ArtifactsOption, JsonOption, ModelOption, UriOption, own
 from training.promote_commands import DEFAULTS, MLFLOW
 from training.registered import fetch_bundle
 from training.rescoring import Rescored, find
@@ -27,7 +28,14 @@ def rescore(
     account: Annotated[
         str | None, typer.Option(help="Its account_id: only one partition is looked through, which is quicker.")
     ] = None,
-    bundles: Annotated[Path, typer.Option(envvar="FRAUD_TRAINING_OUT", help="The folder of bundles.")] = DEFAULTS.out,
+    bundles: Annotated[
+        Path,
+        typer.Option(
+            envvar="FRAUD_TRAINING_OUT",
+            help="The folder of bundles. The topic prefix goes before the default's last part.",
+            callback=own(installation.bundles),
+        ),
+    ] = DEFAULTS.out,
     mlflow_uri: UriOption = MLFLOW.uri,
     mlflow_artifacts: ArtifactsOption = MLFLOW.artifacts,
     mlflow_model: ModelOption = MLFLOW.model,

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from schemas import installation
 from schemas.errors import WrongSettings
 from training.costs import Costs
 
@@ -65,7 +66,7 @@ class VectorsFrom(StrEnum):
 class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How to learn from a past.  Raises WrongSettings where a value can't be meant."""
 
-    out: Path = Path(".local/bundles")
+    out: Path = installation.bundles("")
     """The folder of bundles."""
     train_until: datetime | None = None
     """The training's date: nothing that became known later is used.  None: the last moment of the past."""

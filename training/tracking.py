@@ -21,6 +21,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import msgspec
 
+from schemas import installation
 from schemas.bundle import BUNDLE_TAG, CATALOGUE_TAG
 from schemas.errors import WrongSettings
 from training import pending
@@ -70,10 +71,10 @@ class Tracking(msgspec.Struct, frozen=True, kw_only=True):
     """A file of SQLite's, a database (postgresql://…, mysql://…) or an MLflow server (http://…)."""
     artifacts: str = ""
     """Where a new experiment's artifacts go: a folder or s3://….  Empty: beside SQLite's file; where a server says."""
-    experiment: str = "fraud-scorer"
-    model: str = "fraud-scorer"
+    experiment: str = installation.model("")
+    model: str = installation.model("")
     """The registered model, which a version is added to by every run."""
-    pending: Path = Path(".local/mlflow/pending")
+    pending: Path = installation.pending("")
     """What MLflow has not got yet."""
 
     def __post_init__(self) -> None:

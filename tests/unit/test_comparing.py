@@ -21,9 +21,11 @@ from training.comparing import compare
 from training.contender import Contender
 from training.costs import Costs
 from training.errors import TooFew
+from training.gates import Limits, quality
 from training.job import train
 from training.judging import Judgement
 from training.narration import Silent
+from training.origin import marks, share
 from training.reading import ReadPast
 from training.settings import TrainingSettings
 from training.split import known_at
@@ -124,3 +126,77 @@ def test_a_bundle_for_another_catalogue_is_not_asked(early_and_late: tuple[Conte
     foreign = replace(early, manifest=msgspec.structs.replace(early.manifest, catalogue="0" * 16))
     with pytest.raises(UnusableModel, match="made for catalogue"):
         compared(late, foreign)
+
+
+def elsewhere(champion: Contender, past: pl.DataFrame) -> Contender:
+    """The same, learnt from another past, and a year later."""
+    manifest = champion.manifest
+    later = {
+        name: f"{START + timedelta(days=365):%Y-%m-%dT%H:%M:%S+00:00}"
+        for name in ("until", "known_until", "chosen_until")
+    }
+    return replace(
+        champion,
+        manifest=msgspec.structs.replace(manifest, trained=manifest.trained | later, learnt_from=marks(past)),
+    )
+
+
+def test_a_champion_that_learnt_from_another_past_takes_no_rows_away_and_is_named(
+    early_and_late: tuple[Contender, Contender],
+) -> None:
+    early, late = early_and_late
+    other, _ = a_past(seed=1)
+
+    judgement = compared(late, elsewhere(early, other))
+
+    assert (judgement.champion, judgement.elsewhere) == (None, early.name)
+    assert judgement.model.evaluation.metrics == compared(late, None).model.evaluation.metrics
+    gates = quality(judgement, expected=early.name, limits=Limits(least_frauds=20))
+    assert all(gate.passed for gate in gates)
+    assert f"the champion, {early.name}, learnt from other transactions" in gates[0].said
+
+
+def test_a_champion_that_learnt_from_this_very_past_still_takes_its_rows(
+    early_and_late: tuple[Contender, Contender],
+) -> None:
+    early, late = early_and_late
+    transactions, _ = PAST
+    for past in (transactions, transactions.head(500), transactions.tail(100)):
+        with pytest.raises(TooFew, match="of 0 transactions"):
+            compared(late, elsewhere(early, past))
+
+
+def test_a_champion_that_does_not_say_what_it_learnt_from_goes_by_its_dates(
+    early_and_late: tuple[Contender, Contender],
+) -> None:
+    early, late = early_and_late
+    silent = elsewhere(early, PAST[0].head(0))
+    assert silent.manifest.learnt_from == ()
+    with pytest.raises(TooFew, match="of 0 transactions"):
+        compared(late, silent)
+
+
+def test_a_champion_that_learnt_elsewhere_before_is_asked_like_any_other(
+    early_and_late: tuple[Contender, Contender],
+) -> None:
+    early, late = early_and_late
+    other, _ = a_past(seed=1)
+    before = replace(early, manifest=msgspec.structs.replace(early.manifest, learnt_from=marks(other)))
+
+    judgement = compared(late, before)
+
+    assert judgement.elsewhere is None
+    assert judgement.champion is not None
+
+
+def test_any_longer_stretch_of_a_past_is_known_again_and_no_other_past() -> None:
+    transactions, _ = a_past()
+    marked = marks(transactions)
+    step = transactions.height // 192 + 1
+
+    assert marked == marks(transactions)
+    assert all(share(marked, transactions[begin : begin + step]) for begin in range(0, transactions.height - step, 97))
+    assert share(marked, transactions.tail(1))
+    assert not share(marked, a_past(seed=1)[0])
+    assert not share(marked, transactions.with_columns(pl.col("amount") + 1))
+    assert not share(marked, transactions.with_columns(pl.col("occurred_at") + timedelta(weeks=1)))

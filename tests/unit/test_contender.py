@@ -99,6 +99,26 @@ def test_a_champion_that_learnt_from_the_rows_is_told_apart(tmp_path: Path) -> N
     assert early.judgement.champion.knew
 
 
+def test_a_champion_that_learnt_from_another_past_is_no_comparison_and_is_named(tmp_path: Path) -> None:
+    other, labels = a_past(seed=1)
+    later = (
+        other.with_columns(pl.col("occurred_at") + timedelta(days=365)),
+        labels.with_columns(pl.col("occurred_at", "known_at") + timedelta(days=365)),
+    )
+    quick: dict[str, Any] = {"trees": 5, "leaves": 7, "smallest_leaf": 5, "threads": 1, "out": tmp_path}
+    champion = train(*later, settings=TrainingSettings(**quick)).path.name
+    narrator = Listening()
+
+    mine = trained(tmp_path, narrator)
+
+    assert (mine.judgement.champion, mine.judgement.elsewhere) == (None, champion)
+    assert [what for what in narrator.warned if champion in what and "learnt from other transactions" in what]
+    assert msgspec.json.decode(report(mine, {}))["learnt_elsewhere"] == champion
+    page = (mine.path / "evaluation.html").read_text()
+    assert champion in page
+    assert "no comparison" in page
+
+
 def test_a_champion_is_judged_with_tables_that_know_nothing_of_the_rows(tmp_path: Path) -> None:
     early = trained(tmp_path, trees=5, train_until=START + timedelta(days=25))
     champion, past = Contender.in_use(tmp_path), known_at(None, WITH_ATTRIBUTE, LABELS)

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from mlflow import MlflowClient
 
@@ -122,6 +123,35 @@ def test_a_better_model_gets_in_and_a_worse_one_doesnt(
     assert "by force" in capsys.readouterr().out
     assert topic.now.changes[-1].forced
     assert "there are no rows to judge it by: --on names a past" in topic.now.changes[-1].why
+
+
+def test_a_promotion_moves_nothing_of_another_installation(
+    learnt: dict[str, Path], past: Path, topic: FakeDeployments, tracking: Tracking, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Two workers in one folder, beside one MLflow: the other's `current` and its alias stay what they were."""
+    poor, good = learnt["poor"].name, learnt["good"].name
+    monkeypatch.chdir(tmp_path)
+    for folder in (".local/bundles", ".local/bank-bundles"):
+        shutil.copytree(learnt["poor"].parent, folder, symlinks=True)
+    monkeypatch.setenv("FRAUD_MLFLOW", "true")
+    monkeypatch.setenv("FRAUD_MLFLOW_URI", tracking.uri)
+    monkeypatch.setenv("FRAUD_MLFLOW_ARTIFACTS", tracking.artifacts)
+    client = MlflowClient(tracking_uri=tracking.uri, registry_uri=tracking.uri)
+    for model in ("fraud-scorer", "bank-fraud-scorer"):
+        for name in ("poor", "good"):
+            theirs = msgspec.structs.replace(tracking, model=model, pending=tmp_path / "waits")
+            tell(theirs, a_record(learnt[name]), learnt[name])
+        client.set_registered_model_alias(model, "champion", "1")
+
+    monkeypatch.setenv("FRAUD_TOPIC_PREFIX", "bank-")
+    assert training(monkeypatch, "promote", good, "--on", past, *FEW) == 0
+
+    assert (current(Path(".local/bundles")), current(Path(".local/bank-bundles"))) == (poor, good)
+    aliases = [
+        str(client.get_registered_model(model).aliases["champion"]) for model in ("fraud-scorer", "bank-fraud-scorer")
+    ]
+    assert aliases == ["1", "2"]
 
 
 def test_few_new_frauds_are_refused_by_name(
