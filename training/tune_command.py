@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from features.settings import Settings, load
 from schemas.mapping import load_mapping
 from schemas.spans import duration, moment
+from training import ending
 from training.learners.chosen import chosen_until, parameters
 from training.narration import OnConsole
 from training.options import (
@@ -107,9 +108,19 @@ def tune(
         )
     console.print(f"judging {learner} at {', '.join(f'{fold.at:%Y-%m-%d}' for fold in dates)}", highlight=False)
     with OnBar(console) as bar:
-        found = search_for(
-            described, dates, settings=settings, search=search, data=source.digest, rates=rates, on_standing=bar.show
-        )
+        try:
+            found = search_for(
+                described,
+                dates,
+                settings=settings,
+                search=search,
+                data=source.digest,
+                rates=rates,
+                on_standing=bar.show,
+            )
+        except KeyboardInterrupt:
+            ending.warn(f"stopped before {learner} was judged once: nothing is found yet")
+            raise SystemExit(INTERRUPTED) from None
     report = msgspec.json.format(msgspec.json.encode(found), indent=2)
     (search.folder / "report.json").write_bytes(report + b"\n")
     if as_json:
@@ -171,6 +182,7 @@ def _sum_up(found: Found, search: Search) -> None:
         f"{found.trials} trials, {found.given_up} of them given up; ended by {found.ended}; study {found.study}"
     )
     console.print(f"average precision over {len(found.dates)} dates {found.best:.4f}, {found.as_it_was:.4f} as it was")
+    console.print(found.says())
     for name, value in found.parameters.items():
         console.print(f"  {name:24s} {value:.6g}" if isinstance(value, float) else f"  {name:24s} {value}")
     console.print(f"training run … --learner {found.learner} --learners {file}", markup=False)

@@ -3,6 +3,9 @@
 What `training run` keeps to judge by has no part in it: the search knows what was known when that stretch began, and its own
 folds (training/prequential.py) lie before.  A trial that is behind after some of them is given up.
 
+The best of many trials is ahead by chance too: only who is ahead by more than that, by the spread of the dates, is taken.  And
+the figures of the best are of the dates that chose it: they are too good.
+
 Studies are kept in SQLite.  One is about one past, learner and settings: the same command goes on where it was stopped, and
 tries what it would have tried; another one begins anew.
 """
@@ -12,7 +15,10 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import secrets
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +36,7 @@ from schemas.currencies import DEFAULT_RATES, Rates
 from schemas.errors import WrongSettings
 from training import attributes, prequential, replay
 from training.learners.chosen import learner_of
+from training.learners.frugal import FEW_FRAUDS
 from training.narration import Narrator, Silent
 from training.prequential import Described, Fold, Judged
 from training.settings import LearnerName, Parameters, TrainingSettings
@@ -42,6 +49,8 @@ _STARTING_TRIALS = 5
 """Before any is given up, or chosen by what the ones before did."""
 _AS_IT_WAS = "as it was"
 _OF_FOLDS = "average precision"
+_LIMITED = {LearnerName.LIGHTGBM: ("lambda_l2", "feature_fraction")}
+"""What the learner itself limits where frauds are few (docs/learners.md): a value found by a search would undo that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,12 +141,71 @@ class Found:
     trials: int
     given_up: int
     ended: Literal["trials", "budget", "interrupted"]
+    chosen_until: datetime
+    """What was known until then chose the parameters: rows before it say too much good of them."""
     as_it_was: float
     """With the parameters that it was given."""
     best: float
+    """Of the trial that did best; as it was where none did better.  The same dates chose it: it is too good."""
     of_folds: tuple[float, ...]
+    """The same, date by date."""
+    margin: float
+    """So far the best of as many trials would be ahead by chance, by the spread of the dates."""
     parameters: Parameters
-    """The best; those that it was given where no trial was better."""
+    """The best trial's where it is ahead by more than the margin, else those that it was given."""
+
+    @property
+    def better(self) -> bool:
+        """Whether the best is ahead by more than chance."""
+        return self.best - self.as_it_was > self.margin
+
+    def says(self) -> str:
+        """What that means."""
+        ahead = f"{self.best - self.as_it_was:+.4f} with a margin of {self.margin:.4f}"
+        if self.better:
+            return f"Taken, {ahead}; these dates chose it, so that the gain will be smaller on others."
+        return f"Nothing is changed, {ahead}: the best of {self.trials} trials may be so far ahead by chance."
+
+
+class _CtrlC:
+    """Ctrl-C while a search is under way: it ends a fit, and waits for everything else.
+
+    The first press raises KeyboardInterrupt inside a fit.  What swallows it there (a callback of compiled code) doesn't matter:
+    the next step looks.  Outside of fits it is noted only: a study that is written to must not be cut off in between.
+    """
+
+    def __init__(self) -> None:
+        self._pressed = self._fitting = False
+
+    def __enter__(self) -> _CtrlC:
+        self._alone = threading.current_thread() is threading.main_thread()
+        if self._alone:
+            self._before = signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._alone:
+            signal.signal(signal.SIGINT, self._before)
+
+    def look(self) -> None:
+        """Raises KeyboardInterrupt where it was pressed."""
+        if self._pressed:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def fitting(self) -> Iterator[None]:
+        """A fit is under way, which may be cut off."""
+        self._fitting = True
+        try:
+            self.look()
+            yield
+        finally:
+            self._fitting = False
+
+    def _press(self, *_: object) -> None:
+        first, self._pressed = not self._pressed, True
+        if first and self._fitting:
+            raise KeyboardInterrupt
 
 
 class _OutOfTime(Exception):
@@ -192,7 +260,8 @@ def tune(
     """Search for parameters of `settings.learner`, and write the best to `search.folder`/<learner>.toml.
 
     `data`: the past's version.  Ends with the trials, the budget or Ctrl-C, and keeps what was found.  Raises WrongSettings;
-    KeyboardInterrupt where nothing is found yet.
+    KeyboardInterrupt where nothing is found yet.  In the main thread it takes Ctrl-C on itself: a press is heard at the next step
+    of a fit, never in the middle of writing a study.
     """
     if len(settings.learner) != 1:
         raise WrongSettings(
@@ -200,8 +269,9 @@ def tune(
         )
     [learner] = settings.learner
     name = _name(settings, folds, data, rates)
-    with _alone(search.folder, name):
+    with _CtrlC() as ctrl_c, _alone(search.folder, name):
         searching = _Searching(
+            ctrl_c=ctrl_c,
             study=_study(search.folder, name),
             learner=learner,
             described=described,
@@ -223,7 +293,9 @@ def write(file: Path, found: Found) -> None:
     lines = [
         f"# The best of {found.trials} trials at {len(found.dates)} dates: average precision {found.best:.4f}, "
         f"{found.as_it_was:.4f} as it was.",
+        f"# {found.says()}",
         f"# training run … --learner {found.learner} --learners {file}",
+        f"chosen_until = {found.chosen_until.isoformat()}",
         f"[learners.{found.learner}]",
         *(f"{name} = {json.dumps(value)}" for name, value in found.parameters.items()),
     ]
@@ -239,6 +311,7 @@ def write(file: Path, found: Found) -> None:
 class _Searching:
     """One search under way."""
 
+    ctrl_c: _CtrlC
     study: optuna.Study
     learner: LearnerName
     described: Described
@@ -259,6 +332,7 @@ class _Searching:
             if _AS_IT_WAS not in self.study.user_attrs:
                 self.study.set_user_attr(_AS_IT_WAS, [each.average_precision for each in self._judged({})])
             while len(self._finished()) < self.search.trials:
+                self.ctrl_c.look()
                 self._try()
             self._look()
         except _OutOfTime:
@@ -282,19 +356,21 @@ class _Searching:
             seed=self.settings.seed + len(self._finished()), n_startup_trials=_STARTING_TRIALS
         )
         trial = self.study.ask()
+        judged: list[float] = []
         try:
-            judged: list[float] = []
-            for each in self._judged(_suggested(trial, SPACES[self.learner])):
+            for each in self._judged(_suggested(trial, space_of(self.learner, self.folds))):
                 judged.append(each.average_precision)
                 trial.report(float(np.mean(judged)), len(judged))
                 if len(judged) < len(self.folds) and trial.should_prune():
-                    self.study.tell(trial, state=TrialState.PRUNED)
-                    return
-            trial.set_user_attr(_OF_FOLDS, judged)
-            self.study.tell(trial, float(np.mean(judged)))
+                    break
         except BaseException:  # Ctrl-C too: else the study would wait for this trial for ever
             self.study.tell(trial, state=TrialState.FAIL)
             raise
+        if len(judged) < len(self.folds):
+            self.study.tell(trial, state=TrialState.PRUNED)
+            return
+        trial.set_user_attr(_OF_FOLDS, judged)
+        self.study.tell(trial, float(np.mean(judged)))
 
     def _judged(self, parameters: Parameters) -> Iterator[Judged]:
         """Raises _OutOfTime."""
@@ -302,7 +378,9 @@ class _Searching:
         settings = msgspec.structs.replace(self.settings, learners=self.settings.learners | {self.learner: own})
         self._look()
         self._watch(0, 1)
-        for each in prequential.judge(self.described, self.folds, learner_of(settings), settings, self._watch):
+        for fold in self.folds:
+            with self.ctrl_c.fitting():
+                [each] = prequential.judge(self.described, [fold], learner_of(settings), settings, self._watch)
             self.standing = replace(self.standing, folds_done=self.standing.folds_done + 1)
             yield each
 
@@ -322,6 +400,7 @@ class _Searching:
 
     def _watch(self, _done: int, _of: int) -> None:
         """Told at every step of a fit, which may last for minutes."""
+        self.ctrl_c.look()
         left = self.ends - self.clock()
         used = 1 - left / self.search.budget.total_seconds()
         self.on_standing(replace(self.standing, share=min(max(used, self.standing.done / self.standing.of), 1.0)))
@@ -339,26 +418,61 @@ class _Searching:
         done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return max(done, key=lambda trial: trial.value or 0.0, default=None)
 
+    def _complete(self) -> list[Sequence[float]]:
+        """Of the trials that were judged at all dates: date by date."""
+        from optuna.trial import TrialState  # noqa: PLC0415 - takes a second
+
+        done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return [trial.user_attrs[_OF_FOLDS] for trial in done]
+
     def _found(self, ended: Literal["trials", "budget", "interrupted"]) -> Found:
         from optuna.trial import TrialState  # noqa: PLC0415 - takes a second
 
         before, finished, best = self.study.user_attrs[_AS_IT_WAS], self._finished(), self._best()
         as_it_was = float(np.mean(before))
-        better = best is not None and best.value is not None and best.value > as_it_was
-        of_folds = best.user_attrs[_OF_FOLDS] if best is not None and better else before
+        ahead = best is not None and best.value is not None and best.value > as_it_was
+        of_folds = best.user_attrs[_OF_FOLDS] if best is not None and ahead else before
         given = self.settings.learners.get(self.learner, {})
-        return Found(
+        known, searched = self.described.past.until, self.settings.learners_until
+        found = Found(
             learner=self.learner,
             study=self.study.study_name,
             dates=tuple(fold.at for fold in self.folds),
             trials=len(finished),
             given_up=sum(trial.state == TrialState.PRUNED for trial in finished),
             ended=ended,
+            chosen_until=known if searched is None else max(known, searched),
             as_it_was=as_it_was,
             best=float(np.mean(of_folds)),
             of_folds=tuple(of_folds),
-            parameters=given | best.params if best is not None and better else given,
+            margin=by_chance(before, self._complete(), trials=len(finished)),
+            parameters=given,
         )
+        return replace(found, parameters=given | best.params) if best is not None and found.better else found
+
+
+def by_chance(before: Sequence[float], complete: Sequence[Sequence[float]], *, trials: int) -> float:
+    """How far the best of so many `trials` would be ahead of `before` by chance, if all were as good.
+
+    `before` and each of the `complete` ones: one figure a date.  What is left of these without the mean of each setting and of
+    each date is noise; the largest of n means over k dates lies (2 ln(n + 1) / k) ** 0.5 of it above the others, or nearly.
+
+    >>> round(by_chance([0.5, 0.6, 0.7], [[0.51, 0.6, 0.75], [0.5, 0.64, 0.71]], trials=2), 4)
+    0.026
+    """
+    if not complete:
+        return 0.0
+    figures = np.array([before, *complete])
+    left = figures - figures.mean(axis=0) - figures.mean(axis=1, keepdims=True) + figures.mean()
+    of_a_difference = 2 * float((left**2).sum()) / (len(complete) * (len(before) - 1))
+    return math.sqrt(of_a_difference * 2 * math.log(trials + 1) / len(before))
+
+
+def space_of(learner: LearnerName, folds: Sequence[Fold]) -> Mapping[str, Range]:
+    """What is searched.  Where frauds are few, what the learner limits for that is left to it."""
+    few = max(int(fold.known[fold.fit].sum()) for fold in folds) <= FEW_FRAUDS
+    limited = _LIMITED.get(learner, ()) if few else ()
+    return {name: of for name, of in SPACES[learner].items() if name not in limited}
 
 
 def _suggested(trial: optuna.Trial, space: Mapping[str, Range]) -> dict[str, Any]:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -18,15 +23,17 @@ from optuna.trial import TrialState
 from schemas.errors import WrongSettings
 from tests.unit.pasts import a_past
 from training import __main__ as command
-from training.learners.chosen import learner_of, parameters
+from training.learners.chosen import chosen_until, learner_of, parameters
 from training.settings import LearnerName, TrainingSettings
 from training.split import known_at, split
-from training.tuning import SPACES, Found, Search, Standing, prepare, tune
+from training.tuning import SPACES, Found, Search, Standing, by_chance, prepare, space_of, tune
 
 DAY = timedelta(days=1)
 PAST = a_past(days=60, per_day=50)
 SETTINGS = TrainingSettings(trees=8, threads=1, patience=5, smallest_leaf=200)
 DESCRIBED, FOLDS = prepare(*PAST, settings=SETTINGS, folds=3)
+SEARCHED = SPACES[LearnerName.LIGHTGBM].keys() - {"lambda_l2", "feature_fraction"}
+"""The past has few frauds."""
 
 
 def searched(
@@ -80,7 +87,8 @@ def test_it_finds_what_does_better(found: Found) -> None:
     assert found.trials == 14
     assert found.best > found.as_it_was + 0.02  # leaves of 200 rows are far too large here
     assert found.best == pytest.approx(np.mean(found.of_folds))
-    assert found.parameters.keys() == SPACES[LearnerName.LIGHTGBM].keys()
+    assert found.best - found.as_it_was > found.margin > 0
+    assert found.parameters.keys() == SEARCHED
     assert found.dates == tuple(fold.at for fold in FOLDS)
 
 
@@ -90,6 +98,7 @@ def test_no_two_trials_are_the_same(found: Found, folder: Path) -> None:
 
 def test_what_it_found_is_what_a_training_takes(found: Found, folder: Path) -> None:
     assert parameters(folder / "lightgbm.toml", []) == {"lightgbm": found.parameters}
+    assert chosen_until(folder / "lightgbm.toml") == DESCRIBED.past.until
 
 
 def test_a_trial_that_is_behind_is_given_up(found: Found, folder: Path) -> None:
@@ -141,12 +150,83 @@ def test_where_nothing_is_better_it_stays_as_it_was(others: Path) -> None:
     given = {"lightgbm": {"max_bin": 31}}
     settings = TrainingSettings(trees=8, threads=1, learners=given)
     tuned = searched(others, 1, settings=settings)
-    assert tuned.parameters.keys() == {"max_bin", *SPACES[LearnerName.LIGHTGBM]}
+    assert tuned.parameters == given["lightgbm"]  # one trial's gain is within its margin
 
     study(others, tuned).set_user_attr("as it was", [0.99, 0.99, 0.99])
     as_it_was = searched(others, 1, settings=settings)
     assert as_it_was.best == as_it_was.as_it_was == pytest.approx(0.99)
     assert as_it_was.parameters == given["lightgbm"]
+
+
+def test_what_is_ahead_by_no_more_than_chance_changes_nothing(found: Found, folder: Path, others: Path) -> None:
+    noise = searched(others, 4, data="noise")
+    complete = [trial.user_attrs["average precision"] for trial in study(others, noise).trials if trial.value]
+    best = max(complete, key=sum)
+    # As if the best were ahead of what it was by a quarter of the margin.
+    before = (np.array(best) - by_chance(best, complete, trials=4) / 4).tolist()
+    study(others, noise).set_user_attr("as it was", before)
+    again = searched(others, 4, data="noise")
+
+    assert again.best > again.as_it_was
+    assert again.best - again.as_it_was < again.margin
+    assert again.parameters == {}
+    assert "may be so far ahead by chance" in (others / "lightgbm.toml").read_text()
+    assert "these dates chose it" in (folder / "lightgbm.toml").read_text()
+
+
+def test_the_best_of_many_equal_trials_is_seldom_ahead_by_more_than_the_margin() -> None:
+    random = np.random.default_rng(0)
+    taken = 0
+    for _ in range(400):
+        trials = 0.5 + 0.03 * random.normal(size=(20, 3))
+        before = 0.5 + 0.03 * random.normal(size=3)
+        ahead = trials.mean(axis=1).max() - before.mean()
+        taken += ahead > by_chance(before.tolist(), trials.tolist(), trials=20)
+    assert taken < 0.1 * 400
+
+
+def test_where_frauds_are_few_their_limits_stay_the_learners() -> None:
+    many = [replace(fold, known=np.ones(len(fold.known), bool), fit=np.ones(len(fold.fit), bool)) for fold in FOLDS]
+
+    assert space_of(LearnerName.LIGHTGBM, FOLDS).keys() == SEARCHED
+    assert space_of(LearnerName.LIGHTGBM, many) == SPACES[LearnerName.LIGHTGBM]
+    assert space_of(LearnerName.XGBOOST, FOLDS) == SPACES[LearnerName.XGBOOST]
+
+
+def pressed_once(when: Callable[[Standing], bool]) -> Callable[[Standing], None]:
+    """Ctrl-C inside a fit, in a place that swallows it, as callbacks of compiled code do."""
+    steps = count()
+
+    def press(standing: Standing) -> None:
+        if when(standing) and next(steps) == 0:
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+
+    return press
+
+
+def test_ctrl_c_is_heard_at_the_next_step_where_it_was_swallowed(others: Path) -> None:
+    stopped = searched(
+        others, 4, data="swallowed", on_standing=pressed_once(lambda at: at.done == 1 and at.folds_done == 1)
+    )
+
+    assert (stopped.ended, stopped.trials) == ("interrupted", 1)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_while_a_trial_is_written_down_waits_until_it_is(others: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It could not be told as failed any more: it is complete."""
+    tell = optuna.Study.tell
+
+    def told_and_pressed(of: optuna.Study, *given: Any, **more: Any) -> Any:
+        told = tell(of, *given, **more)
+        signal.raise_signal(signal.SIGINT)
+        return told
+
+    monkeypatch.setattr(optuna.Study, "tell", told_and_pressed)
+    stopped = searched(others, 6, data="written")
+    assert (stopped.ended, stopped.trials) == ("interrupted", 1)
+    assert [trial.state for trial in study(others, stopped).trials] == [TrialState.COMPLETE]
 
 
 def test_another_past_or_setting_is_another_study(found: Found, folder: Path, others: Path) -> None:
@@ -227,6 +307,32 @@ def test_the_command_finds_what_the_next_training_takes(
     assert training(monkeypatch, "run", past, "--out", tmp_path / "bundles", *learners, "--json") == 0
     learner = json.loads(capsys.readouterr().out)["learner"]
     assert report["parameters"].items() <= learner.items()
+
+
+@pytest.mark.timeout(300)
+def test_ctrl_c_ends_the_command_with_what_was_found(tmp_path: Path) -> None:
+    past, out = tmp_path / "past", tmp_path / "tuning"
+    past.mkdir()
+    for name, table in zip(("transactions", "labels"), PAST, strict=True):
+        table.write_parquet(past / f"{name}.parquet")
+    arguments = ("tune", str(past), "--budget", "1h", "--out", str(out), "--threads", "1")
+    with subprocess.Popen(
+        (sys.executable, "-m", "training", *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as command:
+        assert command.stdout is not None
+        assert command.stderr is not None
+        heard = []
+        for line in command.stderr:
+            heard.append(line)
+            if line.startswith("2 of 100 trials"):
+                command.send_signal(signal.SIGINT)
+        said = command.stdout.read()
+
+    assert command.returncode == 130, heard
+    assert "Traceback" not in "".join(heard)
+    assert "ended by interrupted" in said
+    assert json.loads((out / "report.json").read_bytes())["ended"] == "interrupted"
+    assert "lightgbm" in parameters(out / "lightgbm.toml", [])
 
 
 @pytest.mark.parametrize(

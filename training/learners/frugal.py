@@ -22,7 +22,7 @@ from training.settings import TrainingSettings
 
 Ints = npt.NDArray[np.int64]
 
-_FEW_FRAUDS = 2_000
+FEW_FRAUDS = 2_000
 """Of more, a learner finds out by itself."""
 _ROUNDS = 50
 _HISTORY = frozenset(FEATURES[OF_THE_ACCOUNT.start :])
@@ -38,7 +38,7 @@ class Frugal:
         """A step is the learner's, first with history and then without."""
         whole = self.learner.fit(rows, validation, settings, on_step)
         columns = tuple(i for i, name in enumerate(rows.features) if name not in _HISTORY)
-        if int(rows.is_fraud.sum()) > _FEW_FRAUDS or len(columns) in (0, len(rows.features)):
+        if int(rows.is_fraud.sum()) > FEW_FRAUDS or len(columns) in (0, len(rows.features)):
             return whole
         alone = self.learner.fit(_only(rows, columns), _only(validation, columns), settings, on_step)
         gain, error = _gain(
