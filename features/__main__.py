@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -175,7 +174,8 @@ def _shown(profiles: Profiles) -> dict[str, Any]:
 
 
 def _at(time: np.int64) -> str:
-    return datetime.fromtimestamp(int(time) / 1e6, UTC).isoformat()
+    """Of any year: an older release may have accepted one that `datetime` has not."""
+    return f"{np.datetime64(int(time), 'us')}".removesuffix(".000000") + "+00:00"
 
 
 def main() -> None:

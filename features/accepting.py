@@ -7,6 +7,7 @@ Never of the wall clock: what was dead-lettered once must be dead-lettered in ev
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime
 from typing import NamedTuple
 
 from features import profile
@@ -17,12 +18,17 @@ from schemas.errors import BadMessage, Fault
 from schemas.label import Label, decode_label
 from schemas.topics import DEFAULT_PARTITIONS
 from schemas.transaction import Transaction, decode_transaction
-from schemas.wire import microseconds
+from schemas.wire import EARLIEST, LATEST, microseconds
 
-FORMAT_VERSION = 2
-"""Raise it with every change of the kernel's fold or of the packed profile."""
+FORMAT_VERSION = 3
+"""Raise it with every change of what is accepted, of the kernel's fold or of the packed profile."""
 MAX_PROFILE_AMOUNT = (1 << 47) - 1
 """Minor units; what an amount is cut to after conversion, so that it fits a profile's six bytes."""
+
+
+_EARLIEST, _LATEST = microseconds(EARLIEST), microseconds(LATEST)
+_SHOWN = 80
+"""Characters of a name, in words."""
 
 
 class Record(NamedTuple):
@@ -36,6 +42,16 @@ class Record(NamedTuple):
     value: bytes | None
 
 
+class Bounds(NamedTuple):
+    """Of a transaction's attributes.  Each name is a column to whoever learns from them."""
+
+    most: int = 1_000
+    name: int = 128
+    """Characters, at most."""
+    text: int = 1_024
+    """Characters of a value that is text, at most."""
+
+
 class Rules(NamedTuple):
     """What accepting and folding depend on besides the log."""
 
@@ -45,10 +61,12 @@ class Rules(NamedTuple):
     rates: Rates = DEFAULT_RATES
     writers: Writers = NO_REGISTRY
     """The schemas of messages in Avro.  No part of the format: what it doesn't know is left out of every fold."""
+    bounds: Bounds = Bounds()
 
     def format(self) -> str:
         """Names everything that a fold depends on besides the log: a position of another format is another fold's."""
-        kept = (FORMAT_VERSION, profile.ACCOUNT, profile.COUNTERPARTY, self.partitions, self.future_tolerance)
+        accepted = (self.partitions, self.future_tolerance, tuple(self.bounds))
+        kept = (FORMAT_VERSION, profile.ACCOUNT, profile.COUNTERPARTY, *accepted)
         rates = (self.rates.currency, sorted(self.rates.factors.items()))
         return hashlib.sha256(repr((kept, rates)).encode()).hexdigest()[:8]
 
@@ -65,19 +83,24 @@ class Rules(NamedTuple):
                 Fault.UNKNOWN_CURRENCY,
                 f"`$.currency` is {transaction.currency!r}, which has no rate (setting FRAUD_RATES__{transaction.currency})",
             )
-        ahead = microseconds(transaction.occurred_at) - record.timestamp * 1000
-        if ahead > self.future_tolerance:
-            raise BadMessage(
-                Fault.FROM_THE_FUTURE,
-                f"`$.occurred_at` is {ahead / 1e6:.0f} s after the record's timestamp, "
-                f"at most {self.future_tolerance / 1e6:.0f} s is accepted (FRAUD_FUTURE_TOLERANCE)",
-            )
+        self._check_time(record, "occurred_at", transaction.occurred_at)
+        if transaction.attributes:
+            self._check_attributes(transaction.attributes)
         return transaction
 
     def label(self, record: Record, belongs: int) -> Label:
         """The label in `record`.  Raises BadMessage, RegistryUnavailable."""
         label = decode_label(record.value, self.writers)
         self._check_place(record, "account_id", label.account_id, belongs)
+        self._check_time(record, "known_at", label.known_at)
+        self._check_time(record, "occurred_at", label.occurred_at)
+        if label.known_at < label.occurred_at:
+            early = (microseconds(label.occurred_at) - microseconds(label.known_at)) / 1e6
+            raise BadMessage(
+                Fault.OUT_OF_RANGE,
+                f"`$.known_at` is {early:,.0f} s before `$.occurred_at`: what a transaction was is known when it has occurred, "
+                "or later (of a day alone, at its end)",
+            )
         return label
 
     def activity(self, record: Record, belongs: int) -> CounterpartyActivity:
@@ -98,3 +121,39 @@ class Rules(NamedTuple):
                 f"key {key!r} lies in partition {record.partition} and belongs in {belongs}: "
                 "set the producer's partitioner to murmur2_random",
             )
+
+    def _check_time(self, record: Record, name: str, at: datetime) -> None:
+        moment = microseconds(at)
+        ahead = moment - record.timestamp * 1000
+        if ahead > self.future_tolerance:
+            raise BadMessage(
+                Fault.FROM_THE_FUTURE,
+                f"`$.{name}` is {ahead / 1e6:.0f} s after the record's timestamp, "
+                f"at most {self.future_tolerance / 1e6:.0f} s is accepted (FRAUD_FUTURE_TOLERANCE)",
+            )
+        if not _EARLIEST <= moment < _LATEST:
+            raise BadMessage(
+                Fault.OUT_OF_RANGE,
+                f"`$.{name}` is {at.isoformat()}: from {EARLIEST.year} until before {LATEST.year} is accepted",
+            )
+
+    def _check_attributes(self, attributes: dict[str, float | int | bool | str]) -> None:
+        most, longest_name, longest_text = self.bounds
+        if len(attributes) > most:
+            raise BadMessage(
+                Fault.OUT_OF_RANGE,
+                f"`$.attributes` holds {len(attributes):,}, at most {most:,} are accepted (FRAUD_MOST_ATTRIBUTES)",
+            )
+        for name, value in attributes.items():
+            if len(name) > longest_name:
+                raise BadMessage(
+                    Fault.OUT_OF_RANGE,
+                    f"`$.attributes`: the name {name[:_SHOWN]!r}… has {len(name):,} characters, at most {longest_name:,} are "
+                    "accepted (FRAUD_LONGEST_ATTRIBUTE_NAME)",
+                )
+            if type(value) is str and len(value) > longest_text:
+                raise BadMessage(
+                    Fault.OUT_OF_RANGE,
+                    f"`$.attributes[{name[:_SHOWN]!r}]` has {len(value):,} characters, at most {longest_text:,} are accepted "
+                    "(FRAUD_LONGEST_ATTRIBUTE_TEXT)",
+                )

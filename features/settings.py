@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from features.accepting import Rules
+from features.accepting import Bounds, Rules
 from features.registry import Registry
 from schemas import installation
 from schemas.avro_wire import NO_REGISTRY
@@ -82,9 +82,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         msgspec.Meta(
             ge=0,
             le=1e9,
-            description="seconds that occurred_at may lie after the record's timestamp; part of the profile format",
+            description="seconds that occurred_at, or a label's known_at, may lie after the record's timestamp; part of the "
+            "profile format",
         ),
     ] = 600.0
+    most_attributes: Annotated[
+        int, msgspec.Meta(ge=0, description="of one transaction that is accepted; part of the profile format")
+    ] = 1_000
+    longest_attribute_name: Annotated[
+        int, msgspec.Meta(ge=1, description="characters of an attribute's name; part of the profile format")
+    ] = 128
+    longest_attribute_text: Annotated[
+        int,
+        msgspec.Meta(ge=1, description="characters of an attribute's value that is text; part of the profile format"),
+    ] = 1_024
     schema_registry_url: Annotated[
         str,
         msgspec.Meta(
@@ -119,6 +130,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             round(self.future_tolerance * 1e6),
             Rates.of(self.currency, table),
             Registry(self.schema_registry_url) if self.schema_registry_url else NO_REGISTRY,
+            Bounds(self.most_attributes, self.longest_attribute_name, self.longest_attribute_text),
         )
 
     def topic(self, topic: Topic) -> str:

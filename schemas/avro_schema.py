@@ -7,7 +7,8 @@ Made from the types that the worker decodes with, into `schemas/avro/`; a test h
   offset.
 * What may be absent is a union with null, null by default: older and newer writers resolve.
 * A label's source is a string, not an enum: a value that we don't know is then named, not unreadable.
-* `attributes` has longs besides doubles, so that 1 stays 1, and the same transaction in JSON and in Avro is the same.
+* `attributes` has longs besides doubles, so that 1 stays 1, and the same transaction in JSON and in Avro is the same.  Like
+  all that may be absent they may be null, each of them and all together.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def _field(field: inspect.Field, words: str | None) -> Schema:
     if doc:
         made["doc"] = doc
     if not field.required:
-        made["default"] = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+        made["default"] = None
     return made
 
 
@@ -97,7 +98,7 @@ def _type(kind: inspect.Type) -> Any:
         case inspect.UnionType(types=types):
             return sorted((_type(one) for one in types), key=_ORDER.index)
         case inspect.DictType(value_type=values):
-            return {"type": "map", "values": _type(values)}
+            return ["null", {"type": "map", "values": ["null", *_type(values)]}]
     return _PRIMITIVES[type(kind)]
 
 

@@ -20,8 +20,7 @@ from fastavro import parse_schema, schemaless_reader
 from fastavro.read import SchemaResolutionError
 
 from schemas.errors import BadMessage, Fault
-from schemas.wire import MAX_DEPTH, Message, nests_deeper
-from schemas.wire import decode as decode_json
+from schemas.wire import MAX_DEPTH, LenientDecoder, Message, nests_deeper
 
 MAGIC = 0
 """No JSON begins with it."""
@@ -100,7 +99,7 @@ def schema_id(value: bytes | None) -> int | None:
     return int.from_bytes(value[1:HEAD]) if value and value[0] == MAGIC and len(value) >= HEAD else None
 
 
-def decode(decoder: msgspec.json.Decoder[Message], name: str, value: bytes, writers: Writers) -> Message:
+def decode(decoder: LenientDecoder[Message], name: str, value: bytes, writers: Writers) -> Message:
     """The message in `value`, which begins with the magic byte; `decoder` reads the same in JSON, `name` is our schema's.
 
     Raises BadMessage, naming what is wrong and where, and what `writers` raises.
@@ -112,7 +111,7 @@ def decode(decoder: msgspec.json.Decoder[Message], name: str, value: bytes, writ
         )
     record = writers.schema(written_by).read(name, value)
     _check_finite(record, "$")
-    return decode_json(decoder, msgspec.json.encode(record))
+    return decoder.decode(msgspec.json.encode(record))
 
 
 def _check_finite(record: dict[str, Any], where: str) -> None:

@@ -6,8 +6,9 @@ for what JSON Schema can't say, or says otherwise:
 
 * ids are at most 128 bytes of UTF-8, the schema counts characters;
 * 350.0 is an integer to JSON Schema, and none to the decoder; neither is a number that no double can hold (1e400);
-* a currency must have a rate (setting FRAUD_RATES__XXX), a transaction must not come from the future, its key must be its
-  account and its partition the key's: the schema sees only the message;
+* a currency must have a rate (setting FRAUD_RATES__XXX), a transaction or a label must not come from the future nor from
+  before 1990, a label must be known no earlier than its transaction occurred, attributes have bounds (settings), its key
+  must be its account and its partition the key's: the schema sees only the message, and not the settings;
 * times: the decoder also takes a blank instead of the T, and an offset without a colon (+0100); it takes no leap second,
   no year 0 and nothing that rounds to the year 10000, which the schema lets pass where its reader doesn't check `format`;
 * the decoder takes no arrays and objects nested deeper than 200, also in fields that it doesn't know;
@@ -27,28 +28,29 @@ from typing import Any
 import msgspec
 
 from schemas.dead_letter import ERROR, MOST_DETAIL, DeadLetter
-from schemas.label import Label
-from schemas.transaction import Transaction
+from schemas.label import LABELS, Label
+from schemas.transaction import TRANSACTIONS, Transaction
 from schemas.verdict import Alert, Explanation, Verdict
 
 FOLDER = Path(__file__).resolve().parent / "json"
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 NOT_SAID = (
-    "What can't be said here stands in schemas/json_schema.py: bytes of ids, rates of currencies, keys and partitions."
+    "What can't be said here stands in schemas/json_schema.py: bytes of ids, rates of currencies, bounds of times and "
+    "attributes, keys and partitions."
 )
 Schema = dict[str, Any]
 
 
 def schemas() -> dict[str, Schema]:
     """By the name of the file."""
-    messages: dict[str, type[msgspec.Struct]] = {
-        "transaction": Transaction,
-        "label": Label,
-        "verdict": Verdict,
-        "alert": Alert,
-        "explanation": Explanation,
+    messages: dict[str, tuple[type[msgspec.Struct], type[msgspec.Struct]]] = {
+        "transaction": (Transaction, TRANSACTIONS.written),
+        "label": (Label, LABELS.written),
+        "verdict": (Verdict, Verdict),
+        "alert": (Alert, Alert),
+        "explanation": (Explanation, Explanation),
     }
-    return {name: _of_message(name, kind) for name, kind in messages.items()} | {
+    return {name: _of_message(name, *kinds) for name, kinds in messages.items()} | {
         "dead-letter-headers": _of_dead_letters()
     }
 
@@ -61,8 +63,8 @@ def texts() -> dict[Path, str]:
     }
 
 
-def _of_message(name: str, kind: type[msgspec.Struct]) -> Schema:
-    made = msgspec.json.schema(kind)
+def _of_message(name: str, kind: type[msgspec.Struct], written: type[msgspec.Struct]) -> Schema:
+    made = msgspec.json.schema(written)
     definitions: dict[str, Schema] = made["$defs"]
     for title, definition in definitions.items():
         _describe(definition, _classes()[title])
@@ -80,7 +82,7 @@ def _classes() -> dict[str, type]:
 
 def _describe(definition: Schema, kind: type) -> None:
     """With the words that stand in the source."""
-    definition["description"] = one_line(definition["description"])
+    definition["description"] = one_line(kind.__doc__ or "")
     for name, words in words_of_fields(kind).items():
         if name in definition.get("properties", {}):
             field = definition["properties"][name]

@@ -8,7 +8,7 @@ import msgspec
 
 from schemas.avro_wire import MAGIC, NO_REGISTRY, Writers
 from schemas.avro_wire import decode as decode_avro
-from schemas.wire import Amount, Id, Moment, check_ids, decode
+from schemas.wire import Amount, Id, LenientDecoder, Moment, check_ids
 
 
 class LabelSource(StrEnum):
@@ -35,11 +35,11 @@ class Label(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     counterparty_id: Id | None = None
 
 
-_decoder = msgspec.json.Decoder(Label)
+LABELS = LenientDecoder(Label)
 
 
 def decode_label(value: bytes | None, writers: Writers = NO_REGISTRY) -> Label:
     """In JSON or in Avro, which `writers` knows the schemas of.  Raises BadMessage, RegistryUnavailable."""
-    label = decode_avro(_decoder, "label", value, writers) if value and value[0] == MAGIC else decode(_decoder, value)
+    label = decode_avro(LABELS, "label", value, writers) if value and value[0] == MAGIC else LABELS.decode(value)
     check_ids(label, "label_id", "transaction_id", "account_id", "counterparty_id")
     return label

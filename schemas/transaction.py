@@ -8,7 +8,7 @@ import msgspec
 
 from schemas.avro_wire import MAGIC, NO_REGISTRY, Writers
 from schemas.avro_wire import decode as decode_avro
-from schemas.wire import Amount, Currency, Id, Moment, check_ids, decode
+from schemas.wire import Amount, Currency, Id, LenientDecoder, Moment, check_ids
 
 Word = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 Country = Annotated[
@@ -37,17 +37,19 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     longitude: Annotated[float, msgspec.Meta(ge=-180, le=180)] | None = None
     device_id: Id | None = None
     ip: Annotated[str, msgspec.Meta(min_length=1, max_length=45)] | None = None
-    attributes: dict[str, float | int | bool | str] = {}
+    attributes: dict[str, float | int | bool | Annotated[str, msgspec.Meta(min_length=1)]] = {}
     """Anything else that is known of it, by name."""
 
 
-_decoder = msgspec.json.Decoder(Transaction)
+TRANSACTIONS = LenientDecoder(Transaction)
 
 
 def decode_transaction(value: bytes | None, writers: Writers = NO_REGISTRY) -> Transaction:
     """In JSON or in Avro, which `writers` knows the schemas of.  Raises BadMessage, RegistryUnavailable."""
     transaction = (
-        decode_avro(_decoder, "transaction", value, writers) if value and value[0] == MAGIC else decode(_decoder, value)
+        decode_avro(TRANSACTIONS, "transaction", value, writers)
+        if value and value[0] == MAGIC
+        else TRANSACTIONS.decode(value)
     )
     check_ids(transaction, "transaction_id", "account_id", "counterparty_id", "device_id")
     return transaction

@@ -59,7 +59,7 @@ def a_log(seed: int) -> Log:
             )
         if random.random() < 0.4:
             of = random.choice(transactions)
-            known = after_noon(at + random.choice([-DAY, 0, DAY, 9 * DAY]))
+            known = max(of.occurred_at, after_noon(at + random.choice([-DAY, 0, DAY, 9 * DAY])))
             labels.append(a_label(of, is_fraud=random.random() < 0.7, known_at=known))
     shelf = Shelf()
     told: list[CounterpartyActivity] = []

@@ -31,6 +31,8 @@ GOOD = a_transaction("a good one", account_id="account-1", occurred_at=now() - t
 HOME = partition_of(b"account-1", 4)
 LABEL = a_label_of(GOOD)
 HEARSAY = encode(LABEL).replace(b"chargeback", b"hearsay")
+EARLY = encode(a_label_of(GOOD, known_at=GOOD.occurred_at - timedelta(seconds=1)))
+AHEAD = encode(a_label_of(GOOD, known_at=now() + timedelta(days=365)))
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,10 @@ TABLE = [
     named("id of 129 bytes", Fault.OUT_OF_RANGE, "`$.transaction_id`", transaction_id="x" * 129),
     named("id of 65 characters and 130 bytes", Fault.OUT_OF_RANGE, "`$.transaction_id` is 130 bytes", transaction_id="ü" * 65),
     named("latitude beyond the pole", Fault.OUT_OF_RANGE, "`$.latitude`", latitude=90.5),
-    named("attributes that nest", Fault.WRONG_TYPE, "`$.attributes", attributes={"a": [1]}),
+    named("attributes that nest", Fault.WRONG_TYPE, '`$.attributes["a"]`', attributes={"a": [1]}),
+    named("4,000 attributes", Fault.OUT_OF_RANGE, "FRAUD_MOST_ATTRIBUTES", attributes={f"a{n}": n for n in range(4_000)}),
+    named("a till whose clock was reset", Fault.OUT_OF_RANGE, "from 1990 until before 2100", occurred_at="1970-01-01T00:00:00Z"),
+    named("the year 0 in UTC", Fault.OUT_OF_RANGE, "from 1990 until before 2100", occurred_at="0001-01-01T00:00:00+14:00"),
     bad("another key", Fault.WRONG_KEY, "account-2", spoiled(GOOD, transaction_id="another key"), key=b"account-2"),
     bad("no key", Fault.WRONG_KEY, "None", spoiled(GOOD, transaction_id="no key"), key=None),
     bad("a key that is no text", Fault.WRONG_KEY, "xfe", spoiled(GOOD, transaction_id="a key"), key=b"\xfe\xff"),
@@ -106,6 +111,8 @@ TABLE = [
     named("an id used again", Fault.ID_REUSED, "`$.transaction_id`", transaction_id=GOOD.transaction_id, amount=GOOD.amount + 1),
     Bad("label: not JSON", message(LABEL, value=b"{"), Fault.NOT_JSON, "truncated"),
     Bad("label: source unknown", message(LABEL, value=HEARSAY), Fault.OUT_OF_RANGE, "`$.source`"),
+    Bad("label: known before its payment", message(LABEL, value=EARLY), Fault.OUT_OF_RANGE, "before `$.occurred_at`"),
+    Bad("label: a year ahead", message(LABEL, value=AHEAD), Fault.FROM_THE_FUTURE, "`$.known_at`"),
     Bad("label: another key", message(LABEL, key=b"account-2"), Fault.WRONG_KEY, "account-2"),
     Bad("label: wrong partition", message(LABEL, partition=(HOME + 1) % 4), Fault.WRONG_PARTITION, f"belongs in {HOME}"),
 ]  # fmt: skip
@@ -235,11 +242,12 @@ def test_accepted_to_the_edge(stack: LocalStack, prefix: str, bundle: Path) -> N
         message(a_transaction("x" * 128, account_id="ü" * 64, counterparty_id="\n{}:*", occurred_at=noon)),
         message(a_transaction("to nobody", counterparty_id=None, occurred_at=noon)),
         message(a_transaction("ten minutes ahead", occurred_at=noon + timedelta(minutes=10)), timestamp=noon),
-        message(a_transaction("the year 1", account_id="Methuselah", occurred_at=datetime(1, 1, 1, tzinfo=UTC))),
-        message(a_transaction("the year 1 again", account_id="Methuselah", occurred_at=datetime(1, 1, 1, tzinfo=UTC))),
+        message(a_transaction("1990", account_id="Methuselah", occurred_at=datetime(1990, 1, 1, tzinfo=UTC))),
+        message(a_transaction("1990 again", account_id="Methuselah", occurred_at=datetime(1990, 1, 1, tzinfo=UTC))),
         message(a_transaction("much later", account_id="Methuselah", occurred_at=noon)),
+        message(elsewhere, value=spoiled(elsewhere, transaction_id="gaps", channel="", latitude="", attributes={"a": None})),
         message(elsewhere, value=spoiled(elsewhere, occurred_at="2025-03-01T23:59:59.999999+11:59")),
-        message(a_label_of(a_transaction("never seen"), known_at=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))),
+        message(a_label_of(a_transaction("never seen", occurred_at=noon), known_at=noon)),
     ]  # fmt: skip
     with Fleet(stack, prefix, bundle) as fleet:
         fleet.send(edge)
@@ -295,11 +303,11 @@ def test_a_flagged_transaction_as_large_as_they_come_gets_its_alert(
     stack: LocalStack, prefix: str, bundle: Path
 ) -> None:
     """An alert carries its transaction; and a number may take more room when it is written again: 9e15 becomes 18 bytes."""
-    plain = a_transaction("plain", account_id="large", attributes={f"a{i}": "x" * 1_000 for i in range(1_020)})
+    plain = a_transaction("plain", account_id="large", attributes={f"a{i}": "x" * 1_020 for i in range(1_000)})
     numbers = a_transaction("numbers", account_id="large", attributes={f"{i:x}": 9e15 for i in range(75_000)})
     value = encode(numbers).replace(b"9000000000000000.0", b"9e15")
     assert max(len(encode(plain)), len(value)) < LARGEST
-    with Fleet(stack, prefix, bundle, review=0.0, dead_letter_bytes=2_048) as fleet:
+    with Fleet(stack, prefix, bundle, review=0.0, dead_letter_bytes=2_048, most_attributes=100_000) as fleet:
         fleet.send([message(plain), message(numbers, value=value), message(a_transaction("after", account_id="large"))])
         fleet.start()
         fleet.wait_for(lambda answers: answers.has_all(["plain", "numbers", "after"]) and len(answers.alerts) == 3)

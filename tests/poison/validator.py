@@ -27,6 +27,8 @@ LARGEST_AMOUNT = 10**12
 MOST_DIGITS = 4_300
 """And a sign, of an integer in the attributes: Python reads no longer ones."""
 FUTURE = timedelta(minutes=10)
+EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+MOST_ATTRIBUTES, LONGEST_NAME, LONGEST_TEXT = 1_000, 128, 1_024
 SOURCES = ("chargeback", "analyst", "rule", "simulation")
 _MOMENT = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:([Zz])|([+-])([01]\d|2[0-3]):?([0-5]\d))?", re.ASCII
@@ -97,12 +99,29 @@ def judge(
         faults.add(Fault.WRONG_KEY)
     if key is None or partition != partition_of(key, partitions):
         faults.add(Fault.WRONG_PARTITION)
-    if kind == "transactions":
-        if content["currency"] not in DEFAULT_RATES.factors:
-            faults.add(Fault.UNKNOWN_CURRENCY)
-        if content["occurred_at"] - timestamp > FUTURE:
+    faults |= _of_a_transaction(content) if kind == "transactions" else _of_a_label(content)
+    for at in (content[name] for name in ("occurred_at", "known_at") if name in content):
+        if at - timestamp > FUTURE:
             faults.add(Fault.FROM_THE_FUTURE)
+        if not timedelta(0) <= at - EARLIEST < LATEST - EARLIEST:
+            faults.add(Fault.OUT_OF_RANGE)
     return Judgement(frozenset(faults), None if faults else content)
+
+
+def _of_a_label(content: Fields) -> set[Fault]:
+    return {Fault.OUT_OF_RANGE} if content["known_at"] - content["occurred_at"] < timedelta(0) else set()
+
+
+def _of_a_transaction(content: Fields) -> set[Fault]:
+    attributes = content.get("attributes", {})
+    texts = [value for value in attributes.values() if isinstance(value, str)]
+    beyond = (
+        len(attributes) > MOST_ATTRIBUTES
+        or max(map(len, attributes), default=0) > LONGEST_NAME
+        or max(map(len, texts), default=0) > LONGEST_TEXT
+    )
+    unknown = content["currency"] not in DEFAULT_RATES.factors
+    return ({Fault.OUT_OF_RANGE} if beyond else set()) | ({Fault.UNKNOWN_CURRENCY} if unknown else set())
 
 
 def _decoded(value: bytes | None) -> str:
@@ -173,7 +192,9 @@ def _fields(rules: dict[str, Callable[[Any], Any]], required: set[str], read: An
             faults.add(Fault.OUT_OF_RANGE)
     if required - content.keys():
         faults.add(Fault.MISSING_FIELD)
-    return faults, {name: value for name, value in content.items() if value is not None}
+    return faults, {
+        name: value for name, value in content.items() if value is not None and (name != "attributes" or value)
+    }
 
 
 def _beyond(value: Any) -> set[Fault]:
@@ -193,7 +214,7 @@ def _id(value: Any) -> str:
 
 
 def _id_or_null(value: Any) -> str | None:
-    return None if value is None else _id(value)
+    return None if value is None or value == "" else _id(value)
 
 
 def _amount(value: Any) -> int:
@@ -248,7 +269,7 @@ class _Moment(datetime):
         return moment
 
     def __sub__(self, other: Any) -> Any:
-        return super().__sub__(other) - self.offset
+        return super().__sub__(other) - self.offset + (other.offset if isinstance(other, _Moment) else timedelta(0))
 
     def __eq__(self, other: object) -> bool:
         return super().__eq__(other) and isinstance(other, _Moment) and self.offset == other.offset
@@ -272,7 +293,7 @@ def _attributes(value: Any) -> Fields:
         raise _Wrong(Fault.WRONG_TYPE)
     found: Fields = {}
     for name, one in value.members:
-        if one is None or isinstance(one, list | _Object):
+        if isinstance(one, list | _Object):
             raise _Wrong(Fault.WRONG_TYPE)
         if isinstance(one, _Number):
             if len(one.text) > MOST_DIGITS if one.whole else one.beyond:
@@ -280,7 +301,7 @@ def _attributes(value: Any) -> Fields:
             found[name] = ("whole", int(one.text)) if one.whole else ("fraction", repr(float(one.text)))
         else:
             found[name] = one
-    return found
+    return {name: one for name, one in found.items() if one is not None and one != ""}
 
 
 def _flag(value: Any) -> bool:
@@ -298,7 +319,7 @@ def _source(value: Any) -> str:
 
 
 def _or_null(rule: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: None if value is None else rule(value)
+    return lambda value: None if value is None or value == "" else rule(value)
 
 
 def _word(most: int) -> Callable[[Any], str]:
@@ -320,7 +341,7 @@ FIELDS: dict[str, dict[str, Callable[[Any], Any]]] = {
         "longitude": _or_null(_degrees(180)),
         "device_id": _id_or_null,
         "ip": _or_null(_word(45)),
-        "attributes": _attributes,
+        "attributes": _or_null(_attributes),
     },
     "labels": {
         "label_id": _id,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from features.accepting import Record, Rules
 from features.describing import Batch, read
+from features.settings import Settings
 from schemas.currencies import Rates
 from schemas.errors import BadMessage, Fault
 from schemas.partitioning import partition_of
@@ -95,7 +96,7 @@ def test_how_many_partitions_there_are_decides_which_is_right() -> None:
     ("ahead", "accepted"),
     [
         (timedelta(0), True),
-        (timedelta(days=-10_000), True),  # however late
+        (timedelta(days=-10_000), True),  # however late, if it isn't before 1990
         (timedelta(seconds=TOLERANCE), True),
         (timedelta(seconds=TOLERANCE, microseconds=1), False),
         (timedelta(days=3_000), False),
@@ -120,11 +121,116 @@ def test_how_far_ahead_is_a_setting() -> None:
     ).transactions
 
 
-def test_a_label_may_know_of_anything() -> None:
-    """A label is not judged; one known only later counts only later."""
-    label = a_label(known_at=NOON + timedelta(days=900))
+@pytest.mark.parametrize(
+    "occurred_at",
+    [
+        "1970-01-01T00:00:00Z",
+        "0001-01-01T00:00:00Z",
+        "0001-01-01T00:00:00+14:00",
+        "1989-12-31T23:59:59.999999Z",
+        "1990-01-01T00:00:00+00:01",
+    ],
+)
+@pytest.mark.parametrize("timestamp", [NOON_MS, 2**62])
+def test_a_time_that_no_clock_tells_is_out_of_range(occurred_at: str, timestamp: int) -> None:
+    for message in (a_transaction(), a_label()):
+        value = encode(message).replace(b"2026-03-02T12:00:00Z", occurred_at.encode())
+        fault, detail = fault_of(message, value=value, timestamp=timestamp + 86_400_000)
 
-    assert read_one(label, a_record(label, timestamp=NOON_MS)).labels
+        assert fault is Fault.OUT_OF_RANGE
+        assert "`$.occurred_at` is 19" in detail or "`$.occurred_at` is 0001" in detail
+        assert "from 1990 until before 2100" in detail
+
+
+@pytest.mark.parametrize("occurred_at", ["2100-01-01T00:00:00Z", "9999-12-31T23:59:59.999999-23:59"])
+def test_a_time_after_all_is_out_of_range_whatever_the_records_timestamp_is(occurred_at: str) -> None:
+    one = a_transaction()
+    value = encode(one).replace(b"2026-03-02T12:00:00Z", occurred_at.encode())
+
+    assert fault_of(one, value=value, timestamp=2**62)[0] is Fault.OUT_OF_RANGE
+    assert fault_of(one, value=value, timestamp=NOON_MS)[0] is Fault.FROM_THE_FUTURE
+
+
+@pytest.mark.parametrize("timestamp", [-1, 0])
+def test_a_record_that_has_no_timestamp_is_older_than_any_payment(timestamp: int) -> None:
+    for message in (a_transaction(), a_label()):
+        assert fault_of(message, timestamp=timestamp)[0] is Fault.FROM_THE_FUTURE
+
+
+@pytest.mark.parametrize("occurred_at", ["1990-01-01T00:00:00Z", "2099-12-31T23:59:59.999999Z"])
+def test_the_first_and_the_last_time_are_accepted(occurred_at: str) -> None:
+    one = a_transaction()
+    value = encode(one).replace(b"2026-03-02T12:00:00Z", occurred_at.encode())
+
+    assert len(read_one(one, a_record(one, value=value, timestamp=2**62))) == 1
+
+
+@pytest.mark.parametrize(
+    ("ahead", "accepted"),
+    [(timedelta(seconds=TOLERANCE), True), (timedelta(seconds=TOLERANCE + 1), False), (timedelta(days=365), False)],
+)
+def test_a_label_is_not_known_before_it_is_published(ahead: timedelta, accepted: bool) -> None:
+    """It would hold against every later one: nothing could correct it for so long."""
+    label = a_label(known_at=NOON + ahead)
+    if accepted:
+        assert len(read_one(label, a_record(label, timestamp=NOON_MS))) == 1
+        return
+    fault, detail = fault_of(label, timestamp=NOON_MS)
+    assert fault is Fault.FROM_THE_FUTURE
+    assert "`$.known_at`" in detail
+    assert "FRAUD_FUTURE_TOLERANCE" in detail
+
+
+def test_a_past_may_be_loaded_years_later() -> None:
+    label = a_label(known_at=NOON + timedelta(days=30))
+
+    assert len(read_one(label, a_record(label, timestamp=NOON_MS + 10 * 365 * 86_400_000))) == 1
+
+
+@pytest.mark.parametrize(
+    ("after", "accepted"), [(timedelta(0), True), (timedelta(microseconds=-1), False), (timedelta(hours=-12), False)]
+)
+def test_a_label_is_known_no_earlier_than_its_transaction_occurred(after: timedelta, accepted: bool) -> None:
+    label = a_label(known_at=NOON + after)
+    if accepted:
+        assert len(read_one(label, a_record(label))) == 1
+        return
+    fault, detail = fault_of(label, timestamp=NOON_MS)
+    assert fault is Fault.OUT_OF_RANGE
+    assert "`$.known_at`" in detail
+    assert "before `$.occurred_at`" in detail
+
+
+def test_attributes_have_bounds_that_are_generous_and_the_dead_letter_says_which_was_passed() -> None:
+    most = {f"{n:0128}": "x" * 1_024 for n in range(1_000)}
+    assert len(read_one(a_transaction(), a_record(a_transaction(attributes=most)))) == 1
+    for attributes, bound in (
+        (most | {"one more": 1}, "holds 1,001, at most 1,000 are accepted (FRAUD_MOST_ATTRIBUTES)"),
+        ({"x" * 129: 1}, "has 129 characters, at most 128 are accepted (FRAUD_LONGEST_ATTRIBUTE_NAME)"),
+        (
+            {"note": "x" * 1_025},
+            "['note']` has 1,025 characters, at most 1,024 are accepted (FRAUD_LONGEST_ATTRIBUTE_TEXT)",
+        ),
+    ):
+        fault, detail = fault_of(a_transaction(attributes=attributes))
+        assert fault is Fault.OUT_OF_RANGE
+        assert "`$.attributes" in detail
+        assert bound in detail
+        assert len(detail) < 300
+
+
+def test_the_bounds_of_attributes_are_settings_and_part_of_the_format() -> None:
+    two = Settings(most_attributes=2, longest_attribute_name=3, longest_attribute_text=4).rules()
+    for attributes in ({"a": 1, "b": 2, "c": 3}, {"four": 1}, {"abc": "fives"}):
+        assert fault_of(a_transaction(attributes=attributes), two)[0] is Fault.OUT_OF_RANGE
+    edge = a_transaction(attributes={"abc": "four", "n": 10**9})
+
+    assert len(read_one(edge, a_record(edge), two)) == 1
+    formats = {
+        Settings(**{name: 77}).rules().format()  # type: ignore[arg-type]
+        for name in ("most_attributes", "longest_attribute_name", "longest_attribute_text")
+    }
+    assert len(formats | {RULES.format()}) == 4
 
 
 def test_a_currency_without_a_rate_is_unknown_and_says_which_setting_would_make_it_known() -> None:

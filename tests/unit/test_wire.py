@@ -101,13 +101,16 @@ def wrong_with(value: bytes | None, decode: Callable[[bytes | None], Any] = deco
         (with_field("occurred_at", 1_772_452_800), Fault.WRONG_TYPE, "`$.occurred_at`"),
         (with_field("country", "BE\n"), Fault.OUT_OF_RANGE, "`$.country`"),
         (with_field("country", "Belgium"), Fault.OUT_OF_RANGE, "`$.country`"),
-        (with_field("channel", ""), Fault.OUT_OF_RANGE, "`$.channel`"),
+        (with_field("channel", "x" * 65), Fault.OUT_OF_RANGE, "`$.channel`"),
         (with_field("latitude", 90.5), Fault.OUT_OF_RANGE, "`$.latitude`"),
         (with_field("longitude", "3°"), Fault.WRONG_TYPE, "`$.longitude`"),
         (with_field("ip", "1" * 46), Fault.OUT_OF_RANGE, "`$.ip`"),
         (with_field("attributes", [1]), Fault.WRONG_TYPE, "`$.attributes`"),
-        (with_field("attributes", {"size": None}), Fault.WRONG_TYPE, "`$.attributes"),
-        (with_field("attributes", {"size": {"x": 1}}), Fault.WRONG_TYPE, "`$.attributes"),
+        (with_field("latitude", "north"), Fault.WRONG_TYPE, "a number, null or empty text, got text - at `$.latitude`"),
+        (with_field("attributes", "size"), Fault.WRONG_TYPE, "an object, null or empty text, got text - at `$.attr"),
+        (with_field("attributes", {"tip": 1, "size": {"x": 1}}), Fault.WRONG_TYPE, '`$.attributes["size"]`'),
+        (with_field("attributes", {"tip": None, "a b": [1]}), Fault.WRONG_TYPE, '`$.attributes["a b"]`'),
+        (with_field("attributes", {"x" * 200: []}), Fault.WRONG_TYPE, f'`$.attributes["{"x" * 80}…"]`'),
         (with_raw("attributes", b'{"size":' + b"9" * 4_301 + b"}"), Fault.OUT_OF_RANGE, "`$.attributes"),
         (with_raw("attributes", b'{"size":-' + b"9" * 4_300 + b"}"), Fault.OUT_OF_RANGE, "`$.attributes"),
         (with_raw("attributes", b'{"size":' + b"9" * 20_000 + b"}"), Fault.OUT_OF_RANGE, "`$.attributes"),
@@ -116,8 +119,9 @@ def wrong_with(value: bytes | None, decode: Callable[[bytes | None], Any] = deco
         *(
             (with_field(name, value), Fault.OUT_OF_RANGE, f"`$.{name}`")
             for name in ("transaction_id", "account_id", "counterparty_id", "device_id")
-            for value in ("", "x" * 129, "é" * 65)
+            for value in ("x" * 129, "é" * 65)
         ),
+        *((with_field(name, ""), Fault.OUT_OF_RANGE, f"`$.{name}`") for name in ("transaction_id", "account_id")),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_transaction_is_named(value: bytes | None, fault: Fault, named: str) -> None:
@@ -189,6 +193,41 @@ def test_a_time_is_a_moment_and_a_local_hour(written: str, meant: datetime) -> N
     assert at == meant
     assert at.hour == int(written[11:13])
     assert microseconds(at) == (meant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+OPTIONAL = [field.name for field in msgspec.structs.fields(Transaction) if not field.required]
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_null_and_empty_text_are_missing_as_in_tables(name: str, nothing: str | None) -> None:
+    missing = decode_transaction(without(name, with_field(name, None)))
+    read = decode_transaction(with_field(name, nothing))
+
+    assert read == missing
+    assert encode(read) == encode(missing)
+    assert not getattr(read, name)
+
+
+def test_an_attribute_that_says_nothing_is_missing() -> None:
+    with_gaps = with_field("attributes", {"a": None, "size": 1, "b": "", "zero": 0, "no": False, "c": 0.5})
+
+    assert decode_transaction(with_gaps).attributes == {"size": 1, "zero": 0, "no": False, "c": 0.5}
+    assert encode(decode_transaction(with_gaps)) == encode(
+        decode_transaction(with_field("attributes", {"no": False, "c": 0.5, "zero": 0, "size": 1}))
+    )
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_so_it_is_in_labels(nothing: str | None) -> None:
+    assert decode_label(with_field("counterparty_id", nothing, GOOD_LABEL)).counterparty_id is None
+    assert wrong_with(with_field("label_id", nothing, GOOD_LABEL), decode_label).detail.endswith("`$.label_id`")
+
+
+def test_what_else_is_wrong_is_said_and_not_what_is_empty() -> None:
+    bad = wrong_with(json.dumps({"channel": ""} | json.loads(with_field("amount", -1))).encode())
+
+    assert (bad.fault, bad.detail) == (Fault.OUT_OF_RANGE, "Expected `int` >= 0 - at `$.amount`")
 
 
 def test_a_newer_producer_may_say_more() -> None:
