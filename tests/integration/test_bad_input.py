@@ -307,7 +307,8 @@ def test_a_flagged_transaction_as_large_as_they_come_gets_its_alert(
     numbers = a_transaction("numbers", account_id="large", attributes={f"{i:x}": 9e15 for i in range(75_000)})
     value = encode(numbers).replace(b"9000000000000000.0", b"9e15")
     assert max(len(encode(plain)), len(value)) < LARGEST
-    with Fleet(stack, prefix, bundle, review=0.0, dead_letter_bytes=2_048, most_attributes=100_000) as fleet:
+    with Fleet(stack, prefix, bundle, review=0.0, dead_letter_bytes=2_048) as fleet:
+        fleet.adopt(most_attributes=100_000)
         fleet.send([message(plain), message(numbers, value=value), message(a_transaction("after", account_id="large"))])
         fleet.start()
         fleet.wait_for(lambda answers: answers.has_all(["plain", "numbers", "after"]) and len(answers.alerts) == 3)
