@@ -20,6 +20,7 @@ from features.log import Log, LogUnavailable
 from features.position import Keys, Position
 from features.profile import ACCOUNT, Profiles
 from features.rebuild import Moved, connect, rebuild
+from features.redis_words import why
 from features.settings import Settings
 from features.settings import load as load_settings
 from schemas.errors import FraudScorerError, StoreUnavailable, WrongSettings
@@ -127,7 +128,7 @@ def show(
         blob: Any = client.get(key) if raw else None
         memory: Any = client.memory_usage(key) if blob else 0
     except RedisError as error:
-        raise StoreUnavailable(f"Redis at {settings.redis_url} does not answer: {error}") from error
+        raise StoreUnavailable(why(error)) from error
     if blob is None:
         print(f"nothing is remembered of account {account!r} (partition {number})", file=sys.stderr)
         raise typer.Exit(1)

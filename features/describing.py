@@ -131,6 +131,8 @@ class Described:
     late: npt.NDArray[np.bool_]
     folded_activity: npt.NDArray[np.int64]
     """The last activity offset that each one's counterparty had folded; -1: none."""
+    degraded: npt.NDArray[np.bool_]
+    """Whether each one's counterparty was among the unknown: its columns are missing."""
     duplicates: int
     """Transactions told before by another message of the same id and content, among those to be told."""
     rejected: list[Rejected]
@@ -174,16 +176,26 @@ class Describer:
         self._cells = kernel.Cells.room()
 
     def describe(
-        self, batch: Batch, need: Needed, accounts: Sequence[bytes | None], counterparties: Sequence[bytes | None]
+        self,
+        batch: Batch,
+        need: Needed,
+        accounts: Sequence[bytes | None],
+        counterparties: Sequence[bytes | None],
+        unknown: frozenset[str] = frozenset(),
     ) -> Described:
-        """Vectors and new profiles of `batch`, given the profiles recalled, in the order of `need`'s rows."""
+        """Vectors and new profiles of `batch`, given the profiles recalled, in the order of `need`'s rows.
+
+        A transaction at one of the `unknown` counterparties is described as if it named none.  None of them may have
+        activity in the batch.
+        """
         told = [i for i, taken in enumerate(batch.transactions) if taken.told]
         transactions = facts.of_transactions(
             ((taken.message, taken.record.offset) for taken in batch.transactions), self.rules
         )
         vectors = np.empty((len(told), len(FEATURES)), np.float32)
         status, late, ratio = self._walk_accounts(batch, transactions, need, accounts, told, vectors)
-        folded = self._walk_counterparties(batch, transactions, need, counterparties, told, vectors)
+        names = [_known(batch.transactions[i].message.counterparty_id, unknown) for i in told]
+        folded = self._walk_counterparties(batch, transactions, need, counterparties, told, names, vectors)
         kept = [k for k, i in enumerate(told) if status[i] == kernel.NEW]
         rows = [told[k] for k in kept]
         new = [batch.transactions[i] for i in rows]
@@ -194,6 +206,7 @@ class Describer:
             occurred=transactions["time"][rows],
             late=late[told][kept].astype(np.bool_),
             folded_activity=folded[kept],
+            degraded=np.array([batch.transactions[i].message.counterparty_id in unknown for i in rows], np.bool_),
             duplicates=len(told) - len(new) - len(reused),
             rejected=batch.rejected + [_id_reused(taken) for taken in reused],
             activity=[*_payments(batch, transactions, ratio, rows), *_labels(batch)],
@@ -214,7 +227,7 @@ class Describer:
             ((taken.message, taken.record.offset) for taken in batch.transactions), self.rules
         )
         status, _, ratio = self._walk_accounts(batch, transactions, need, accounts, [], nothing)
-        self._walk_counterparties(batch, transactions, need, counterparties, [], nothing)
+        self._walk_counterparties(batch, transactions, need, counterparties, [], [], nothing)
         new = [i for i in np.flatnonzero(status == kernel.NEW).tolist() if batch.transactions[i].told]
         return Folded(
             duplicates=int((status == kernel.DUPLICATE).sum()),
@@ -270,6 +283,7 @@ class Describer:
         need: Needed,
         blobs: Sequence[bytes | None],
         told: list[int],
+        names: list[str | None],
         vectors: npt.NDArray[np.float32],
     ) -> npt.NDArray[np.int64]:
         profiles = self._counterparties = _room(self._counterparties, len(blobs), COUNTERPARTY)
@@ -277,7 +291,6 @@ class Describer:
         heard = facts.of_activity((taken.message, taken.record.offset) for taken in batch.activity)
         n, m = len(heard.step), len(told)
         where = need.counterparties
-        names = [batch.transactions[i].message.counterparty_id for i in told]
         asked = np.array([-1 if name is None else where[name] for name in names], np.int64)
         row = np.array([where[taken.message.counterparty_id] for taken in batch.activity], np.int64)
         kernel.walk_counterparties(
@@ -321,6 +334,10 @@ def _labels(batch: Batch) -> Iterator[CounterpartyActivity]:
                 known_at=microseconds(message.known_at),
                 is_fraud=message.is_fraud,
             )
+
+
+def _known(counterparty: str | None, unknown: frozenset[str]) -> str | None:
+    return None if counterparty in unknown else counterparty
 
 
 def _room(profiles: Profiles, count: int, shape: Shape) -> Profiles:

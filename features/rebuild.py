@@ -14,6 +14,7 @@ from features.describing import Describer, Folded, needed, read
 from features.log import NOTHING_COMMITTED, Log
 from features.position import Keys, Offsets, Position, new_epoch
 from features.redis_store import COMPARE_AND_SET, retries
+from features.redis_words import why
 from features.settings import Settings
 from schemas.activity import CounterpartyActivity
 from schemas.errors import FraudScorerError, StoreUnavailable, WrongSettings
@@ -78,7 +79,7 @@ class Fold:
         try:
             found = self._redis.eval(COMPARE_AND_SET, 1, self.keys.position, self._before, bytes(position))
         except RedisError as error:
-            raise StoreUnavailable(f"Redis does not answer: {error}") from error
+            raise StoreUnavailable(why(error)) from error
         if found is not None:
             self._seen = False
             raise Moved(f"partition {self.number}: its position moved to {found!r} meanwhile: a worker serves it")
@@ -111,7 +112,7 @@ class Fold:
                 [self.keys.counterparty(self.epoch, name) for name in folded.counterparties], folded.counterparties
             )
         except RedisError as error:
-            raise StoreUnavailable(f"Redis does not answer: {error}") from error
+            raise StoreUnavailable(why(error)) from error
         self.duplicates += folded.duplicates
         self.reused += folded.reused
         return folded
@@ -138,7 +139,7 @@ def _get(client: redis.Redis, key: str) -> bytes:
     try:
         found: Any = client.get(key)
     except RedisError as error:
-        raise StoreUnavailable(f"Redis does not answer: {error}") from error
+        raise StoreUnavailable(why(error)) from error
     return found or b""
 
 

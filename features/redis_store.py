@@ -11,6 +11,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from features.redis_words import why
 from features.store import MOST_AT_ONCE, Found, Wanted, check_positions
 from schemas.errors import PositionMoved, StoreUnavailable, WrongSettings
 
@@ -35,7 +36,7 @@ async def check_server(client: redis.asyncio.Redis) -> None:
     try:
         policy = (await client.config_get("maxmemory-policy")).get("maxmemory-policy", "noeviction")
     except RedisError as error:
-        raise StoreUnavailable(f"Redis does not answer: {error}") from error
+        raise StoreUnavailable(why(error)) from error
     if policy != "noeviction":
         raise WrongSettings(
             f"Redis has maxmemory-policy {policy}: it may drop a profile, and nobody would notice. "
@@ -61,7 +62,7 @@ class RedisProfiles:
         try:
             found: Any = await self.client.get(key)
         except RedisError as error:
-            raise StoreUnavailable(f"Redis does not answer: {error}") from error
+            raise StoreUnavailable(why(error)) from error
         return found or b""
 
     async def recall(self, wanted: Sequence[Wanted]) -> list[Found]:
@@ -70,9 +71,13 @@ class RedisProfiles:
             async with self.client.pipeline(transaction=False) as pipeline:
                 for want in wanted:
                     pipeline.mget([want.position_key, *want.keys])
-                answers: list[list[bytes | None]] = await pipeline.execute()
+                # Raised here, an error would have the command in its words, and with it the ids of accounts.
+                answers: list[Any] = await pipeline.execute(raise_on_error=False)
         except RedisError as error:
-            raise StoreUnavailable(f"Redis does not answer: {error}") from error
+            raise StoreUnavailable(why(error)) from error
+        for answer in answers:
+            if isinstance(answer, RedisError):
+                raise StoreUnavailable(why(answer)) from answer
         found = [Found(answer.pop(0) or b"", answer) for answer in answers]
         check_positions(wanted, found)
         return found
@@ -86,7 +91,7 @@ class RedisProfiles:
         try:
             found = await self._compare_and_set(keys=[position_key, *profiles], args=arguments)
         except RedisError as error:
-            raise StoreUnavailable(f"Redis does not answer: {error}") from error
+            raise StoreUnavailable(why(error)) from error
         if found is not None and found != now:
             raise PositionMoved(partition, after, found)
 

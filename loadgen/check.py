@@ -51,7 +51,7 @@ from schemas.dead_letter import DeadLetter
 from schemas.errors import Fault, StoreUnavailable, UnusableModel
 from schemas.marks import Marks
 from schemas.topics import ACTIVITY, ALERTS, EXPLANATIONS, INPUTS, LABELS, TRANSACTIONS, VERDICTS, Topic
-from schemas.verdict import Folded, Outcome, Source
+from schemas.verdict import Flag, Folded, Outcome, Source
 
 Ints = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
@@ -91,6 +91,10 @@ class Report(msgspec.Struct, kw_only=True):
     vectors_different: int = 0
     vectors_different_if_instant: int = 0
     """Vectors that would be others if labels and activity were known the moment they happen."""
+    degraded: int = 0
+    """Verdicts flagged so: judged as if they named no counterparty, and compared as such."""
+    judged_on_too_little: int = 0
+    """Verdicts without that flag that knew less of their counterparty than an earlier one of their partition; contradicting."""
     activity_late: int = 0
     """Verdicts judged before activity that was older than the settling time had reached the counterparty's profile."""
     profiles_compared: int = 0
@@ -112,6 +116,11 @@ class _Verdict(msgspec.Struct):
     source: Source
     folded: Folded
     vector: str | None = None
+    flags: tuple[str, ...] = ()
+
+    @property
+    def degraded(self) -> bool:
+        return Flag.DEGRADED in self.flags
 
 
 class _Alert(msgspec.Struct):
@@ -142,6 +151,7 @@ class _Judged:
     digest: list[str]
     name: list[str]
     counterparty: list[str | None]
+    """Whose activity each was judged on; None: nobody's."""
     transactions: Facts
     seen: Ints
     to_tell: Ints
@@ -273,6 +283,7 @@ def _check_partition(settings: Settings, number: int, bundles: Path, with_profil
     ]
     rows, reused = _match_verdicts(number, found, verdicts, range(begin, end), findings)
     rejected = found.rejected | {(TRANSACTIONS.name, offset): Fault.ID_REUSED for offset in reused}
+    counterparties = _counterparties(number, found, rows, verdicts, findings)
     mine = {place: letter for place, letter in letters.items() if place[0] != ACTIVITY.name}
     _check_letters(number, rejected, mine, marks, committed, findings)
     if position is not None:
@@ -287,7 +298,7 @@ def _check_partition(settings: Settings, number: int, bundles: Path, with_profil
         ],
         digest=[verdicts[int(found.offset[row])].vector_digest for row in rows],
         name=[_named(number, found, row) for row in rows],
-        counterparty=[found.counterparty_id[row] for row in rows],
+        counterparty=counterparties,
         transactions=found.transactions[rows],
         seen=np.array([_or_none(verdicts[int(found.offset[row])].folded.activity) for row in rows], np.int64),
         to_tell=np.array(to_tell, np.int64),
@@ -482,6 +493,38 @@ def _match_verdicts(
     for offset in unmatched:
         findings.contradicts(f"transactions [{number}] at {offset} has a verdict, and is no transaction")
     return rows, reused
+
+
+def _counterparties(
+    number: int, found: Accounts, rows: list[int], verdicts: dict[int, _Verdict], findings: _Findings
+) -> list[str | None]:
+    """Whose activity each verdict was judged on.
+
+    Of one partition, in the order of its log, what is known of a counterparty never becomes less: profiles that were lost are
+    folded anew before anybody is judged by them, or the verdict is flagged.
+    """
+    report = findings.report
+    judged_on: list[str | None] = []
+    known: dict[str, int] = {}
+    for row in rows:
+        name, verdict = found.counterparty_id[row], verdicts[int(found.offset[row])]
+        seen = _or_none(verdict.folded.activity)
+        if verdict.degraded:
+            report.degraded += 1
+            if name is None:
+                findings.contradicts(f"{_named(number, found, row)} is flagged degraded, and names no counterparty")
+            elif seen >= 0:
+                findings.contradicts(f"{_named(number, found, row)} is flagged degraded, and says what was folded")
+            name = None
+        elif name is not None:
+            if seen < known.get(name, -1):
+                report.judged_on_too_little += 1
+                findings.contradicts(
+                    f"{_named(number, found, row)} was judged on less of its counterparty than was known before, and not flagged"
+                )
+            known[name] = max(seen, known.get(name, -1))
+        judged_on.append(name)
+    return judged_on
 
 
 def _named(number: int, found: Accounts, row: int) -> str:

@@ -95,11 +95,13 @@ def table_of(report: Report) -> Table:
         ("vectors compared", f"{report.vectors_compared:,}, different {report.vectors_different:,}"),
         ("  attributes and all", f"{report.vectors_compared_in_full:,}"),
         ("  if all were known at once", f"{report.vectors_different_if_instant:,} would be others"),
+        ("  degraded, and flagged so", f"{report.degraded:,}"),
+        ("  on too little, and not", f"{report.judged_on_too_little:,}"),
         ("  activity came late", f"for {report.activity_late:,}"),
         ("profiles compared", f"{report.profiles_compared:,}, different {report.profiles_different:,}"),
     ]
     for name, value in rows:
-        bad = name in ("lost", "doubled", "contradicting") and value != "0"
+        bad = name.strip() in ("lost", "doubled", "contradicting", "on too little, and not") and value != "0"
         table.add_row(name, value, style="red" if bad else "")
     return table
 

@@ -4,6 +4,7 @@
   x BadMessage        dead-letter it: the same bytes will fail again in every fold, or are left out of it
   x TryAgain          wait, then take the same messages again
     + StoreUnavailable
+    + CounterpartiesBehind
     + RegistryUnavailable
   x PositionMoved     somebody else wrote the profiles: take the partition over again
   x PartitionParked   leave this partition number out, raise the alarm, serve the others
@@ -64,6 +65,10 @@ class TryAgain(FraudScorerError):
 
 class StoreUnavailable(TryAgain):
     """The profile store did not answer."""
+
+
+class CounterpartiesBehind(TryAgain):
+    """Counterparties of another worker's partition are being folded anew: what is there of them is too little."""
 
 
 class RegistryUnavailable(TryAgain):

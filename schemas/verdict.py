@@ -26,6 +26,8 @@ class Flag(StrEnum):
     """The transaction is older than the oldest event that its account's profile still holds."""
     CANARY = "canary"
     """Judged by the challenger: the account is one of its share."""
+    DEGRADED = "degraded"
+    """Judged as if it named no counterparty: what is known of the one it names could not be read in time."""
 
 
 class Source(msgspec.Struct, frozen=True, gc=False):

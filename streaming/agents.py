@@ -208,7 +208,9 @@ class Desk:
         """Of this batch, or of a part of the one that was `recalled` for."""
         profiles = _only(need, *recalled)
         with self._stage("describe"):
-            described = self.describer.describe(batch, need, profiles.accounts, profiles.counterparties)
+            described = self.describer.describe(
+                batch, need, profiles.accounts, profiles.counterparties, profiles.unknown
+            )
         with self._stage("score"):
             next_labels = {number: offsets.labels for number, offsets in after.items()}
             decisions = panel.decide(described, next_labels, datetime.now(UTC))
@@ -284,6 +286,7 @@ class Desk:
             m.seen_to_told.observe(np.maximum(now - seen, 0))
             m.occurred_to_told.observe(np.maximum(now - described.occurred / 1e6, 0))
             m.late.inc(int(described.late.sum()))
+            m.degraded.inc(int(described.degraded.sum()))
         if decisions.trial is not None:
             self._note_trial(decisions)
         m.pending.inc(sum(alert.reasons == "pending" for alert in decisions.alerts))
@@ -367,6 +370,7 @@ def _only(need: Needed, was: Needed, recalled: Recalled) -> Recalled:
     return Recalled(
         [recalled.accounts[was.accounts[name]] for name in need.accounts],
         [recalled.counterparties[was.counterparties[name]] for name in need.counterparties],
+        recalled.unknown,
     )
 
 

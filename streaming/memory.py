@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from features.describing import Described, Needed
 from features.position import Keys, Offsets, Position
-from features.store import ProfileStore, Wanted
-from schemas.errors import PositionMoved, StoreUnavailable
+from features.store import Found, ProfileStore, Wanted
+from schemas.errors import CounterpartiesBehind, PositionMoved
+from streaming.committed import Committed
 from streaming.partition import Part
 
+log = logging.getLogger(__name__)
+
 Blobs = list[bytes | None]
-PATIENCE = 10.0
-"""Seconds that a rebuild elsewhere is waited for."""
+SIGHT_HOLDS = 10.0
+"""Seconds without a look at a partition number of another worker, after which it may have lost something unseen."""
+NOTHING_HOLDS = 1.0
+"""Seconds for which it is believed that nothing of such a number was ever told."""
 
 
 @dataclass(frozen=True)
@@ -24,30 +31,85 @@ class Recalled:
 
     accounts: Blobs
     counterparties: Blobs
+    unknown: frozenset[str] = frozenset()
+    """Counterparties elsewhere whose profiles can't be used: their workers have not folded what was told."""
+
+
+@dataclass
+class _Elsewhere:
+    """What is known of a partition number that another worker serves."""
+
+    epoch: str = ""
+    """Empty: it has no position."""
+    activity: int = 0
+    """Its next activity offset when it was whole last."""
+    seen: float = -math.inf
+    """When that was."""
+    asked: float = -math.inf
+    """When Kafka was asked last."""
+    reach: int | None = None
+    """Where its next activity offset must be before it is whole; None: it is, or Kafka was not asked yet."""
+    since: float | None = None
+    """Since when it has not been; None: it is."""
+    given_up: bool = False
+    """It was waited for, and isn't any more until it is whole."""
+
+    def doubt(self) -> None:
+        self.seen = self.asked = -math.inf
+
+    def is_known(self, epoch: str, activity: int, now: float) -> bool:
+        """Nothing was lost since it was whole: that costs no question."""
+        if self.since is not None or self.reach is not None or self.epoch != epoch or activity < self.activity:
+            return False
+        return now - self.seen < SIGHT_HOLDS and (epoch != "" or now - self.asked < NOTHING_HOLDS)
+
+    def is_whole(self, epoch: str, activity: int, now: float) -> None:
+        self.epoch, self.activity, self.seen = epoch, activity, now
+        self.reach = self.since = None
+        self.given_up = False
 
 
 class Memory:
     """What this worker reads and writes of profiles.
 
     Those of its own numbers are bound to their positions: a profile read at another one is not this log's.  Those of
-    counterparties elsewhere are read as they are; their last activity offset says what they had folded.
+    counterparties elsewhere are read as they are; their last activity offset says what they had folded.  A number elsewhere
+    that must be folded anew is waited for, and then done without (docs/decisions/0006).
     """
 
-    def __init__(self, store: ProfileStore, namespace: str, partitions: int) -> None:
+    def __init__(
+        self, store: ProfileStore, committed: Committed, namespace: str, partitions: int, *, wait: float
+    ) -> None:
+        """`wait` in seconds: how long a number elsewhere is waited for."""
         self.store = store
+        self.committed = committed
+        self.wait = wait
         self._keys = [Keys(namespace, number) for number in range(partitions)]
-        self._elsewhere: dict[int, Position] = {}
-        self._behind: dict[int, float] = {}
+        self._elsewhere: dict[int, _Elsewhere] = {}
 
     async def recall(self, need: Needed, parts: Mapping[int, Part]) -> Recalled:
-        """Raises PositionMoved, StoreUnavailable."""
+        """Raises PositionMoved, StoreUnavailable, CounterpartiesBehind, TryAgain."""
         while True:
             wanted, rows = self._wanted(need, parts)
-            found = await self.store.recall(wanted)
-            if self._learn(wanted, [there.position for there in found], parts):
+            try:
+                found = await self.store.recall(wanted)
+            except PositionMoved:
+                self._doubt_all()
+                raise
+            behind, questions, surprised = self._look(wanted, found, parts)
+            if questions:
+                now = time.monotonic()
+                for number, reach in (await self.committed.activity(questions)).items():
+                    elsewhere = self._elsewhere[number]
+                    elsewhere.reach, elsewhere.asked = reach, now
+                continue
+            if surprised:
                 continue  # an epoch that we didn't know: other keys
-            recalled = Recalled([None] * len(need.accounts), [None] * len(need.counterparties))
-            for there, where in zip(found, rows, strict=True):
+            unknown = self._given_up(behind, need)
+            recalled = Recalled([None] * len(need.accounts), [None] * len(need.counterparties), unknown)
+            for want, there, where in zip(wanted, found, rows, strict=True):
+                if want.partition in behind:
+                    continue
                 for blob, (kind, row) in zip(there.profiles, where, strict=True):
                     (recalled.counterparties if kind else recalled.accounts)[row] = blob
             return recalled
@@ -69,6 +131,8 @@ class Memory:
             return_exceptions=True,
         )
         for error in written:
+            if isinstance(error, PositionMoved):
+                self._doubt_all()
             if error is not None:
                 raise error
 
@@ -100,36 +164,86 @@ class Memory:
         known = self._elsewhere.get(number)
         return known.epoch if known else ""
 
-    def _learn(self, wanted: list[Wanted], positions: list[bytes], parts: Mapping[int, Part]) -> bool:
-        """Note where the numbers of other workers are; True: one has an epoch unknown to us."""
+    def _look(
+        self, wanted: Sequence[Wanted], found: Sequence[Found], parts: Mapping[int, Part]
+    ) -> tuple[dict[int, str], list[int], bool]:
+        """Of the numbers of other workers: which are behind and why, which Kafka must be asked about, and whether one has an
+        epoch unknown to us."""
+        behind: dict[int, str] = {}
+        questions: list[int] = []
         surprised = False
-        for want, raw in zip(wanted, positions, strict=True):
+        now = time.monotonic()
+        mine = next(iter(parts.values())).position if parts else None
+        for want, there in zip(wanted, found, strict=True):
             number = want.partition
             if number in parts:
                 continue
-            known = self._elsewhere.get(number)
-            if not raw:
-                if known:
-                    self._wait_for(number)
+            known = self._elsewhere.setdefault(number, _Elsewhere())
+            position, why = _usable(there.position, mine)
+            if why is not None:
+                behind[number] = why
                 continue
-            try:
-                position = Position.parse(raw)
-            except ValueError as error:
-                raise PositionMoved(number, b"a position", raw) from error
-            if known and position.next.activity < known.next.activity:
-                self._wait_for(number)
-            self._behind.pop(number, None)
-            surprised |= known is None or known.epoch != position.epoch
-            self._elsewhere[number] = position
-        return surprised
+            epoch, activity = (position.epoch, position.next.activity) if position else ("", 0)
+            if known.is_known(epoch, activity, now):
+                known.activity, known.seen = activity, now
+            elif known.reach is None:
+                questions.append(number)
+            elif activity < known.reach:
+                what = f"has folded its activity up to {activity}" if position else "has no position"
+                behind[number] = f"{what}, and was told up to {known.reach}"
+            else:
+                surprised |= known.epoch != epoch
+                if known.given_up:
+                    log.info("partition %d is whole again: its counterparties are known", number)
+                known.is_whole(epoch, activity, now)
+        return behind, questions, surprised
 
-    def _wait_for(self, number: int) -> None:
-        """Redis lost something of another worker's number, and that one is folding it again: what is there is too little.
+    def _given_up(self, behind: Mapping[int, str], need: Needed) -> frozenset[str]:
+        """The counterparties that are done without.  Raises CounterpartiesBehind while their numbers are waited for.
 
-        But not for ever: without traffic it may not have noticed, or nobody may serve it.
+        Not for ever: nobody may serve a number, or its log takes long to fold.  Once it was waited for, it is not waited for
+        again before it was whole.
         """
-        since = self._behind.setdefault(number, time.monotonic())
-        if time.monotonic() - since < PATIENCE:
-            raise StoreUnavailable(f"partition {number} is being rebuilt by its worker")
-        del self._behind[number]
-        self._elsewhere.pop(number, None)
+        if not behind:
+            return frozenset()
+        now = time.monotonic()
+        waited_for = []
+        for number, why in behind.items():
+            known = self._elsewhere[number]
+            if known.since is None:
+                known.since = now
+            if known.given_up:
+                continue
+            if now - known.since < self.wait:
+                waited_for.append(f"partition {number}, which another worker serves, {why}")
+            else:
+                known.given_up = True
+                log.warning(
+                    "partition %d, which another worker serves, %s: after %.0f s (FRAUD_COUNTERPARTY_WAIT) its counterparties "
+                    "are done without, and verdicts that lack them are flagged `degraded`, until it is whole",
+                    number, why, self.wait,
+                )  # fmt: skip
+        if waited_for:
+            raise CounterpartiesBehind("; ".join(waited_for))
+        homes = zip(need.counterparties, need.counterparty_partitions, strict=True)
+        return frozenset(name for name, number in homes if number in behind)
+
+    def _doubt_all(self) -> None:
+        """The store has lost or changed something of ours: it may have of others as well."""
+        for known in self._elsewhere.values():
+            known.doubt()
+
+
+def _usable(raw: bytes, mine: Position | None) -> tuple[Position | None, str | None]:
+    """Another number's position (None: it has none), or why its profiles are none that we could read."""
+    if not raw:
+        return None, None
+    try:
+        position = Position.parse(raw)
+    except ValueError:
+        return None, "has a position that is none"
+    if mine is not None and position.format != mine.format:
+        return None, f"has profiles of format {position.format}, and ours are of {mine.format}"
+    if mine is not None and position.topics != mine.topics:
+        return None, "has profiles that were folded from other topics of the same names"
+    return position, None

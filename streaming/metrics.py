@@ -95,6 +95,11 @@ class Metrics:
         self.late = Counter(
             "fraud_late", "Transactions older than the oldest event that their account's profile holds.", registry=r
         )
+        self.degraded = Counter(
+            "fraud_degraded",
+            "Transactions judged as if they named no counterparty, since its profile could not be read in time.",
+            registry=r,
+        )
         self.labels = Counter("fraud_labels", "Labels folded.", registry=r)
         self.dead_letters = Counter(
             "fraud_dead_letters",

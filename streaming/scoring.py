@@ -26,6 +26,13 @@ log = logging.getLogger(__name__)
 
 _ALL_HASHES = float(1 << 64)
 _NOBODY: frozenset[int] = frozenset()
+_FLAGS: Mapping[tuple[bool, bool], tuple[Flag, ...]] = {
+    (late, degraded): (Flag.LATE,) * late + (Flag.DEGRADED,) * degraded
+    for late in (False, True)
+    for degraded in (False, True)
+}
+"""By whether a transaction is late, and whether it is degraded."""
+_FLAGS_OF_THE_SHARE = {key: (*flags, Flag.CANARY) for key, flags in _FLAGS.items()}
 
 
 class Senseless(ArithmeticError):
@@ -218,15 +225,16 @@ class _Said:
         width = opinion.vectors.shape[1] * opinion.vectors.itemsize
         bundle, policy = scorer.bundle.name, scorer.thresholds.digest()
         along, their_scores = ("", opinion.scores) if beside is None else (beside[0].bundle.name, beside[1].scores)
-        flags = (Flag.CANARY,) if canary else ()
+        flags_of = _FLAGS_OF_THE_SHARE if canary else _FLAGS
         flagged: list[int] = []
-        for i, (taken, score, margin, outcome, late, activity, their_score) in enumerate(
+        for i, (taken, score, margin, outcome, late, degraded, activity, their_score) in enumerate(
             zip(
                 described.transactions,
                 opinion.scores,
                 opinion.margins,
                 opinion.outcomes,
                 described.late.tolist(),
+                described.degraded.tolist(),
                 described.folded_activity.tolist(),
                 their_scores,
                 strict=True,
@@ -252,7 +260,7 @@ class _Said:
                 source=Source(record.partition, record.offset),
                 folded=Folded(next_labels[record.partition], None if activity < 0 else activity),
                 vector=_in_base64(vector) if self._with_vectors else None,
-                flags=(Flag.LATE, *flags) if late else flags,
+                flags=flags_of[late, degraded],
                 shadow=Shadow(along, their_score) if along else None,
             )
         if flagged:

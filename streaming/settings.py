@@ -52,6 +52,13 @@ class WorkerSettings(Settings, frozen=True, kw_only=True):
         float, Meta(gt=0, description="a transactional call that lasts longer ends the process (librdkafka #5456)")
     ] = 15.0
     redis_timeout: Annotated[float, Meta(gt=0, description="for connecting to Redis and for each of its answers")] = 2.0
+    counterparty_wait: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="how long judging waits for counterparties that another worker still folds; then it does without",
+        ),
+    ] = 10.0
     merge_wait: Annotated[
         float,
         Meta(ge=0, description="while catching up, how long transactions wait for labels and activity of their time"),

@@ -23,6 +23,7 @@ from features.accepting import Rules
 from features.log import Log, LogUnavailable
 from features.position import Keys, Offsets, Position, new_epoch
 from features.redis_store import retries
+from features.redis_words import why
 from schemas.errors import FraudScorerError, PartitionParked, RegistryUnavailable, TryAgain, WrongSettings
 from schemas.marks import Marks
 from schemas.topics import ALL, INPUTS, MODELS
@@ -133,7 +134,7 @@ class Takeover(threading.Thread):
             log.warning("Redis does not say its maxmemory-policy: it must be noeviction, or profiles vanish unseen")
             return
         except redis.RedisError as error:
-            raise TryAgain(f"Redis at {self.settings.redis_url} does not answer ({error})") from error
+            raise TryAgain(why(error)) from error
         if policy != "noeviction":
             raise WrongSettings(
                 f"Redis has maxmemory-policy {policy}: it may drop a profile, and nobody would notice; "
@@ -171,7 +172,7 @@ class Takeover(threading.Thread):
             self._redis.set(key, self.settings.partitions, nx=True)
             pinned = int(self._redis.get(key) or 0)
         except redis.RedisError as error:
-            raise TryAgain(f"Redis at {self.settings.redis_url} does not answer ({error})") from error
+            raise TryAgain(why(error)) from error
         if pinned != self.settings.partitions:
             raise WrongSettings(
                 f"the profiles in Redis were folded for {pinned} partitions, FRAUD_PARTITIONS is {self.settings.partitions}; "
@@ -187,7 +188,7 @@ class Takeover(threading.Thread):
         except (LogUnavailable, RegistryUnavailable) as error:
             return self._later(generation, number, str(error))
         except redis.RedisError as error:
-            return self._later(generation, number, f"Redis does not answer: {error}")
+            return self._later(generation, number, why(error))
         except KafkaException as error:
             return self._later(generation, number, f"Kafka does not say what was committed: {error.args[0].str()}")
 
@@ -202,8 +203,7 @@ class Takeover(threading.Thread):
         keys = Keys(s.topic_prefix, number)
         # The position first and the committed offsets second: the other way round, a worker that commits and writes in
         # between would look like a Redis that is ahead of Kafka.
-        found: Any = self._redis.get(keys.position)
-        raw: bytes = found or b""
+        raw = self._position(number, keys)
         here = [TopicPartition(s.topic(topic), number) for topic in INPUTS]
         committed = self._consumer.committed(here, timeout=0.25)
         if failed := [tp.error for tp in committed if tp.error]:
@@ -218,6 +218,18 @@ class Takeover(threading.Thread):
         told = Offsets(*map(max, offsets, low))
         skipped = self._left_out(number) if marks.left_out and position.next != told else frozenset()
         return Part(number, position, told, marks, keys, bool(raw), skipped)
+
+    def _position(self, number: int, keys: Keys) -> bytes:
+        try:
+            found: Any = self._redis.get(keys.position)
+        except redis.ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            raise PartitionParked(
+                f"partition {number}: its position {keys.position} is no string in Redis: somebody else wrote it; "
+                f"`redis-cli DEL '{keys.position}'`, and a worker folds the profiles anew"
+            ) from error
+        return found or b""
 
     def _recovered(self, number: int, position: Position, committed: Offsets, marks: Marks) -> tuple[Offsets, Marks]:
         """What was told, of a group whose committed offsets are gone or behind: its outputs and profiles say it as well.

@@ -23,6 +23,7 @@ from features.redis_store import RedisProfiles
 from features.settings import unknown
 from schemas.errors import WrongSettings
 from streaming.agents import Desk
+from streaming.committed import CommittedInKafka
 from streaming.following import Following
 from streaming.intake import Intake, Polled
 from streaming.leaving import SLOW_STOP, WRONG_USE, leave, leave_after
@@ -73,7 +74,14 @@ class Worker:
         self.outbox = Outbox(settings)
         self.intake = Intake(settings, self.takeover, self.metrics, self._deliver)
         self.store = RedisProfiles(settings.redis_url, timeout=settings.redis_timeout)
-        memory = Memory(self.store, settings.topic_prefix, settings.partitions)
+        self.committed = CommittedInKafka(settings)
+        memory = Memory(
+            self.store,
+            self.committed,
+            settings.topic_prefix,
+            settings.partitions,
+            wait=settings.counterparty_wait,
+        )
         self.following = Following(settings, rules, self.metrics, self._serve)
         self.desk = Desk(
             settings, rules, memory, self.outbox, self.metrics, self.following.send_back, self.following.drop
@@ -180,6 +188,7 @@ class Worker:
         self.outbox.close()
         self.slot.give_up()
         await self.store.close()
+        self.committed.close()
 
     def waits_for(self) -> list[str]:
         """Everything that keeps this worker from judging, in words."""

@@ -33,6 +33,19 @@ class FakeMessage:
 
 
 @dataclass
+class CommittedInAList:
+    """What a group has committed of the activity, by partition number; 0 of what isn't named."""
+
+    by_number: dict[int, int] = field(default_factory=dict)
+    asked: list[list[int]] = field(default_factory=list)
+
+    async def activity(self, numbers: Sequence[int]) -> dict[int, int]:
+        """See streaming.committed.Committed."""
+        self.asked.append(list(numbers))
+        return {number: self.by_number.get(number, 0) for number in numbers}
+
+
+@dataclass
 class ForgetfulAnswers(InMemoryProfiles):
     """A store that writes, and whose answer is lost as often as it is told to."""
 

@@ -7,6 +7,7 @@ They lean on the names of streaming/outbox.py and streaming/memory.py, and fail 
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import os
 import signal
@@ -92,6 +93,23 @@ def at(place: str, batch: int, do: Callable[[], None]) -> None:
 
     _put(Outbox, "_persist", watched_persist)
     _put(Memory, "remember", watched_remember)
+
+
+def remember_slowly(seconds: float, batches: int) -> None:
+    """The first batches take so long between what they fold and what they write."""
+    from streaming.memory import Memory  # noqa: PLC0415
+
+    remember, left = Memory.remember, batches
+
+    async def slow(self: Memory, *arguments: Any) -> None:
+        nonlocal left
+        if left:
+            left -= 1
+            say(f"{seconds} s before profiles are remembered")
+            await asyncio.sleep(seconds)
+        await remember(self, *arguments)
+
+    _put(Memory, "remember", slow)
 
 
 def fail_on(*ids: str) -> None:

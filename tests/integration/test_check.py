@@ -20,7 +20,8 @@ from schemas.dead_letter import DeadLetter
 from schemas.errors import Fault
 from schemas.partitioning import partition_of
 from schemas.topics import ACTIVITY, ALERTS, DEAD_LETTERS, TRANSACTIONS, VERDICTS, Topic
-from schemas.verdict import Outcome, Source, Verdict
+from schemas.transaction import decode_transaction
+from schemas.verdict import Flag, Folded, Outcome, Source, Verdict
 from schemas.wire import encode
 from tests.conftest import a_prefix
 from tests.fleet.fleet import Fleet
@@ -168,6 +169,54 @@ def test_a_verdict_that_names_another_transaction_contradicts(told: Fleet, diffe
     counts, named = difference()
     assert counts["contradicting"] == 2, "and its vector is another's"
     assert 'has the verdict of "somebody else\'s"' in named
+
+
+def a_verdict_that_knew(fleet: Fleet) -> tuple[Verdict, str]:
+    """One that knew something of its counterparty, with that one's name."""
+    with Log(fleet.settings) as log:
+        records = [r for some in log.read(TRANSACTIONS, NUMBER, *log.bounds(TRANSACTIONS, NUMBER)) for r in some]
+    for verdict in reversed([v for v in fleet.answers.verdicts if v.source.partition == NUMBER]):
+        if verdict.folded.activity and verdict.outcome is Outcome.APPROVE:
+            paid = next(decode_transaction(r.value) for r in records if r.offset == verdict.source.offset)
+            assert paid.counterparty_id is not None
+            return verdict, paid.counterparty_id
+    raise AssertionError("nobody knew anything")
+
+
+def judged_by_hand(fleet: Fleet, name: str, **changed: Any) -> None:
+    """A payment at a counterparty of which verdicts knew something, with a verdict by hand."""
+    verdict, counterparty = a_verdict_that_knew(fleet)
+    paid = a_transaction(name, account_id=ACCOUNT, counterparty_id=counterparty)
+    (sent,) = fleet.send([message(paid)])
+    plain = {"transaction_id": name, "account_id": ACCOUNT, "source": Source(NUMBER, sent.offset), **changed}
+    publish(fleet, VERDICTS, msgspec.structs.replace(verdict, **plain))
+    commit_up_to_the_end(fleet)
+
+
+def test_a_verdict_that_knew_less_than_one_before_it_was_judged_on_too_little(
+    told: Fleet, difference: Difference
+) -> None:
+    before = told.report().judged_on_too_little
+    judged_by_hand(told, "knew nothing", folded=Folded(0))
+    report = told.report()
+    assert report.judged_on_too_little == before + 1
+    assert not report.well
+    assert "judged on less of its counterparty than was known before" in difference()[1]
+
+
+def test_a_verdict_that_says_it_knew_nothing_is_counted_and_held_to_that(told: Fleet, difference: Difference) -> None:
+    """Its vector must be that of a payment that names nobody; what it has here is another's."""
+    before = told.report()
+    judged_by_hand(told, "degraded", folded=Folded(0), flags=(Flag.DEGRADED,))
+    report = told.report()
+    assert (report.degraded, report.judged_on_too_little) == (before.degraded + 1, before.judged_on_too_little)
+    assert report.vectors_different == before.vectors_different + 1
+
+    judged_by_hand(told, "degraded and yet", flags=(Flag.DEGRADED,))
+    told_by_hand(told, transaction_id="by hand {}", flags=(Flag.DEGRADED,))
+    named = difference()[1]
+    assert "(degraded and yet) is flagged degraded, and says what was folded" in named
+    assert "is flagged degraded, and names no counterparty" in named
 
 
 def test_a_flagged_transaction_without_an_alert_is_lost(told: Fleet, difference: Difference) -> None:

@@ -114,6 +114,13 @@ EXAMPLES: dict[str, tuple[Decode, msgspec.Struct]] = {
     ),
     "v1/verdict-minimal": (decode_verdict, A_VERDICT),
     "v1/verdict-full": (decode_verdict, A_FULL_VERDICT),
+    "v1/verdict-degraded": (
+        decode_verdict,
+        msgspec.structs.replace(
+            A_VERDICT, transaction_id="tx-4", source=Source(2, 5), folded=Folded(17),
+            flags=(Flag.LATE, Flag.DEGRADED, Flag.CANARY),
+        ),
+    ),
     "v1/verdict-from-a-newer-worker": (
         decode_verdict, msgspec.structs.replace(A_VERDICT, shadow=Shadow(bundle="ffeeddccbbaa0099", score=0.5))
     ),

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 
+from features.catalogue import OF_THE_COUNTERPARTY
 from features.describing import Batch, Described, Describer, Needed, needed, read
 from features.position import Keys, Offsets, Position
-from schemas.errors import PositionMoved, StoreUnavailable
+from schemas.errors import CounterpartiesBehind, PositionMoved, StoreUnavailable
 from schemas.marks import Marks
 from schemas.partitioning import partition_of
 from schemas.transaction import Transaction
 from streaming import memory
-from streaming.memory import Memory
+from streaming.memory import Memory, Recalled
 from streaming.partition import Part
 from tests.builders import RULES, a_label, a_transaction, an_activity, records
-from tests.fakes import ForgetfulAnswers
+from tests.fakes import CommittedInAList, ForgetfulAnswers
 
 ALICES = partition_of(b"alice", 4)
 BAKERYS = partition_of(b"bakery", 4)
@@ -35,20 +37,21 @@ class Worker:
 
     store: ForgetfulAnswers = field(default_factory=ForgetfulAnswers)
     parts: dict[int, Part] = field(default_factory=lambda: {n: a_part(n) for n in {ALICES, BAKERYS}})
+    committed: CommittedInAList = field(default_factory=CommittedInAList)
+    wait: float = 60.0
 
     def __post_init__(self) -> None:
-        self.memory = Memory(self.store, "", RULES.partitions)
+        self.memory = Memory(self.store, self.committed, "", RULES.partitions, wait=self.wait)
         self.describer = Describer(RULES)
 
-    async def recall(self, batch: Batch) -> tuple[Needed, list[bytes | None], list[bytes | None]]:
+    async def recall(self, batch: Batch) -> tuple[Needed, Recalled]:
         need = needed(batch, RULES.partitions)
-        recalled = await self.memory.recall(need, self.parts)
-        return need, recalled.accounts, recalled.counterparties
+        return need, await self.memory.recall(need, self.parts)
 
     async def settle(self, batch: Batch, after: Offsets) -> Described:
         """Recall, describe, remember."""
-        need, accounts, counterparties = await self.recall(batch)
-        described = self.describer.describe(batch, need, accounts, counterparties)
+        need, recalled = await self.recall(batch)
+        described = self.describer.describe(batch, need, recalled.accounts, recalled.counterparties, recalled.unknown)
         await self.memory.remember(described, need, self.parts, dict.fromkeys(self.parts, after))
         return described
 
@@ -63,10 +66,10 @@ async def test_what_one_batch_left_behind_the_next_one_finds() -> None:
     first = await worker.settle(paying("bakery"), Offsets(1, 0, 0))
     await worker.settle(read(RULES, activity=records(first.activity)), Offsets(1, 0, 1))
 
-    need, accounts, counterparties = await worker.recall(paying("bakery", first=1))
+    need, recalled = await worker.recall(paying("bakery", first=1))
 
-    assert accounts == [first.accounts["alice"]]
-    assert counterparties[need.counterparties["bakery"]] is not None
+    assert recalled.accounts == [first.accounts["alice"]]
+    assert recalled.counterparties[need.counterparties["bakery"]] is not None
     assert worker.parts[ALICES].position.next == Offsets(1, 0, 1)
 
 
@@ -123,8 +126,8 @@ async def test_a_write_whose_answer_was_lost_is_repeated_without_harm() -> None:
     assert not worker.parts[ALICES].written  # as far as it knows
     await worker.memory.remember(described, need, worker.parts, {ALICES: Offsets(1, 1, 0)})
 
-    _, accounts, _ = await worker.recall(paying(None, first=1))
-    assert accounts == [described.accounts["alice"]]
+    _, recalled = await worker.recall(paying(None, first=1))
+    assert recalled.accounts == [described.accounts["alice"]]
 
 
 async def test_profiles_of_another_epoch_are_never_seen() -> None:
@@ -133,9 +136,9 @@ async def test_profiles_of_another_epoch_are_never_seen() -> None:
     del worker.store.values[f"{{p{ALICES}}}:position"]
     worker.parts[ALICES] = a_part(ALICES, epoch="e2")
 
-    _, accounts, _ = await worker.recall(paying(None, first=1))
+    _, recalled = await worker.recall(paying(None, first=1))
 
-    assert accounts == [None]
+    assert recalled.accounts == [None]
 
 
 # Counterparties of numbers that other workers serve.
@@ -174,39 +177,158 @@ async def test_its_epoch_is_asked_for_once_and_again_when_it_is_another() -> Non
     assert (await worker.settle(paying(ELSEWHERE), Offsets(1, 0, 0))).folded_activity.tolist() == [50]
 
 
-async def test_a_counterparty_elsewhere_that_nobody_has_folded_yet_is_new() -> None:
+async def test_a_counterparty_elsewhere_that_was_told_nothing_is_new_and_nothing_is_waited_for() -> None:
     worker = Worker()
 
-    assert (await worker.settle(paying(ELSEWHERE), Offsets(1, 0, 0))).folded_activity.tolist() == [-1]
+    described = await worker.settle(paying(ELSEWHERE), Offsets(1, 0, 0))
+
+    assert described.folded_activity.tolist() == [-1]
+    assert described.degraded.tolist() == [False]
 
 
-@pytest.mark.parametrize("found", [None, b"f|e7|t|0,0,7", b"f|e9|t|0,0,7"])
-async def test_a_number_elsewhere_that_lost_something_is_waited_for_but_not_for_ever(
-    found: bytes | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_that_nothing_was_told_is_asked_anew_after_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its worker may have told something since, and lost it all again."""
     worker = Worker()
-    await the_other_worker(worker.store)
     await worker.recall(paying(ELSEWHERE))
+    await worker.recall(paying(ELSEWHERE))
+    assert worker.committed.asked == [[NUMBER_ELSEWHERE]]
+
+    monkeypatch.setattr(memory, "NOTHING_HOLDS", 0.0)
+    worker.committed.by_number[NUMBER_ELSEWHERE] = 41
+    with pytest.raises(CounterpartiesBehind, match="has no position, and was told up to 41"):
+        await worker.recall(paying(ELSEWHERE))
+
+
+def a_position(activity: int, *, epoch: str = "e7", format_: str = "f", topics: str = "t") -> bytes:
+    return bytes(Position(format_, epoch, topics, Offsets(0, 0, activity)))
+
+
+SHORT = {
+    "is gone": None,
+    "is behind": a_position(7),
+    "is behind, of a new epoch": a_position(7, epoch="e9"),
+    "can't be parsed": b"what is this",
+    "is no text": b"\xff\xfe|a|b|1,2,3",
+    "is of another format": a_position(41, format_="another"),
+    "is of topics made anew": a_position(41, topics="anew"),
+}
+
+
+@pytest.mark.parametrize("knew", [True, False], ids=["that was whole before", "that a worker meets first"])
+@pytest.mark.parametrize("found", SHORT.values(), ids=SHORT)
+async def test_a_number_elsewhere_whose_position_tells_less_than_was_told_is_waited_for(
+    found: bytes | None, knew: bool
+) -> None:
+    """Also by a worker that was started just now, and knows of nothing that could have been lost."""
+    worker = Worker(committed=CommittedInAList({NUMBER_ELSEWHERE: 41}))
+    await the_other_worker(worker.store)
+    if knew:
+        await worker.recall(paying(ELSEWHERE))
     position = f"{{p{NUMBER_ELSEWHERE}}}:position"
-    before = worker.store.values.pop(position)
+    whole = worker.store.values.pop(position)
     if found is not None:
         worker.store.values[position] = found
 
-    for _ in range(2):
-        with pytest.raises(StoreUnavailable, match=f"partition {NUMBER_ELSEWHERE} is being rebuilt"):
+    for _ in range(3):
+        with pytest.raises(
+            CounterpartiesBehind, match=f"partition {NUMBER_ELSEWHERE}, which another worker serves, has"
+        ):
             await worker.recall(paying(ELSEWHERE))
-    monkeypatch.setattr(memory, "PATIENCE", 0.0)
-    await worker.recall(paying(ELSEWHERE))
-    worker.store.values[position] = before
-    assert (await worker.settle(paying(ELSEWHERE), Offsets(1, 0, 0))).folded_activity.tolist() == [40]
+
+    worker.store.values[position] = whole
+    described = await worker.settle(paying(ELSEWHERE), Offsets(1, 0, 0))
+    assert described.folded_activity.tolist() == [40]
+    assert described.degraded.tolist() == [False]
 
 
-async def test_a_position_elsewhere_that_can_be_read_by_nobody_is_no_position() -> None:
-    worker = Worker()
-    worker.store.values[f"{{p{NUMBER_ELSEWHERE}}}:position"] = b"what is this"
+@pytest.mark.parametrize("found", SHORT.values(), ids=SHORT)
+async def test_after_its_time_a_payment_there_is_judged_as_if_it_named_nobody_and_says_so(found: bytes | None) -> None:
+    worker = Worker(committed=CommittedInAList({NUMBER_ELSEWHERE: 41}), wait=0.0)
+    await the_other_worker(worker.store)
+    position = f"{{p{NUMBER_ELSEWHERE}}}:position"
+    whole = worker.store.values.pop(position)
+    if found is not None:
+        worker.store.values[position] = found
 
-    with pytest.raises(PositionMoved):
+    described = await worker.settle(paying(ELSEWHERE, None, "bakery"), Offsets(3, 0, 0))
+
+    assert described.degraded.tolist() == [True, False, False]
+    assert described.folded_activity.tolist() == [-1, -1, -1]
+    theirs = described.vectors[:, OF_THE_COUNTERPARTY]
+    assert theirs[0].tobytes() == theirs[1].tobytes()
+    assert np.isnan(theirs[0]).all()
+    assert not np.isnan(theirs[2]).all()
+
+    worker.store.values[position] = whole
+    again = await worker.settle(paying(ELSEWHERE, first=3), Offsets(4, 0, 0))
+    assert again.degraded.tolist() == [False]
+    assert again.folded_activity.tolist() == [40]
+
+
+async def test_who_was_waited_for_in_vain_is_waited_for_again_only_after_it_was_whole() -> None:
+    worker = Worker(committed=CommittedInAList({NUMBER_ELSEWHERE: 41}), wait=0.0)
+    other = await the_other_worker(worker.store)
+    position = f"{{p{NUMBER_ELSEWHERE}}}:position"
+    whole = worker.store.values.pop(position)
+    _, recalled = await worker.recall(paying(ELSEWHERE))
+    assert recalled.unknown == {ELSEWHERE}
+    worker.memory.wait = 60.0
+
+    _, recalled = await worker.recall(paying(ELSEWHERE))
+    assert recalled.unknown == {ELSEWHERE}, "its time is over: nobody waits for each batch anew"
+
+    worker.store.values[position] = whole
+    _, recalled = await worker.recall(paying(ELSEWHERE))
+    assert recalled.unknown == frozenset()
+    assert other.parts[NUMBER_ELSEWHERE].position.next.activity == 41
+
+    del worker.store.values[position]
+    with pytest.raises(CounterpartiesBehind):
         await worker.recall(paying(ELSEWHERE))
+
+
+async def test_while_nothing_is_lost_kafka_is_asked_once_and_redis_no_more_than_it_must() -> None:
+    worker = Worker(committed=CommittedInAList({NUMBER_ELSEWHERE: 41}))
+    await the_other_worker(worker.store)
+    for _ in range(5):
+        await worker.recall(paying(ELSEWHERE, "bakery"))
+
+    assert worker.committed.asked == [[NUMBER_ELSEWHERE]]
+
+
+@pytest.mark.parametrize("lost", ["our own position moved", "it was not looked at for long"])
+async def test_a_number_elsewhere_is_asked_about_again_where_something_may_have_been_lost_unseen(
+    lost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup that was brought back shows a position that a worker has seen before, and is behind all the same."""
+    worker = Worker(committed=CommittedInAList({NUMBER_ELSEWHERE: 41}))
+    await the_other_worker(worker.store)
+    await worker.recall(paying(ELSEWHERE))
+    worker.committed.by_number[NUMBER_ELSEWHERE] = 99  # told meanwhile, and lost
+    if lost == "our own position moved":
+        mine = worker.parts[ALICES]
+        worker.parts[ALICES] = a_part(ALICES, written=True)
+        with pytest.raises(PositionMoved):
+            await worker.recall(paying(ELSEWHERE))
+        worker.parts[ALICES] = mine
+    else:
+        monkeypatch.setattr(memory, "SIGHT_HOLDS", 0.0)
+
+    with pytest.raises(CounterpartiesBehind, match="folded its activity up to 41, and was told up to 99"):
+        await worker.recall(paying(ELSEWHERE))
+
+
+async def test_one_number_that_is_behind_takes_nothing_from_the_counterparties_of_another() -> None:
+    worker = Worker(
+        parts={ALICES: a_part(ALICES)}, committed=CommittedInAList({NUMBER_ELSEWHERE: 41, BAKERYS: 1}), wait=0.0
+    )
+    bakers = Worker(worker.store, {BAKERYS: a_part(BAKERYS)})
+    await bakers.settle(read(RULES, activity=records([an_activity()])), Offsets(0, 0, 1))
+
+    described = await worker.settle(paying(ELSEWHERE, "bakery"), Offsets(2, 0, 0))
+
+    assert described.degraded.tolist() == [True, False]
+    assert described.folded_activity.tolist() == [-1, 0]
 
 
 async def test_each_profile_stands_in_the_row_that_needs_it() -> None:
@@ -217,7 +339,7 @@ async def test_each_profile_stands_in_the_row_that_needs_it() -> None:
     first = await worker.settle(read(RULES, records(everyone)), Offsets(40, 0, 0))
     second = await worker.settle(read(RULES, activity=records(first.activity)), Offsets(40, 0, 40))
 
-    need, accounts, counterparties = await worker.recall(read(RULES, records(everyone[::-1])))
+    need, recalled = await worker.recall(read(RULES, records(everyone[::-1])))
 
-    assert {name: accounts[row] for name, row in need.accounts.items()} == first.accounts
-    assert {name: counterparties[row] for name, row in need.counterparties.items()} == second.counterparties
+    assert {name: recalled.accounts[row] for name, row in need.accounts.items()} == first.accounts
+    assert {name: recalled.counterparties[row] for name, row in need.counterparties.items()} == second.counterparties
