@@ -34,6 +34,7 @@ from streaming.partition import Part
 from streaming.scoring import Decisions, Panel
 from streaming.settings import WorkerSettings
 from tests.builders import a_label, a_transaction
+from tests.fakes import CommittedInAList
 from tests.intakes import LABELS, START, TRANSACTIONS, LoneIntake
 
 NUMBERS = range(4)
@@ -128,7 +129,7 @@ class Worker(LoneIntake):
         self.desk = Desk(
             msgspec.convert({"topic_prefix": ""} | settings, WorkerSettings),
             rules,
-            Memory(self.store, "", len(NUMBERS)),
+            Memory(self.store, CommittedInAList(), "", len(NUMBERS), wait=10.0),
             cast(Outbox, self.outbox),
             Metrics(),
             lambda *_: None,
