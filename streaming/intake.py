@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from schemas.errors import PartitionParked
 from schemas.topics import INPUTS
 from streaming.leaving import BROKEN, FENCED, WRONG_USE, leave
-from streaming.merging import Merger
+from streaming.merging import Merger, size_of
 from streaming.metrics import Metrics
 from streaming.partition import Part
 from streaming.settings import WorkerSettings
@@ -38,6 +38,8 @@ PENDING_HOLDS = 10.0
 """Seconds for which numbers that are not taken over yet hold back the judging of the others."""
 LOST = 10.0
 """Seconds after which a batch that nobody took is taken to be lost on its way to the agent."""
+_AT_ONCE = 20
+"""Messages taken from Kafka's client before it is looked at how large they are."""
 _NO_MEMBER = b"\xff\xff\xff\xff"
 
 
@@ -102,6 +104,8 @@ class Intake(threading.Thread):
         self.takeover = takeover
         self.metrics = metrics
         self.deliver = deliver
+        self._most_polled = settings.held_here // 4
+        """Bytes that one poll brings, about: the most that is held beyond `held_here`."""
         self._connect, self._clock = connect, clock
         self.parts: dict[int, Part] = {}
         self.pending: set[int] = set()
@@ -404,8 +408,15 @@ class Intake(threading.Thread):
         first = self._consumer.poll(0.005 if short else 0.1)
         if first is None:
             return []
-        # consume(n, t) would wait the whole t unless n arrive.
-        return [first, *self._consumer.consume(self.settings.batch - 1, 0)]
+        messages, size, room = [first], size_of(first), self.settings.batch
+        while len(messages) < room and size < self._most_polled:
+            # consume(n, t) would wait the whole t unless n arrive.
+            more = self._consumer.consume(min(_AT_ONCE, room - len(messages)), 0)
+            if not more:
+                break
+            messages += more
+            size += sum(map(size_of, more))
+        return messages
 
     def _sort(self, messages: list[Message]) -> bool:
         """Put each where it belongs; True: an error sent us back to the takeover."""
@@ -464,25 +475,36 @@ class Intake(threading.Thread):
             log.warning("waiting: Kafka at %s is away", self.settings.kafka_url)
 
     def _form(self) -> list[tuple[int, Message]]:
-        room = self.settings.batch
         now, wall = self._clock(), time.time_ns() // 1_000_000
         folded = {number: part.position.next for number, part in self.parts.items()}
         # A number that is still being folded knows too little of its counterparties: nobody is judged by that.
         waiting = bool(self.pending - self.parked.keys()) and now - self._forgot < PENDING_HOLDS
         judge = not waiting and not self._rebuilding()
-        taken = self.merger.take(room, folded, judge=judge, now=now, wall=wall)
+        taken = self.merger.take(self.settings.batch, folded, judge=judge, now=now, wall=wall)
         batch = [*self._ready, *((0, message) for message in taken)]
         self._ready = []
+        self._pause_where_much_is_held()
+        return batch
+
+    def _pause_where_much_is_held(self) -> None:
+        total = sum(self.merger.bytes_held(number) for number in self.parts)
+        rebuilding = set(self._rebuilding())
         for number in self.parts:
             held = self.merger.held(number)
+            # All the others wait for one that is folded anew: it must get on, however much they hold.
+            full = (
+                self.merger.bytes_held(number) > self._most_polled
+                if number in rebuilding
+                else total > self.settings.held_here
+            )
             here = TopicPartition(self.settings.topic(INPUTS[0]), number)
-            if held > room and number not in self._paused:
+            if (held > self.settings.batch or full) and number not in self._paused:
                 self._consumer.pause([here])
                 self._paused.add(number)
-            elif held == 0 and number in self._paused:
+            elif held == 0 and not full and number in self._paused:
                 self._consumer.resume([here])
                 self._paused.discard(number)
-        return batch
+        self.metrics.held.set(total)
 
     def _hand_on(self, polled: Polled) -> bool:
         """False: everything is to be taken over anew, or the worker stops."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from features.position import Offsets
 
@@ -20,12 +21,25 @@ class Message(Protocol):
     def partition(self) -> int | None: ...
     def offset(self) -> int | None: ...
     def timestamp(self) -> tuple[int, int]: ...
-    def __len__(self) -> int: ...
+    def key(self) -> bytes | None: ...
+    def headers(self) -> Any: ...
+    def __len__(self) -> int:
+        """Bytes of its value."""
 
 
+BESIDE = 400
+"""Bytes that a message takes in memory beside what it carries, about."""
 MOST_BYTES = 8 << 20
 """Of transactions in a batch: a Kafka transaction must reach the broker before it times out."""
 AMessage = TypeVar("AMessage", bound=Message)
+
+
+def size_of(message: Message) -> int:
+    """Bytes of memory that it takes, about."""
+    size = BESIDE + len(message) + len(message.key() or b"")
+    with suppress(Exception):  # a name that isn't UTF-8: the client can't tell it
+        size += sum(len(name) + len(value or b"") for name, value in message.headers() or ())
+    return size
 
 
 @dataclass
@@ -42,7 +56,9 @@ class _Stream:
 class _Number(Generic[AMessage]):
     until: Offsets
     others: tuple[_Stream, _Stream]
-    held: deque[AMessage] = field(default_factory=deque)
+    held: deque[tuple[AMessage, int]] = field(default_factory=deque)
+    """With its size in bytes."""
+    bytes_held: int = 0
     since: float | None = None
     waived_until: float = 0.0
 
@@ -87,11 +103,17 @@ class Merger(Generic[AMessage]):
         """How many transactions of this number wait."""
         return len(self._numbers[number].held) if number in self._numbers else 0
 
+    def bytes_held(self, number: int) -> int:
+        """How much memory they take."""
+        return self._numbers[number].bytes_held if number in self._numbers else 0
+
     def hold(self, message: AMessage) -> None:
         """A transaction came."""
         number = self._numbers.get(message.partition() or 0)
         if number is not None:
-            number.held.append(message)
+            size = size_of(message)
+            number.held.append((message, size))
+            number.bytes_held += size
 
     def saw(self, topic: int, message: Message) -> None:
         """A label (topic 1) or an activity (2) came."""
@@ -122,16 +144,18 @@ class Merger(Generic[AMessage]):
             if not number.held:
                 number.since = None
                 continue
-            told_before = (number.held[0].offset() or 0) < number.until.transactions
+            told_before = (number.held[0][0].offset() or 0) < number.until.transactions
             free = told_before or (judge and not self.behind(n, folded[n]))
             while free and number.held and len(taken) < most and size < MOST_BYTES:
-                message = number.held[0]
+                message, its_size = number.held[0]
                 if ((message.offset() or 0) < number.until.transactions) is not told_before:
                     break
                 if not told_before and not self._may_go(number, message, now, wall):
                     break
-                taken.append(number.held.popleft())
-                size += len(message)
+                number.held.popleft()
+                number.bytes_held -= its_size
+                taken.append(message)
+                size += its_size
         return taken
 
     def _may_go(self, number: _Number[AMessage], message: AMessage, now: float, wall: int) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
@@ -138,6 +138,12 @@ class Metrics:
             ["topic", "partition"],
             registry=r,
         )
+        self.held = Gauge(
+            "fraud_held_bytes",
+            "Memory of transactions that wait to be judged; above half of FRAUD_HELD_BYTES no more are fetched.",
+            registry=r,
+        )
+        ProcessCollector(registry=r)
         self.takeovers = Counter(
             "fraud_takeovers",
             "Partition numbers taken over, by cause; doubt: something moved under us.",

@@ -66,6 +66,13 @@ class WorkerSettings(Settings, frozen=True, kw_only=True):
     dead_letter_bytes: Annotated[
         int, Meta(ge=1024, description="larger messages are dead-lettered by digest and head")
     ] = 2 * 1024 * 1024 - 65536
+    held_bytes: Annotated[
+        int,
+        Meta(
+            ge=16 << 20,
+            description="memory for messages that wait to be judged, Kafka's client included; more stay on the log",
+        ),
+    ] = 256 << 20
     bug_share: Annotated[
         float,
         Meta(
@@ -115,11 +122,19 @@ class WorkerSettings(Settings, frozen=True, kw_only=True):
         if self.heartbeat * 3 > self.session_timeout:
             raise ValueError("FRAUD_SESSION_TIMEOUT must be at least three times FRAUD_HEARTBEAT")
 
+    @property
+    def held_here(self) -> int:
+        """Of `held_bytes`: what transactions may take that wait to be judged."""
+        return self.held_bytes // 2
+
     def member(self, group: str, **own: str | int | float | bool) -> dict[str, Any]:
         """librdkafka's settings for a consumer that shares the partitions with others of its group.
 
         Its slot is its seat there: started again, it has its partitions back without a rebalance.  It commits with its
         outputs, and reads what is committed; where it begins, it says itself.
+
+        What it has fetched may take a quarter of `held_bytes`, and one answer of the broker's more: an answer is fetched
+        whole, and unpacked whole.
         """
         return self.client(
             group_id=group,
@@ -130,5 +145,7 @@ class WorkerSettings(Settings, frozen=True, kw_only=True):
             partition_assignment_strategy="range",
             session_timeout_ms=round(self.session_timeout * 1000),
             heartbeat_interval_ms=round(self.heartbeat * 1000),
+            queued_max_messages_kbytes=self.held_bytes // 4 // 1024,
+            fetch_max_bytes=max(self.held_bytes // 32, 2 << 20),
             **own,
         )

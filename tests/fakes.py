@@ -18,6 +18,14 @@ class FakeMessage:
     """Milliseconds: the record's timestamp."""
     of_partition: int = 0
     size: int = 300
+    of_key: bytes = b""
+    of_headers: tuple[tuple[str, bytes], ...] = ()
+
+    def key(self) -> bytes:
+        return self.of_key
+
+    def headers(self) -> tuple[tuple[str, bytes], ...]:
+        return self.of_headers
 
     def partition(self) -> int:
         return self.of_partition

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -13,7 +13,6 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from features.position import Keys, Offsets, Position
-from schemas.errors import PartitionParked
 from schemas.marks import Marks
 from schemas.topics import INPUTS
 from streaming.intake import Intake, Polled
@@ -77,6 +76,8 @@ class FakeConsumer:
     positions: dict[Place, int] = field(default_factory=dict)
     assignments: list[dict[Place, int]] = field(default_factory=list)
     paused: set[Place] = field(default_factory=set)
+    queue_bytes: int = 1 << 40
+    """What its client's queue takes: no more comes at once."""
     rebalances: deque[frozenset[int]] = field(default_factory=deque)
     """Numbers that the next polls will find themselves with."""
 
@@ -106,13 +107,14 @@ class FakeConsumer:
 
     def _next(self, most: int) -> list[LogMessage]:
         found: list[LogMessage] = []
-        for place, at in self.positions.items():
-            if place in self.paused:
-                continue
-            come = [one for one in self.log.get(place, ()) if one.offset() >= at][: most - len(found)]
-            if come:
-                self.positions[place] = come[-1].offset() + 1
-            found += come
+        size = 0
+        for place in self.positions:
+            for one in self.log.get(place, ())[self.positions[place] :]:
+                if place in self.paused or len(found) == most or size >= self.queue_bytes:
+                    break
+                found.append(one)
+                size += len(one)
+                self.positions[place] += 1
         return found
 
     def get_watermark_offsets(self, place: TopicPartition, *, cached: bool) -> tuple[int, int]:
@@ -170,10 +172,12 @@ class LoneIntake:
             clock=lambda: self.now,
         )
         self.positions: dict[int, Position] = {}
+        self.until: dict[int, Offsets] = {}
+        """What was told of a number before."""
         self.intake.join_group()
 
     def _connect(self, given: dict[str, Any]) -> Consumer:
-        self.given = given
+        self.consumer.queue_bytes = given["queued.max.messages.kbytes"] << 10
         return cast(Consumer, self.consumer)
 
     def _deliver(self, polled: Polled) -> None:
@@ -190,19 +194,17 @@ class LoneIntake:
         """The group gives it these, at its next poll."""
         self.consumer.rebalances.append(frozenset(numbers))
 
-    def answer(self, parked: Mapping[int, str] = {}) -> None:
-        """Every number that was asked about is answered: where it was, or why it may not be served."""
+    def answer(self, *, but: int | None = None) -> None:
+        """Every number that was asked about is answered with where it was, `but` one."""
         for generation, number in self.takeover.asked:
-            if number in parked:
-                self.takeover.answers.put(Answer(generation, number, parked=PartitionParked(parked[number])))
-            else:
+            if number != but:
                 self.takeover.answers.put(Answer(generation, number, part=self.part(number)))
-        self.takeover.asked.clear()
+        self.takeover.asked = [(generation, number) for generation, number in self.takeover.asked if number == but]
 
     def part(self, number: int) -> Part:
         """What a takeover finds."""
         position = self.positions.get(number, Position("f", "e", "t", START))
-        return Part(number, position, START, Marks(), Keys("", number), True)
+        return Part(number, position, self.until.get(number, START), Marks(), Keys("", number), True)
 
     def turns(self, count: int = 3) -> None:
         """Time passes: what is asked for is answered, what has come is handed on."""

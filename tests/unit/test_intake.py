@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
+from features.position import Offsets
 from schemas.errors import PartitionParked
 from streaming.intake import APART, MOST_PARKED_AGAIN, PARKED_AGAIN, Polled
 from tests.intakes import TRANSACTIONS, LoneIntake, told
@@ -166,3 +168,37 @@ def test_what_was_polled_under_the_assignment_before_is_dropped_and_comes_again(
 
     assert worker.handed(SOUND) == [0, 1]
     assert worker.positions[SOUND].next.transactions == 2
+
+
+@pytest.mark.parametrize("fields", [{}, {"of_headers": (("padding", b"x" * 256_000),)}], ids=["values", "headers"])
+def test_messages_that_wait_are_bounded_by_their_bytes_and_none_is_lost(fields: dict[str, Any]) -> None:
+    """A thousand messages are nothing where each has 300 bytes, and everything where each has a megabyte."""
+    worker = LoneIntake(held_bytes=16 << 20)
+    large = b"x" * 256_000 if not fields else b"{}"
+    for number in (SPOILT, SOUND):
+        worker.wrote(TRANSACTIONS, number, *[large] * 200, **fields)
+    worker.is_assigned(SPOILT, SOUND, 3)
+    worker.intake.turn()
+    worker.answer(but=3)  # while it isn't known where that one begins, nobody is judged
+    most = 0.0
+    for _ in range(20):
+        worker.intake.turn()
+        most = max(most, worker.metrics.held._value.get())
+    assert worker.handed(SOUND) == []
+    assert (8 << 20) < most <= (8 << 20) + (2 << 20) + 20 * 260_000, "its half, and what one poll can bring"
+
+    worker.answer()
+    worker.turns(40)
+    assert worker.handed(SPOILT) == worker.handed(SOUND) == list(range(200))
+    assert worker.metrics.held._value.get() == 0
+
+
+def test_a_number_that_is_folded_anew_gets_on_however_much_the_others_hold() -> None:
+    worker = LoneIntake(held_bytes=16 << 20)
+    worker.wrote(TRANSACTIONS, SOUND, *[b"x" * 256_000] * 100)
+    worker.wrote(TRANSACTIONS, SPOILT, *[b"x" * 256_000] * 100)
+    worker.until[SPOILT] = Offsets(100, 0, 0)
+    worker.serves(SPOILT, SOUND)
+    worker.turns(60)
+
+    assert worker.handed(SPOILT) == worker.handed(SOUND) == list(range(100))

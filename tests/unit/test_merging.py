@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from features.position import Offsets
-from streaming.merging import MOST_BYTES, Merger
+from streaming.merging import BESIDE, MOST_BYTES, Merger
 from tests.fakes import FakeMessage
 
 WALL = 1_000_000_000
@@ -168,3 +168,20 @@ def test_a_number_placed_anew_has_forgotten_what_it_held() -> None:
     worker.merger.clear()
     worker.came(FakeMessage(1, at=WALL))
     assert worker.merger.held(0) == 0
+
+
+def test_what_waits_is_counted_in_bytes_of_key_value_and_headers() -> None:
+    worker = CatchingUp()
+    worker.came(
+        FakeMessage(0, at=LONG_AGO, size=1_000),
+        FakeMessage(1, at=LONG_AGO, size=0, of_key=b"k" * 500),
+        FakeMessage(2, at=LONG_AGO, size=0, of_headers=(("name", b"h" * 2_000),)),
+    )
+    assert worker.merger.bytes_held(0) == 3 * BESIDE + 1_000 + 500 + 2_004
+
+    worker.merger.ended(LABELS, 0, 0)
+    worker.merger.ended(ACTIVITY, 0, 0)
+    worker.take(most=1)
+    assert worker.merger.bytes_held(0) == 2 * BESIDE + 500 + 2_004
+    worker.take()
+    assert worker.merger.bytes_held(0) == 0
