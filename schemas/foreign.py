@@ -14,6 +14,7 @@ import polars as pl
 from polars import selectors
 
 from schemas.errors import WrongSettings
+from schemas.header import names_of
 
 _PARQUET: Final = (".parquet", ".pq")
 _CSV: Final = (".csv", ".tsv", ".txt", ".gz")
@@ -39,22 +40,20 @@ def unpacked(file: Path) -> Iterator[BufferedIOBase]:
         raise WrongSettings(f"{file} can't be read: {error}") from error
 
 
-def scan_table(file: Path, *, separator: str = ",", encoding: str = "utf-8", guess_kinds: bool = False) -> pl.LazyFrame:
-    """The table and nothing read yet but the names of its columns.  `guess_kinds`: of a CSV file, by all its rows.
-
-    Raises WrongSettings.
-    """
+def scan_table(file: Path, *, separator: str = ",", encoding: str = "utf-8") -> pl.LazyFrame:
+    """The table and nothing read yet but the names of its columns.  Raises WrongSettings."""
     try:
         if is_parquet(file):
             scan = pl.scan_parquet(file, glob=False)
         else:
             # As text: a guess would take the zeros off 007, and stumble over the first id that is no number.
+            text = _in_utf8(file, encoding)
             scan = pl.scan_csv(
-                _in_utf8(file, encoding),
+                text,
                 separator=separator,
-                infer_schema=guess_kinds,
-                infer_schema_length=None,
+                infer_schema=False,
                 glob=False,
+                with_column_names=lambda found: _names(text, separator, found),
             )
         scan.collect_schema()
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -65,6 +64,13 @@ def scan_table(file: Path, *, separator: str = ",", encoding: str = "utf-8", gue
 def exactly(column: str) -> pl.Expr:
     """The column of exactly this name: to `pl.col`, `*` is all of them, and what stands in `^…$` a pattern."""
     return selectors.by_name(column).as_expr()
+
+
+def _names(text: Path | BytesIO, separator: str, found: list[str]) -> list[str]:
+    if isinstance(text, BytesIO):
+        return names_of(BytesIO(text.getbuffer()), separator, found)
+    with unpacked(text) as opened:
+        return names_of(opened, separator, found)
 
 
 def _in_utf8(file: Path, encoding: str) -> Path | BytesIO:

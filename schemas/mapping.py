@@ -19,16 +19,22 @@ from zoneinfo import ZoneInfo
 import msgspec
 import polars as pl
 
-from schemas.currencies import MINOR_DIGITS
+from schemas.absent import MISSING, without
 from schemas.errors import WrongSettings
 from schemas.foreign import exactly, is_parquet, scan_table
+from schemas.header import repeats
+from schemas.ids import id_text, was_float
 from schemas.label import LabelSource
+from schemas.money import Amounts, codes_beside, currency_code, currency_codes
+from schemas.numerals import Numerals
 from schemas.spans import duration
 from schemas.tables import ATTRIBUTE, LABEL_COLUMNS, TRANSACTION_COLUMNS, UTC_TIME
 from schemas.wire import MAX_AMOUNT, MAX_ID_BYTES
 
 log = logging.getLogger(__name__)
 
+WAS_FLOAT: Final = "went through a floating-point number, and digits may be lost"
+"""Why a row is rejected whose id is written as 12.0 or 4.56E15, behind the name of the field."""
 ROW: Final = "#"
 """In a pattern, `{#}` is the row's number, from 0."""
 
@@ -98,16 +104,6 @@ class LabelFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     source: From = Field(constant=LabelSource.CHARGEBACK.value)
 
 
-class Amounts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[amount]`: how amounts are written."""
-
-    unit: Literal["major", "minor"] = "major"
-    """Euros or cents."""
-    digits: Annotated[int, msgspec.Meta(ge=0, le=8)] | None = None
-    """Of the minor unit; by default those of the row's currency (ISO 4217)."""
-    decimal: Literal[".", ","] = "."
-
-
 class Times(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[time]`: how times are written."""
 
@@ -129,6 +125,8 @@ class TableMapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     label: LabelFields | None = None
     """Without it there are no labels."""
     amount: Amounts = Amounts()
+    numbers: Numerals | None = None
+    """How all other numbers are written: attributes, degrees, minutes.  By default as `amount` says."""
     time: Times = Times()
     fraud_values: tuple[str | int | float | bool, ...] = (1, True)
     label_delay: str = "7d"
@@ -139,6 +137,8 @@ class TableMapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Columns that go along under their own names; `*`: all that no field uses and `drop` doesn't name."""
     drop: tuple[str, ...] = ()
     """Columns that must not go along, the ones that give the answer away first of all."""
+    missing: tuple[str, ...] = MISSING
+    """Words that stand where nothing is known; what is empty always does.  `NA` is Namibia where a country is meant."""
     separator: Annotated[str, msgspec.Meta(min_length=1, max_length=1)] = ","
     """Of a CSV file."""
     encoding: str = "utf-8"
@@ -254,8 +254,12 @@ def _written(file: Path, columns: Mapping[str, pl.DataType | type[pl.DataType]])
 _UNITS: Final = {"seconds": 1, "minutes": 60, "hours": 3_600, "days": 86_400}
 _EPOCHS: Final = {"epoch-s": 1_000_000, "epoch-ms": 1_000, "epoch-us": 1}
 _FIXED: Final = re.compile(r"([+-])(\d\d):?(\d\d)")
-_AROUND_A_NUMBER: Final = " \u00a0\u202f\t€$£¥₹"
 _OFFSET_IN_TEXT: Final = r"([+-])(\d\d):?(\d\d)$"
+_CODE_LENGTH: Final = 3
+_EXAMPLES: Final = 5
+_A_LOOK: Final = 1_000
+"""Rows."""
+_LONGEST: Final = 60
 _WHY, _NUMBER, _FRAUD, _KNOWN, _LABEL, _SOURCE = "\0why", "\0row", "\0fraud", "\0known", "\0label", "\0source"
 
 
@@ -271,13 +275,15 @@ class _Reading:
 
     def past(self, on_rejected: Callable[[Rejected], None]) -> tuple[pl.DataFrame, pl.DataFrame]:
         columns = self._transaction_columns() | self._label_columns()
+        checks = self._checks(columns["currency"])
         attributes = self._attribute_columns()
         # What is the same in all rows is not kept for each of them: of a large table that would be half of the memory.
         same = {name: made for name, made in columns.items() if not _asks_a_column(made)}
         differing = [_NUMBER, _WHY, *(name for name in columns if name not in same), *attributes]
-        plan = self._scan.with_row_index(_NUMBER).select(_NUMBER, **columns, **attributes)
+        plan = self._scan.with_row_index(_NUMBER).select(_NUMBER, **columns, **attributes, **checks)
+        wrong_rows = _what_is_wrong(list(checks), self._mapping.amount)
         try:
-            frame = plan.with_columns(_what_is_wrong().alias(_WHY)).select(differing).collect(engine="streaming")
+            frame = plan.with_columns(wrong_rows.alias(_WHY)).select(differing).collect(engine="streaming")
         except (pl.exceptions.PolarsError, OSError) as error:
             raise WrongSettings(f"{self._mapping.origin} on {self._file}: {error}") from error
         wrong = frame[_WHY].is_not_null()
@@ -294,7 +300,11 @@ class _Reading:
     def _need(self, key: str, column: str) -> str:
         if column not in self._schema:
             have = ", ".join(self._schema)
-            raise self._wrong(key, f"names the column {column!r}, which {self._file} does not have; it has: {have}")
+            like = [name for name in self._schema if name.strip().casefold() == column.strip().casefold()]
+            hint = f" (did you mean {like[0]!r}?)" if like else ""
+            raise self._wrong(
+                key, f"names the column {column!r}, which {self._file} does not have{hint}; it has: {have}"
+            )
         if column in self._mapping.drop:
             raise self._wrong(key, f"names the column {column!r}, which `drop` leaves out")
         self._used.add(column)
@@ -304,7 +314,7 @@ class _Reading:
         """The field's column as it stands, and its type."""
         field = Field(column=come_from) if isinstance(come_from, str) else come_from
         if field.column is not None:
-            return exactly(self._need(key, field.column)), self._schema[field.column]
+            return self._column(key, field.column)
         if field.constant is not None:
             literal = pl.lit(field.constant)
             return literal, pl.select(literal).to_series().dtype
@@ -314,14 +324,34 @@ class _Reading:
             if name == ROW:
                 parts.append(pl.col(_NUMBER).cast(pl.String))
             elif name is not None:
-                parts.append(_as_text(exactly(self._need(key, name)), self._schema[name]))
+                parts.append(id_text(*self._column(key, name)))
         return pl.concat_str(parts), pl.String()
+
+    def _column(self, key: str, name: str) -> tuple[pl.Expr, pl.DataType]:
+        """As it stands, but null where a word says that nothing is known."""
+        column, kind = exactly(self._need(key, name)), self._schema[name]
+        if isinstance(kind, pl.Categorical | pl.Enum):
+            column, kind = column.cast(pl.String), pl.String()
+        if kind != pl.String:
+            return column, kind
+        meant = {"transaction.country": {"NA"}, "label.is_fraud": set(map(str, self._mapping.fraud_values))}.get(
+            key, set()
+        )
+        return without(column, [word for word in self._mapping.missing if word not in meant]), kind
+
+    def _columns_of(self, key: str) -> list[str]:
+        """Those that a field such as `transaction.amount` comes from."""
+        section, name = key.split(".")
+        come_from = getattr(getattr(self._mapping, section), name)
+        if come_from is None:
+            return []
+        return [come_from] if isinstance(come_from, str) else come_from.columns()
 
     def _text(self, key: str, come_from: From | None) -> pl.Expr:
         if come_from is None:
             return pl.lit(None, dtype=pl.String)
         expression, kind = self._value(key, come_from)
-        text = _as_text(expression, kind)
+        text = id_text(expression, kind)
         return pl.when(text.str.len_bytes() > 0).then(text)
 
     def _number(self, key: str, come_from: From | None) -> pl.Expr:
@@ -329,12 +359,15 @@ class _Reading:
             return pl.lit(None, dtype=pl.Float64)
         expression, kind = self._value(key, come_from)
         if kind == pl.String:
-            expression = expression.str.strip_chars(_AROUND_A_NUMBER)
-            if self._mapping.amount.decimal == ",":
-                expression = expression.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
-        elif not kind.is_numeric():
+            numerals = self._mapping.amount if key == "transaction.amount" else self._numerals()
+            return numerals.read(expression)
+        if not kind.is_numeric():
             raise self._wrong(key, f"is {kind}, not a number")
         return expression.cast(pl.Float64, strict=False)
+
+    def _numerals(self) -> Numerals:
+        amount = self._mapping.amount
+        return self._mapping.numbers or Numerals(decimal=amount.decimal, thousands=amount.thousands)
 
     def _transaction_columns(self) -> dict[str, pl.Expr]:
         fields = self._mapping.transaction
@@ -343,7 +376,9 @@ class _Reading:
             for name, kind in TRANSACTION_COLUMNS.items()
             if kind == pl.String
         }
-        made["amount"] = self._minor_units(made["currency"])
+        made["currency"] = self._currency(fields.currency, made["currency"])
+        amount = self._number("transaction.amount", fields.amount)
+        made["amount"] = self._mapping.amount.minor_units(amount, made["currency"])
         moment, offset = self._moment("transaction.occurred_at", fields.occurred_at)
         if fields.utc_offset is not None:
             offset = self._number("transaction.utc_offset", fields.utc_offset)
@@ -354,15 +389,54 @@ class _Reading:
             made[name] = pl.when(number.is_not_nan()).then(number)
         return {name: made[name] for name in TRANSACTION_COLUMNS}
 
-    def _minor_units(self, currency: pl.Expr) -> pl.Expr:
-        """As a float still: what is no amount shall be seen before it is cast."""
-        amount = self._number("transaction.amount", self._mapping.transaction.amount)
-        if self._mapping.amount.unit == "minor":
-            return amount.round()
-        if self._mapping.amount.digits is not None:
-            return (amount * pl.lit(10.0**self._mapping.amount.digits)).round()
-        factors = {code: 10.0**digits for code, digits in MINOR_DIGITS.items()}
-        return (amount * currency.replace_strict(factors, default=100.0, return_dtype=pl.Float64)).round()
+    def _currency(self, come_from: From, text: pl.Expr) -> pl.Expr:
+        """Where it stands beside the amounts, in their column, what stands there counts."""
+        if isinstance(come_from, Field) and isinstance(come_from.constant, str):
+            return pl.lit(currency_code(come_from.constant) or come_from.constant)
+        if self._columns_of("transaction.currency") == self._columns_of("transaction.amount"):
+            beside = codes_beside(text)
+            return pl.when(beside.str.len_bytes() == _CODE_LENGTH).then(beside)
+        return currency_codes(text)
+
+    def _checks(self, currency: pl.Expr) -> dict[str, pl.Expr]:
+        """What only the table itself tells of a row: why it can't be a transaction, and for which rows."""
+        checks = self._no_rows()
+        for key in ("transaction_id", "account_id", "counterparty_id", "device_id"):
+            made = [
+                id_text(*self._column(f"transaction.{key}", name)) for name in self._columns_of(f"transaction.{key}")
+            ]
+            if made:
+                checks[f"{key} {WAS_FLOAT}"] = pl.any_horizontal(
+                    was_float(each).fill_null(value=False) for each in made
+                )
+        amounts, said = self._mapping.amount, self._columns_of("transaction.amount")
+        if amounts.direction is not None:
+            direction = id_text(*self._column("amount.direction", amounts.direction)).str.strip_chars()
+            paid = direction.is_in(list(amounts.debits)).fill_null(value=False)
+            checks["amount is a credit: `amount.debits` does not name its direction"] = ~paid
+        column, kind = self._value("transaction.amount", self._mapping.transaction.amount)
+        checks["amount is missing"] = (column.is_null() | column.is_nan()) if kind.is_float() else column.is_null()
+        if kind == pl.String and said and said != self._columns_of("transaction.currency"):
+            # A dollar sign may mean several; what none of them is contradicts the row's currency.
+            other = ~codes_beside(column).str.contains(currency, literal=True)
+            checks["amount is in another currency than `currency` says"] = other.fill_null(value=False)
+        return checks
+
+    def _no_rows(self) -> dict[str, pl.Expr]:
+        """Lines of a CSV file that hold no row: blank ones, and the header of a file that was glued behind another."""
+        if is_parquet(self._file):
+            return {}
+        names = [
+            name for key in ("amount", "occurred_at", "account_id") for name in self._columns_of(f"transaction.{key}")
+        ]
+        if len(names) < 2:
+            return {}
+        again = [exactly(name).str.strip_chars() == name.strip() for name in names]
+        empty = [exactly(name).str.strip_chars().fill_null("") == "" for name in sorted(self._used)]
+        return {
+            "row repeats the header line": pl.all_horizontal(again).fill_null(value=False),
+            "row is empty": pl.all_horizontal(empty),
+        }
 
     def _moment(self, key: str, come_from: From) -> tuple[pl.Expr, pl.Expr]:
         """The moment in UTC, and its offset in minutes."""
@@ -465,7 +539,7 @@ class _Reading:
         value, kind = self._value("label.is_fraud", fields.is_fraud)
         frauds = [_plain(each) for each in self._mapping.fraud_values]
         # Text may say True, or 1.0 where another of its column is missing.
-        told = _as_text(value, kind).str.strip_chars().str.to_lowercase().str.replace(r"^(-?\d+)\.0+$", "$1")
+        told = id_text(value, kind).str.strip_chars().str.to_lowercase().str.replace(r"^(-?\d+)\.0+$", "$1")
         told = pl.when(told != "").then(told)
         made: dict[str, pl.Expr] = {_FRAUD: pl.when(told.is_not_null()).then(told.is_in(frauds))}
         if fields.known_at is not None:
@@ -510,18 +584,67 @@ class _Reading:
                 )
         if wanted == "*":
             names = [name for name in self._schema if name not in self._used and name not in self._mapping.drop]
+            for name in names:
+                if (twice := repeats(name, list(self._schema))) is not None:
+                    raise self._wrong(
+                        "attributes",
+                        f"is everything, but {self._file} has two columns called {twice!r}, and a message carries "
+                        f"one: name the other one, {name!r}, in `drop`",
+                    )
         else:
             names = [self._need("attributes", name) for name in wanted]
-        kinds = self._guessed_kinds(names)
-        return {ATTRIBUTE + name: _attribute(exactly(name), self._schema[name], kinds.get(name)) for name in names}
+        kinds = self._kinds(names)
+        return {ATTRIBUTE + name: self._attribute(name, kinds.get(name)) for name in names}
 
-    def _guessed_kinds(self, names: Sequence[str]) -> Mapping[str, pl.DataType]:
-        """What CSV text looks like, judged by all of it."""
+    def _kinds(self, names: Sequence[str]) -> Mapping[str, str]:
+        """What the text of a CSV file is, for each name a key of `_ways`, judged by all of it."""
         if not names or is_parquet(self._file):
             return {}
-        mapping = self._mapping
-        guess = scan_table(self._file, separator=mapping.separator, encoding=mapping.encoding, guess_kinds=True)
-        return guess.select(map(exactly, names)).collect_schema()
+        rows = self._scan
+        again = self._no_rows().get("row repeats the header line")
+        if again is not None:
+            rows = rows.filter(~again)
+        left = {name: list(self._ways(name)) for name in names}
+        for some in (rows.head(_A_LOOK), rows):  # most ways are out after a few rows, and asking costs
+            asked = {
+                f"{way}\0{name}": (self._ways(name)[way].is_null() & self._text_of(name).is_not_null()).any()
+                for name, ways in left.items()
+                for way in ways
+            }
+            failed = some.select(**asked).collect(engine="streaming").row(0, named=True) if asked else {}
+            left = {name: [way for way in ways if not failed[f"{way}\0{name}"]] for name, ways in left.items()}
+        return {name: ways[0] if ways else "text" for name, ways in left.items()}
+
+    def _text_of(self, name: str) -> pl.Expr:
+        return self._column("attributes", name)[0]
+
+    def _ways(self, name: str) -> dict[str, pl.Expr]:
+        """To read a column of text, the first that reads all of it counts."""
+        text, numerals = self._text_of(name), self._numerals()
+        number = text.cast(pl.Float64, strict=False)
+        lower = text.str.to_lowercase()
+        ways = {
+            "integer": text.cast(pl.Int64, strict=False),
+            "float": pl.when(number.is_not_null()).then(number),
+            "boolean": pl.when(lower.is_in(["true", "false"])).then(lower == "true"),
+            "number": numerals.read(text),
+        }
+        if numerals.decimal == ",":  # 1.234 is a thousand and more, where nothing of the column speaks against it
+            ways = {way: ways[way] for way in ("integer", "number", "float", "boolean")}
+        return ways
+
+    def _attribute(self, name: str, way: str | None) -> pl.Expr:
+        """A number, a boolean or text: what a message can carry."""
+        column, kind = self._column("attributes", name)
+        if way not in (None, "text"):
+            column = self._ways(name)[way]
+            kind = {"integer": pl.Int64(), "boolean": pl.Boolean()}.get(way, pl.Float64())
+        if kind.is_float() or isinstance(kind, pl.Decimal):
+            number = column.cast(pl.Float64, strict=False)
+            return pl.when(number.is_finite()).then(number)
+        if kind.is_integer():
+            return column.cast(pl.Int64, strict=False)
+        return column if kind == pl.Boolean else column.cast(pl.String)
 
     def _rejected(self, wrong: pl.DataFrame, rows: int) -> Rejected:
         reasons = wrong.group_by(_WHY, maintain_order=True).len()
@@ -530,8 +653,31 @@ class _Reading:
             count=wrong.height,
             rows=rows,
             reasons=dict(reasons.iter_rows()),
-            examples=[_example(row) for row in wrong.head(5).iter_rows(named=True)],
+            examples=self._examples(wrong),
         )
+
+    def _examples(self, wrong: pl.DataFrame) -> list[str]:
+        """The first row of each reason, as it stands in the table."""
+        first = wrong.unique(_WHY, keep="first", maintain_order=True).head(_EXAMPLES)
+        if first.height < _EXAMPLES:
+            others = wrong.head(2 * _EXAMPLES).filter(~pl.col(_NUMBER).is_in(first[_NUMBER].implode()))
+            first = first.vstack(others.head(_EXAMPLES - first.height)).sort(_NUMBER)
+        numbers = first[_NUMBER].to_list()
+        raw = self._scan.with_row_index(_NUMBER).filter(pl.col(_NUMBER).is_in(numbers)).collect(engine="streaming")
+        rows = {row[_NUMBER]: row for row in raw.iter_rows(named=True)}
+        return [
+            self._example(number, reason, rows[number], row)
+            for number, reason, row in zip(numbers, first[_WHY], first.iter_rows(named=True), strict=True)
+        ]
+
+    def _example(self, number: int, reason: str, raw: Mapping[str, object], made: Mapping[str, object]) -> str:
+        field = reason.split(" ", 1)[0]
+        columns = self._columns_of(f"transaction.{field}") if field in TransactionFields.__struct_fields__ else []
+        if field == "row":
+            return f"row {number}: {reason.removeprefix('row ')}"
+        # Without a column it is a constant, or follows from another field.
+        shown = ", ".join(f"{name!r} is {_cut(raw[name])}" for name in columns) or _cut(made.get(field))
+        return f"row {number}: {reason} ({shown})"
 
 
 def _asks_a_column(made: pl.Expr) -> bool:
@@ -546,22 +692,9 @@ def _in_order(frame: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame([frame.drop_in_place(name).gather(order) for name in frame.columns])
 
 
-def _example(row: Mapping[str, object]) -> str:
-    value = row.get(str(row[_WHY]).split(" ", 1)[0])
-    shown = "" if value is None else f" ({str(value)[:40]})"
-    return f"row {row[_NUMBER]}: {row[_WHY]}{shown}"
-
-
-def _as_text(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
-    """Whole numbers without `.0`: an id is often a float because one of its column is missing."""
-    if kind == pl.String:
-        return column
-    if kind.is_float():
-        whole = (column == column.floor()) & column.is_finite()
-        return (
-            pl.when(whole).then(column.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(column.cast(pl.String))
-        )
-    return column.cast(pl.String)
+def _cut(value: object) -> str:
+    shown = repr(value) if isinstance(value, str) else "empty" if value is None else str(value)
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"
 
 
 def _plain(value: str | float | bool) -> str:
@@ -580,25 +713,15 @@ def _minutes_in(text: pl.Expr) -> pl.Expr:
     return sign * (hours * 60 + minutes)
 
 
-def _attribute(column: pl.Expr, kind: pl.DataType, guessed: pl.DataType | None) -> pl.Expr:
-    """A number, a boolean or text: what a message can carry."""
-    target = guessed if guessed is not None else kind
-    if target.is_float():
-        number = column.cast(pl.Float64, strict=False)
-        return pl.when(number.is_finite()).then(number)
-    if target.is_integer():
-        return column.cast(pl.Int64, strict=False)
-    if isinstance(target, pl.Decimal):
-        return column.cast(pl.Float64)
-    if target == pl.Boolean:
-        return column if kind == pl.Boolean else column.str.to_lowercase() == "true"
-    return column.cast(pl.String)
-
-
-def _what_is_wrong() -> pl.Expr:
-    """Why a row can't be a transaction; null where it can."""
+def _what_is_wrong(told: Sequence[str], amounts: Amounts) -> pl.Expr:
+    """Why a row can't be a transaction; null where it can.  `told`: columns that say so of the table's own values."""
     column = {name: pl.col(name) for name in TRANSACTION_COLUMNS}
-    checks: dict[str, pl.Expr] = {}
+    wrong_sign = (
+        "is positive, and `amount.sign` says that payments are negative"
+        if amounts.sign == "negative"
+        else "is negative"
+    )
+    checks = {reason: pl.col(reason) for reason in told}
     for name in ("transaction_id", "account_id", "currency"):
         checks[f"{name} is missing"] = column[name].is_null()
     for name in ("transaction_id", "account_id", "counterparty_id", "device_id"):
@@ -606,10 +729,11 @@ def _what_is_wrong() -> pl.Expr:
     for name in ("channel", "category"):
         checks[f"{name} is over 64 characters"] = column[name].str.len_chars() > 64
     checks |= {
-        "amount is missing or no number": column["amount"].is_null() | column["amount"].is_nan(),
-        "amount is negative": column["amount"] < 0,
+        "amount is no number as `amount` says that they are written": column["amount"].is_null()
+        | column["amount"].is_nan(),
+        f"amount {wrong_sign}": column["amount"] < 0,
         f"amount is over {MAX_AMOUNT} minor units": column["amount"] > MAX_AMOUNT,
-        "currency is not three capital letters": ~column["currency"].str.contains("^[A-Z]{3}$"),
+        "currency is no code, number or name of ISO 4217": ~column["currency"].str.contains("^[A-Z]{3}$"),
         "occurred_at is missing or can't be read": column["occurred_at"].is_null(),
         "utc_offset is missing or no number": column["utc_offset"].is_null(),
         "utc_offset is a day or more": column["utc_offset"].abs() >= 24 * 60,

@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from schemas.mapping import Rejected
+from schemas.absent import MISSING
+from schemas.ids import floats_among
+from schemas.mapping import WAS_FLOAT, Rejected
 from schemas.tables import LABEL_COLUMNS, TRANSACTION_COLUMNS
 from schemas.wire import MAX_AMOUNT
 from training.attributes import choose
@@ -26,8 +28,10 @@ Ints = npt.NDArray[np.int64]
 
 IDS = ("transaction_id", "account_id", "counterparty_id", "device_id")
 
-_FLOAT_ID = r"^-?\d+\.0+$|^-?\d(\.\d+)?[eE]\+\d+$"
-"""How a whole number is written that was a float on its way."""
+_LOST = (
+    "its last digits may be lost, and ids that differed may have become one; messages have the whole id, and would be taken "
+    "for somebody else's.  Write ids as text or as whole numbers"
+)
 _TELLS_ALL = 0.99
 """The area under the ROC curve from which on a single column is too good to be known in time."""
 _ENOUGH = 10
@@ -110,11 +114,13 @@ def validate(
     if _has_its_columns("transactions", transactions, TRANSACTION_COLUMNS, notes) & _has_its_columns(
         "labels", labels, LABEL_COLUMNS, notes
     ):
-        if transactions.is_empty():
+        if transactions.is_empty() and any(one.count == one.rows for one in rejected):
+            pass  # said already, and why
+        elif transactions.is_empty():
             notes.refuse("transactions", "the table of transactions is empty; there is nothing to learn from")
         else:
             _look_at_values(transactions, notes)
-            _look_at_ids(transactions, notes)
+            _look_at_ids(transactions, labels, notes)
             _look_at_times(transactions, notes)
             is_fraud = _look_at_labels(transactions, labels, notes)
             _look_for_leaks(transactions, is_fraud, attributes, trusted, notes)
@@ -128,12 +134,19 @@ def validate(
 
 
 def _look_at_rejected(rejected: Rejected, notes: _Notes) -> None:
-    tell = notes.refuse if rejected.count > _SPARSE * rejected.rows else notes.mention
-    reasons = ", ".join(f"{reason} ({count:,})" for reason, count in rejected.reasons.items())
-    tell(
-        rejected.table,
-        f"{_of(rejected.count, rejected.rows)} rows can't be transactions: {reasons}; the first: {rejected.examples[0]}",
-    )
+    others = {reason: count for reason, count in rejected.reasons.items() if not reason.endswith(WAS_FLOAT)}
+    for reason, count in rejected.reasons.items():
+        if reason.endswith(WAS_FLOAT):
+            first = next((each for each in rejected.examples if reason in each), reason).replace(f" {reason}", "")
+            says = f"{_of(count, rejected.rows)} ids are floats, such as that of {first}: {_LOST}"
+            notes.refuse(reason.split(" ", 1)[0], says)
+    if not others:
+        return
+    total = sum(others.values())
+    tell = notes.refuse if total > _SPARSE * rejected.rows else notes.mention
+    reasons = ", ".join(f"{reason} ({count:,})" for reason, count in others.items())
+    first = next((each for each in rejected.examples if not each.count(WAS_FLOAT)), rejected.examples[0])
+    tell(rejected.table, f"{_of(total, rejected.rows)} rows can't be transactions: {reasons}; the first: {first}")
 
 
 def _has_its_columns(
@@ -187,20 +200,21 @@ def _look_at_values(transactions: pl.DataFrame, notes: _Notes) -> None:
         notes.mention("missing values", f"in more than half of the rows there is no {_listed(sparse)}")
 
 
-def _look_at_ids(transactions: pl.DataFrame, notes: _Notes) -> None:
+def _look_at_ids(transactions: pl.DataFrame, labels: pl.DataFrame, notes: _Notes) -> None:
     rows = transactions.height
     for name in IDS:
-        like = transactions[name].filter(
-            transactions[name].str.ends_with("0") & transactions[name].str.contains(".", literal=True)
-            | transactions[name].str.contains("+", literal=True)
-        )
-        floats = like.filter(like.str.contains(_FLOAT_ID))
-        if len(floats):
-            notes.refuse(
-                name,
-                f"{_of(len(floats), rows)} ids are floats, such as {floats[0]!r}: messages will say "
-                f"{floats[0].split('.')[0]!r}, and be taken for somebody else's; write whole numbers or text",
-            )
+        for table, ids in (
+            (transactions, transactions[name]),
+            (labels, labels[name] if name in labels.columns else None),
+        ):
+            floats = None if ids is None else floats_among(ids)
+            if floats is not None and len(floats):
+                where = "" if table is transactions else " of the labels"
+                notes.refuse(
+                    name, f"{_of(len(floats), table.height)} ids{where} are floats, such as {floats[0]!r}: {_LOST}"
+                )
+                break
+        _look_for_words(name, transactions[name], notes)
     different = transactions["transaction_id"].hash().n_unique()
     if different <= _SPARSE * rows:
         notes.refuse(
@@ -214,6 +228,24 @@ def _look_at_ids(transactions: pl.DataFrame, notes: _Notes) -> None:
         )
     if rows > 1 and transactions["account_id"].hash().n_unique() == rows:
         notes.mention("account_id", "no account pays twice: there are no habits to learn")
+
+
+def _look_for_words(name: str, ids: pl.Series, notes: _Notes) -> None:
+    """Ids that say nobody: all whose account is `nan` would be one account."""
+    nobody = ids.filter(ids.is_in(MISSING).fill_null(value=False))
+    if len(nobody):
+        notes.mention(
+            name,
+            f"{_of(len(nobody), len(ids))} are {nobody[0]!r}, which seems to say that there is none: leave it empty, or "
+            "name the word in `missing` of the mapping",
+        )
+    padded = ids.filter((ids.str.strip_chars() != ids).fill_null(value=False))
+    if len(padded):
+        notes.mention(
+            name,
+            f"{_of(len(padded), len(ids))} begin or end with a blank, such as {padded[0]!r}: messages without it would be "
+            "somebody else's",
+        )
 
 
 def _look_at_times(transactions: pl.DataFrame, notes: _Notes) -> None:

@@ -14,18 +14,19 @@ from typing import Final
 
 import polars as pl
 
-from loadgen.drafting.times import NEARLY_ALL, TimeForm, clock_form, share, time_form
-from loadgen.drafting.words import words_of
+from loadgen.drafting.numbers import Written, written
+from loadgen.drafting.times import NEARLY_ALL, TimeForm, clock_form, time_form
+from loadgen.drafting.words import FIELDS, words_of
+from schemas.absent import MISSING, without
 from schemas.errors import WrongSettings
 from schemas.foreign import exactly, is_parquet, scan_table, unpacked
+from schemas.numerals import Numerals
 
 CELLS: Final = 5_000_000
 MOST_ROWS: Final = 100_000
 FEWEST_ROWS: Final = 2_000
 """Of the sample: every n-th row of a larger table, fewer where it is wide."""
 _SEPARATORS: Final = ",;\t|"
-_AROUND: Final = " \u00a0\u202f\t€$£¥₹"
-_WITH_COMMA: Final = r"^-?(\d{1,3}(\.\d{3})+|\d+)(,\d+)?$"
 
 
 class Kind(StrEnum):
@@ -51,8 +52,12 @@ class Column:
         values = values.alias("values")  # what polars does with a series goes by its name, and ^…$ would be a pattern
         if isinstance(values.dtype, pl.Categorical | pl.Enum):
             values = values.cast(pl.String)
-        self.values = pl.select(pl.when(values != "").then(values)).to_series() if values.dtype == pl.String else values
-        """As they stand; what is empty is null."""
+        if values.dtype == pl.String:
+            namibia = FIELDS["country"].score(self.words)[0] > 0
+            words = [word for word in MISSING if not (namibia and word == "NA")]
+            values = values.to_frame().select(without(pl.first(), words)).to_series()
+        self.values = values
+        """As they stand; what is empty is null, and so is what says that nothing is known."""
 
     @cached_property
     def present(self) -> pl.Series:
@@ -105,23 +110,16 @@ class Column:
         return self.text.unique(maintain_order=True).head(20_000)
 
     @cached_property
-    def decimal_comma(self) -> bool:
-        """Numbers as 1.234,50."""
-        if self.type != pl.String:
-            return False
-        some = self._some_text.str.strip_chars(_AROUND)
-        return share(some.str.contains(",")) > 0 and share(some.str.contains(_WITH_COMMA)) >= NEARLY_ALL
+    def written(self) -> Written:
+        """How numbers are written, where this is text."""
+        return written(self._some_text) if self.type == pl.String and len(self.present) else Written(Numerals())
 
     @cached_property
     def numbers(self) -> pl.Series:
         """As numbers, a null for each that is none; of the same rows."""
         if self.type != pl.String:
             return self.values.cast(pl.Float64, strict=False).fill_nan(None)
-        text = self.values.str.strip_chars(_AROUND)
-        if self.decimal_comma:
-            text = text.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
-        number = text.cast(pl.Float64, strict=False)
-        return pl.select(pl.when(number.is_finite()).then(number)).to_series()
+        return self.written.numerals.read_series(self.values)
 
     @cached_property
     def _mostly_numbers(self) -> bool:
@@ -178,7 +176,7 @@ class Column:
         return ", ".join(parts)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Table:
     """What was looked at."""
 
@@ -189,14 +187,22 @@ class Table:
     separator: str
     encoding: str
 
-    def all_different(self, column: str) -> bool:
-        """Whether each row of the whole table has a value of its own."""
-        values = self._whole(exactly(column).drop_nulls().n_unique())
-        return values == self.rows
+    @cached_property
+    def distinct(self) -> int:
+        """How many different rows were looked at."""
+        plain = [
+            column.values.alias(str(at)) for at, column in enumerate(self.columns) if column.kind is not Kind.OTHER
+        ]
+        return pl.DataFrame(plain).n_unique() if plain else 0
 
-    def _whole(self, asked: pl.Expr) -> int:
+    def told_apart(self, column: str) -> tuple[int, int]:
+        """Of the whole table's rows, how many repeat an earlier one's value, and how many have none."""
         scan = scan_table(self.file, separator=self.separator, encoding=self.encoding)
-        return int(scan.select(asked).collect().item())
+        value = exactly(column)
+        if scan.collect_schema()[column] == pl.String:
+            value = without(value, MISSING)
+        there, different = scan.select(there=value.count(), different=value.drop_nulls().n_unique()).collect().row(0)
+        return there - different, self.rows - there
 
 
 def look(file: Path) -> Table:
@@ -212,6 +218,8 @@ def look(file: Path) -> Table:
             number = "\0number"
             scan = scan.with_row_index(number).filter(pl.col(number) % every == 0).drop(number)
         sample = scan.collect(engine="streaming") if names else pl.DataFrame()
+        if names and not is_parquet(file):
+            sample = _rows(sample)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise WrongSettings(f"{file} can't be read: {error}") from error
     return Table(
@@ -222,6 +230,16 @@ def look(file: Path) -> Table:
         separator=separator,
         encoding=encoding,
     )
+
+
+def _rows(sample: pl.DataFrame) -> pl.DataFrame:
+    """Without lines that are none: blank ones, and the header of a file that was glued behind another."""
+    if sample.width < 2:
+        return sample
+    text = sample.select(pl.all().str.strip_chars().fill_null(""))
+    again = text.select(pl.all_horizontal(exactly(name) == name.strip() for name in text.columns)).to_series()
+    empty = text.select(pl.all_horizontal(pl.all() == "")).to_series()
+    return sample.filter(~again & ~empty)
 
 
 def _written(file: Path) -> tuple[str, str]:

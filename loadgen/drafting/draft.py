@@ -12,11 +12,13 @@ import msgspec
 import numpy as np
 
 from loadgen.drafting.columns import Column, Kind, Table, look
-from loadgen.drafting.guessing import Guess, Guesses, Missing, guess
+from loadgen.drafting.guessing import Guess, Guesses, Missing, add_numbers, guess
 from loadgen.drafting.leakage import suspicion
 from loadgen.drafting.occurring import counts_time
 from loadgen.drafting.toml import comment, quoted
 from schemas.errors import WrongSettings
+from schemas.foreign import is_parquet
+from schemas.header import repeats
 from schemas.mapping import Rejected, TableMapping, read_past
 
 _EACH_ANOTHER: Final = 0.9
@@ -78,6 +80,7 @@ def draft(file: Path) -> Draft:
     table = look(file)
     guesses = guess(table)
     attributes, drop = _left(table, guesses)
+    _numbers(table, guesses, {each.column for each in attributes})
     for key, value, plain in (("separator", table.separator, ","), ("encoding", table.encoding, "utf-8")):
         if value != plain:
             guesses.add(Guess(key=key, value=quoted(value), why="so the file is written"))
@@ -108,6 +111,14 @@ def draft(file: Path) -> Draft:
     )
 
 
+def _numbers(table: Table, guesses: Guesses, attributes: set[str]) -> None:
+    degrees = [guesses.found.get(f"transaction.{name}") for name in ("latitude", "longitude", "utc_offset")]
+    asked = {name for each in degrees if each is not None for name in each.columns}
+    if not is_parquet(table.file):  # whose text is text
+        asked |= attributes
+    add_numbers([column for column in table.columns if column.name in asked], guesses)
+
+
 def _left(table: Table, guesses: Guesses) -> tuple[list[Left], list[Left]]:
     """Attributes, and what must not be one."""
     used = guesses.used()
@@ -118,11 +129,20 @@ def _left(table: Table, guesses: Guesses) -> tuple[list[Left], list[Left]]:
             continue
         if fraud is not None and (why := suspicion(column, fraud)):
             drop.append(Left(column=column.name, why=why, suspicious=True))
-        elif why := _useless(column):
+        elif why := _no_name(column, table) or _useless(column):
             drop.append(Left(column=column.name, why=why))
         else:
             attributes.append(Left(column=column.name, why=column.described()))
     return attributes, drop
+
+
+def _no_name(column: Column, table: Table) -> str | None:
+    """Why no message can carry it under its name; None: one can."""
+    if not column.name:
+        return "it has no name, so that no message can carry it"
+    if (twice := repeats(column.name, [each.name for each in table.columns])) is not None:
+        return f"another column is called {twice!r} too, and a message carries one of a name"
+    return None
 
 
 def _useless(column: Column) -> str | None:  # noqa: PLR0911 - a table, read top to bottom
@@ -192,7 +212,8 @@ _SECTIONS: Final = {
         "transaction_id", "account_id", "counterparty_id", "amount", "currency", "occurred_at", "utc_offset", "channel",
         "category", "country", "latitude", "longitude", "device_id", "ip",
     ),
-    "amount": ("unit", "decimal"),
+    "amount": ("unit", "decimal", "thousands", "sign", "direction", "debits"),
+    "numbers": ("decimal", "thousands"),
     "time": ("format", "zone", "start", "step"),
     "label": ("is_fraud", "known_at"),
 }  # fmt: skip

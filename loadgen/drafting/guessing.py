@@ -10,10 +10,13 @@ import polars as pl
 
 from loadgen.drafting.columns import Column, Kind, Table
 from loadgen.drafting.leakage import gives_away
+from loadgen.drafting.money import currency, direction, why_no_amount
 from loadgen.drafting.occurring import Occurring, known_at, occurring
-from loadgen.drafting.times import share
+from loadgen.drafting.times import NEARLY_ALL, share
 from loadgen.drafting.toml import quoted
 from loadgen.drafting.words import AN_ID, DIRECTED, FIELDS, YES, said
+from schemas.money import currency_code
+from schemas.numerals import Numerals
 from schemas.wire import MAX_ID_BYTES
 
 _ENOUGH: Final = 1.5
@@ -180,12 +183,24 @@ def _an_account(column: Column) -> tuple[float, str] | None:
 
 
 def _an_amount(column: Column) -> tuple[float, str] | None:
-    if column.kind is not Kind.NUMBER or column.zero_padded or column.largest <= 0:
+    if column.kind is not Kind.NUMBER or column.zero_padded or column.largest == column.smallest == 0:
         return None
-    numbers = column.numbers.drop_nulls()
-    if share(numbers < 0) > 0.5:
+    negative = share(column.numbers.drop_nulls() < 0)
+    surely = said(column.words, FIELDS["amount"].surely) is not None
+    if _HALF < negative < (_HALF if surely else _MOSTLY) or (not surely and column.distinct <= 2):
         return None
     return 0.0, f"{column.smallest:,.10g} to {column.largest:,.10g}"
+
+
+def _a_currency(column: Column) -> tuple[float, str] | None:
+    if column.kind not in (Kind.TEXT, Kind.NUMBER) or column.distinct > _MOST_CURRENCIES:
+        return None
+    codes = {text: currency_code(text) for text in column.text.unique()}
+    if share(column.text.is_in([text for text, code in codes.items() if code])) < NEARLY_ALL:
+        return None
+    first = str(column.text[0])
+    read = "" if codes[first] in (None, first) else f", read as {codes[first]}"
+    return 0.0, f"such as {_shown(first)}{read}"
 
 
 def _like(pattern: str, *, most: int | None = None) -> Fit:
@@ -219,6 +234,11 @@ def _minutes(column: Column) -> tuple[float, str] | None:
     return 0.0, f"{column.smallest:,.4g} to {column.largest:,.4g} minutes"
 
 
+_HALF: Final = 0.5
+_MOSTLY: Final = 0.8
+_MOST_CURRENCIES: Final = 300
+_REPEATED: Final = 0.02
+"""Of the rows, at most, may repeat another's id, or have none: more is no id of transactions."""
 _TOLD_OF_ALL: Final = frozenset({"transaction_id", "account_id", "amount", "currency"})
 """What every transaction has, and has from its beginning."""
 _PLACE_OF_PAYMENT: Final = frozenset({"merch", "merchant", "terminal", "transaction", "trans", "tx", "shop", "store"})
@@ -227,7 +247,7 @@ _FIT: Final[dict[str, Fit]] = {
     "account_id": _an_account,
     "counterparty_id": _an_id,
     "amount": _an_amount,
-    "currency": _like("^[A-Z]{3}$"),
+    "currency": _a_currency,
     "utc_offset": _minutes,
     "channel": _like("^.{1,64}$", most=50),
     "category": _like("^.{1,64}$", most=2_000),
@@ -257,9 +277,11 @@ def _fields(columns: list[Column], table: Table, guesses: Guesses) -> None:
         if name not in _TOLD_OF_ALL and guesses.fraud is not None and gives_away(column, guesses.fraud.to_numpy()):
             continue
         if name == "transaction_id":
-            if column.distinct < len(column.values) or not table.all_different(column.name):
+            told = _tells_apart(column, table)
+            if told is None:
                 continue
-            why, score = f"{why.split(';')[0]}; each row has another", _SURE  # noqa: PLW2901 - told apart by the whole table
+            # Told apart by the whole table.
+            why, score = f"{why.split(';')[0]}; {told}", _SURE if told == _EACH else 0.0  # noqa: PLW2901
         guesses.add(Guess(key=key, value=quoted(column.name), columns=(column.name,), why=why, sure=score >= _SURE))
     if "transaction.amount" not in guesses.found:
         like = [c for c in columns if c.name not in guesses.used() and _has_cents(c)]
@@ -269,6 +291,30 @@ def _fields(columns: list[Column], table: Table, guesses: Guesses) -> None:
             guesses.add(
                 Guess(key="transaction.amount", value=quoted(only.name), columns=(only.name,), why=why, sure=False)
             )
+
+
+_EACH: Final = "each row has another"
+
+
+def _tells_apart(column: Column, table: Table) -> str | None:
+    """In words how well an id tells rows apart; None: not well enough for a transaction's."""
+    # Lines that stand in a table twice, as where exports overlap, are one transaction.
+    allowed = _HALF if column.distinct == table.distinct else _REPEATED
+    if column.distinct < (1 - allowed) * len(column.present) - 1:
+        return None
+    repeated, absent = table.told_apart(column.name)
+    if (
+        repeated > max(allowed * table.rows, 1)
+        or absent > max(_REPEATED * table.rows, 1)
+        or table.rows - absent - repeated < min(table.rows, 2)
+    ):
+        return None
+    some = (
+        f", but {repeated:,} of {table.rows:,} rows repeat{'s' * (repeated == 1)} another's: the first counts"
+        if repeated
+        else ""
+    )
+    return _EACH + some + (f", but {absent:,} of {table.rows:,} rows have none, and are rejected" if absent else "")
 
 
 def _names_a_transaction(column: Column) -> bool:
@@ -285,19 +331,65 @@ def _has_cents(column: Column) -> bool:
 def _amounts(table: Table, guesses: Guesses) -> None:
     found = guesses.found.get("transaction.amount")
     if found is None:
-        numbers = _listed(c.named for c in table.columns if c.kind is Kind.NUMBER and c.name not in guesses.used())
+        unused = [column for column in table.columns if column.name not in guesses.used()]
+        called = "; ".join(why for column in unused if (why := why_no_amount(column)))
+        numbers = _listed(c.named for c in unused if c.kind is Kind.NUMBER and not why_no_amount(c))
+        why = called or "no column of numbers is called amount, value or price"
         guesses.miss(
-            "transaction.amount",
-            "no column of numbers is called amount, value or price"
-            + (f". Columns of numbers: {numbers}" if numbers else ""),
-            needed=True,
+            "transaction.amount", why + (f". Other columns of numbers: {numbers}" if numbers else ""), needed=True
         )
         return
     column = next(each for each in table.columns if each.name in found.columns)
-    if column.decimal_comma:
-        guesses.add(Guess(key="amount.decimal", value='","', why=f"such as {_shown(column.present[0])}"))
+    how = column.written
+    if how.numerals.decimal == ",":
+        guesses.add(Guess(key="amount.decimal", value='","', why=how.why, sure=how.sure))
+    if how.numerals.thousands is not None:
+        guesses.add(Guess(key="amount.thousands", value=quoted(how.numerals.thousands), why=how.why, sure=how.sure))
     unit, why, sure = _unit(column)
     guesses.add(Guess(key="amount.unit", value=quoted(unit), why=why, sure=sure))
+    _signs(column, table, guesses)
+
+
+def _signs(amount: Column, table: Table, guesses: Guesses) -> None:
+    """Which rows are payments, where others are there too."""
+    numbers = amount.numbers.drop_nulls()
+    negative, positive = int((numbers < 0).sum()), int((numbers > 0).sum())
+    if negative > positive:
+        others = f"; the {positive:,} positive ones are rejected, as refunds would be" if positive else ""
+        why = f"{negative:,} of {len(numbers):,} amounts looked at are negative, as payments are in a statement{others}"
+        guesses.add(Guess(key="amount.sign", value='"negative"', why=why, sure=not positive))
+    for column in table.columns:
+        if column.name not in guesses.used() and (said_so := direction(column)):
+            debit, credit, rows = said_so
+            why = (
+                f"its values are {_shown(debit)} and {_shown(credit)}; the {rows:,} rows of the latter are no payments"
+            )
+            value = quoted(column.name)
+            guesses.add(Guess(key="amount.direction", value=value, columns=(column.name,), why=why, sure=False))
+            guesses.add(Guess(key="amount.debits", value=f"[{quoted(debit)}]", why="so it names payments", sure=False))
+            return
+
+
+def add_numbers(columns: Iterable[Column], guesses: Guesses) -> None:
+    """`[numbers]`, where attributes and degrees are written otherwise than amounts."""
+    asked = [column.written for column in columns if column.kind is Kind.NUMBER and column.type == pl.String]
+    marked = [how for how in asked if how.numerals != Numerals()]
+    if not marked:
+        return
+    amount = {
+        key: guesses.found[f"amount.{key}"].value
+        for key in ("decimal", "thousands")
+        if f"amount.{key}" in guesses.found
+    }
+    how = max(marked, key=lambda each: sum(each.numerals == other.numerals for other in marked))
+    decimal, thousands = how.numerals.decimal, how.numerals.thousands
+    same_decimal = amount.get("decimal", '"."') == quoted(decimal)
+    if same_decimal and (thousands is None or amount.get("thousands") == quoted(thousands)):
+        return
+    why = f"attributes are written so, {how.why}" if how.why else "attributes are written so"
+    guesses.add(Guess(key="numbers.decimal", value=quoted(decimal), why=why, sure=how.sure))
+    if thousands is not None:
+        guesses.add(Guess(key="numbers.thousands", value=quoted(thousands), why=why, sure=how.sure))
 
 
 def _unit(column: Column) -> tuple[str, str, bool]:
@@ -314,8 +406,10 @@ def _unit(column: Column) -> tuple[str, str, bool]:
 
 def _what_may_be_left_out(columns: list[Column], guesses: Guesses) -> None:
     if "transaction.currency" not in guesses.found:
-        code, why, sure = _currency(guesses, columns)
-        guesses.add(Guess(key="transaction.currency", value=f"{{ constant = {quoted(code)} }}", why=why, sure=sure))
+        amount = guesses.found.get("transaction.amount")
+        paid = next((each for each in columns if amount is not None and each.name in amount.columns), None)
+        value, why, sure = currency(paid, columns)
+        guesses.add(Guess(key="transaction.currency", value=value, why=why, sure=sure))
     if "transaction.account_id" not in guesses.found:
         repeated = _listed(
             column.named
@@ -324,9 +418,15 @@ def _what_may_be_left_out(columns: list[Column], guesses: Guesses) -> None:
             and _an_account(column)
             and 20 < column.distinct < 0.7 * len(column.values)
         )
+        one = next((c for c in columns if FIELDS["account_id"].score(c.words)[0] >= _SURE and c.distinct < 2), None)
         guesses.miss(
             "transaction.account_id",
-            "no column is called account, customer or card: each row gets an account of its own, and there are no habits to "
+            (
+                "no column is called account, customer or card"
+                if one is None
+                else f"{one.named} is called so, but all its values are {_shown(one.present[0])}"
+            )
+            + ": each row gets an account of its own, and there are no habits to "
             "learn" + (f". Columns whose values come again: {repeated}" if repeated else ""),
         )
     if "transaction.counterparty_id" not in guesses.found:
@@ -334,32 +434,6 @@ def _what_may_be_left_out(columns: list[Column], guesses: Guesses) -> None:
             "transaction.counterparty_id",
             "no column is called merchant, terminal or recipient: features of the counterparty will be missing",
         )
-
-
-_SIGNS: Final = {"€": "EUR", "$": "USD", "£": "GBP", "¥": "JPY", "₹": "INR"}
-_MONEY: Final = {
-    "eur": "EUR",
-    "euro": "EUR",
-    "euros": "EUR",
-    "usd": "USD",
-    "dollars": "USD",
-    "dollar": "USD",
-    "gbp": "GBP",
-}
-
-
-def _currency(guesses: Guesses, columns: list[Column]) -> tuple[str, str, bool]:
-    amount = guesses.found.get("transaction.amount")
-    for column in columns:
-        if amount is None or column.name not in amount.columns:
-            continue
-        for word in column.words:
-            if word in _MONEY:
-                return _MONEY[word], f"{word!r} in the name of the amount", True
-        for sign, code in _SIGNS.items():
-            if column.type == pl.String and column.text.head(100).str.contains(sign, literal=True).all():
-                return code, f"the amounts carry {sign}", True
-    return "EUR", "no column of currencies: EUR is taken; say which it is", False
 
 
 def _plain(value: object) -> str:

@@ -81,7 +81,9 @@ FIELDS: Final[dict[str, Words]] = {
     ),
     "amount": Words(
         surely=_set("amount amt betrag montant importe bedrag valor summe"),
-        perhaps=_set("value price total sum paid eur euro euros usd dollars gbp cents charge spend"),
+        perhaps=_set(
+            "value price total sum paid eur euro euros usd dollars gbp cents charge spend debit withdrawal soll lastschrift"
+        ),
         against=_set(
             "balance bal old new avg mean median max min count limit fee tax tip fraud chargeback currency type rate ratio "
             "label log norm scaled std id cumulative"

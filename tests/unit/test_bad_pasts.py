@@ -59,7 +59,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int | str | None
         (lines(fraud="0"), MAPPING, "one class only: of 60 transactions none is a fraud"),
         (lines(fraud="1"), MAPPING, "one class only: all 60 transactions are frauds"),
         (lines(), MAPPING.replace('"whom"', '"payee"'), "names the column 'payee', which"),
-        (lines(who="{}.0"), MAPPING, "60 of 60 ids are floats, such as '0.0': messages will say '0'"),
+        (lines(who="{}.0"), MAPPING, "60 of 60 ids are floats, such as that of row 0: ('who' is '0.0')"),
         (lines(told=-2), TOLD, "6 of 6 labels were known before their transaction occurred"),
         (lines().replace("2026-", "20x6-"), MAPPING, "60 of 60 rows can't be transactions: occurred_at is missing or can't"),
         (lines().replace(",shop,", ",shop,-"), MAPPING, "amount is negative (60)"),
