@@ -96,8 +96,9 @@ def _tried(drafted: Draft) -> list[str]:
     lines = [
         f"tried on the whole table: {trial.transactions:,} transactions, {trial.labels:,} frauds, "
         f"{trial.rejected:,} rows rejected"
+        + (f", {trial.labels_left_out:,} frauds left out" if trial.labels_left_out else "")
     ]
     if trial.first is not None:
         lines[0] += f"; from {trial.first:%Y-%m-%d %H:%M:%S} to {trial.last:%Y-%m-%d %H:%M:%S} UTC"
-    lines += [f"  {reason}: {count:,} rows" for reason, count in trial.reasons.items()]
+    lines += [f"  {reason}: {count:,}" for reason, count in trial.reasons.items()]
     return lines + [f"  {example}" for example in trial.examples]

@@ -7,14 +7,14 @@ Nothing of a table is lost silently: rows that can't be a transaction are counte
 from __future__ import annotations
 
 import logging
-import re
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
+from functools import cached_property, partial
 from pathlib import Path
 from string import Formatter
 from typing import Annotated, Final, Literal
-from zoneinfo import ZoneInfo
 
 import msgspec
 import polars as pl
@@ -28,8 +28,24 @@ from schemas.label import LabelSource
 from schemas.money import Amounts, codes_beside, currency_code, currency_codes
 from schemas.numerals import Numerals
 from schemas.spans import duration
-from schemas.tables import ATTRIBUTE, LABEL_COLUMNS, TRANSACTION_COLUMNS, UTC_TIME
-from schemas.wire import MAX_AMOUNT, MAX_ID_BYTES
+from schemas.tables import ATTRIBUTE, LABEL_COLUMNS, TRANSACTION_COLUMNS
+from schemas.times import (
+    COUNTS,
+    NUMBERS,
+    READ,
+    UNITS,
+    WHY,
+    Times,
+    Why,
+    Zone,
+    better_format,
+    counted,
+    formatted,
+    since,
+    stamped,
+    written,
+)
+from schemas.wire import MAX_AMOUNT, MAX_ID_BYTES, microseconds
 
 log = logging.getLogger(__name__)
 
@@ -40,16 +56,27 @@ ROW: Final = "#"
 
 
 class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Where a field comes from: exactly one of a column, a constant, a pattern over columns."""
+    """Where a field comes from: exactly one of a column, a constant, a pattern over columns; of a time also a day and an hour."""
 
     column: str | None = None
     constant: str | int | float | bool | None = None
     pattern: str | None = None
     """Such as `tx-{TRANSACTION_ID}`; `{#}` is the row's number."""
 
+    day: str | None = None
+    """Of a time: the column that counts the days since `time.start`."""
+    hour: str | None = None
+    """And the one with the hour of that day."""
+    minute: str | None = None
+    second: str | None = None
+
     def __post_init__(self) -> None:
-        if sum(each is not None for each in (self.column, self.constant, self.pattern)) != 1:
-            raise ValueError("a field is one of { column = … }, { constant = … }, { pattern = … }")
+        if sum(each is not None for each in (self.column, self.constant, self.pattern, self.day)) != 1:
+            raise ValueError(
+                "a field is one of { column = … }, { constant = … }, { pattern = … }; a time may be { day = …, hour = … }"
+            )
+        if (self.day is None) != (self.hour is None) or ((self.minute or self.second) and self.hour is None):
+            raise ValueError("{ day = …, hour = … } names both columns, and may name those of minute and second")
         if self.pattern is not None:
             list(self.pieces())
 
@@ -64,6 +91,8 @@ class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         """Those it needs."""
         if self.column is not None:
             return [self.column]
+        if self.day is not None:
+            return [each for each in (self.day, self.hour, self.minute, self.second) if each is not None]
         return [name for _, name in self.pieces() if name is not None and name != ROW]
 
 
@@ -102,20 +131,6 @@ class LabelFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Instead of `label_delay`; written as `occurred_at` is."""
     label_id: From = Field(pattern="label-{#}")
     source: From = Field(constant=LabelSource.CHARGEBACK.value)
-
-
-class Times(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[time]`: how times are written."""
-
-    format: str = "timestamp"
-    """`timestamp` (a column of timestamps, or ISO 8601 text), a format with `%`, `epoch-s`, `epoch-ms`, `epoch-us`, or
-    `seconds`, `minutes`, `hours`, `days`, `steps` since `start`."""
-    zone: str = "UTC"
-    """Of times that don't say: a name such as `Europe/Brussels`, or `+01:00`."""
-    start: datetime | None = None
-    """When the first second, hour or step begins; in `zone` where it doesn't say."""
-    step: str | None = None
-    """How long a step is: `1h`."""
 
 
 class TableMapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -184,7 +199,7 @@ def load_mapping(named: Path, *, label_delay: str | None = None) -> TableMapping
 
 @dataclass(frozen=True, kw_only=True)
 class Rejected:
-    """Rows that can't be a transaction."""
+    """Rows that can't be a transaction, or labels that are left out."""
 
     table: str
     count: int
@@ -194,9 +209,21 @@ class Rejected:
     """How many rows for each."""
     examples: Sequence[str]
     """At most five: row number, reason, value."""
+    of_labels: bool = False
+    """They are no rows but their labels."""
+    hint: str = ""
+    """What would be right, where that can be told."""
+
+    @property
+    def what(self) -> str:
+        """As words behind how many of how many."""
+        if self.of_labels:
+            return "labels are left out, whose day isn't known, and their transactions are taken for genuine"
+        return "rows can't be transactions"
 
     def __str__(self) -> str:
-        return f"{self.table}: {self.count} of {self.rows} rows can't be transactions: {'; '.join(self.examples)}"
+        said = f"{self.table}: {self.count} of {self.rows} {self.what}: {'; '.join(self.examples)}"
+        return f"{said}; {self.hint}" if self.hint else said
 
 
 def log_rejected(rejected: Rejected) -> None:
@@ -251,16 +278,15 @@ def _written(file: Path, columns: Mapping[str, pl.DataType | type[pl.DataType]])
     return frame
 
 
-_UNITS: Final = {"seconds": 1, "minutes": 60, "hours": 3_600, "days": 86_400}
-_EPOCHS: Final = {"epoch-s": 1_000_000, "epoch-ms": 1_000, "epoch-us": 1}
-_FIXED: Final = re.compile(r"([+-])(\d\d):?(\d\d)")
-_OFFSET_IN_TEXT: Final = r"([+-])(\d\d):?(\d\d)$"
 _CODE_LENGTH: Final = 3
 _EXAMPLES: Final = 5
 _A_LOOK: Final = 1_000
 """Rows."""
 _LONGEST: Final = 60
+_TIME: Final = "\0time "
 _WHY, _NUMBER, _FRAUD, _KNOWN, _LABEL, _SOURCE = "\0why", "\0row", "\0fraud", "\0known", "\0label", "\0source"
+_NO_TIME, _UNKNOWN = "\0no time", "\0unknown"
+"""Why there is no moment: schemas.times.Why."""
 
 
 class _Reading:
@@ -272,6 +298,8 @@ class _Reading:
         self._scan = scan_table(file, separator=mapping.separator, encoding=mapping.encoding)
         self._schema = self._scan.collect_schema()
         self._used: set[str] = set()
+        self._times: dict[str, pl.Expr] = {}
+        """What is read of times, by the name of a column of its own, which several columns are taken from."""
 
     def past(self, on_rejected: Callable[[Rejected], None]) -> tuple[pl.DataFrame, pl.DataFrame]:
         columns = self._transaction_columns() | self._label_columns()
@@ -280,19 +308,24 @@ class _Reading:
         # What is the same in all rows is not kept for each of them: of a large table that would be half of the memory.
         same = {name: made for name, made in columns.items() if not _asks_a_column(made)}
         differing = [_NUMBER, _WHY, *(name for name in columns if name not in same), *attributes]
-        plan = self._scan.with_row_index(_NUMBER).select(_NUMBER, **columns, **attributes, **checks)
+        plan = (
+            self._scan.with_row_index(_NUMBER)
+            .with_columns(**self._times)
+            .select(_NUMBER, **columns, **attributes, **checks)
+        )
         wrong_rows = _what_is_wrong(list(checks), self._mapping.amount)
         try:
             frame = plan.with_columns(wrong_rows.alias(_WHY)).select(differing).collect(engine="streaming")
         except (pl.exceptions.PolarsError, OSError) as error:
             raise WrongSettings(f"{self._mapping.origin} on {self._file}: {error}") from error
+        self._require_times("transaction.occurred_at", frame.select(_NUMBER, pl.col(_NO_TIME).alias(_WHY)))
         wrong = frame[_WHY].is_not_null()
         if wrong.any():
             on_rejected(self._rejected(frame.filter(wrong).with_columns(**same), frame.height))
             frame = frame.filter(~wrong)
         kept = _in_order(frame).with_columns(**same)
         transactions = kept.select([*TRANSACTION_COLUMNS, *attributes]).cast(pl.Schema(TRANSACTION_COLUMNS))
-        return transactions, self._labels(kept)
+        return transactions, self._labels(kept, on_rejected)
 
     def _wrong(self, key: str, what: str) -> WrongSettings:
         return WrongSettings(f"{self._mapping.origin}: `{key}` {what}")
@@ -315,6 +348,8 @@ class _Reading:
         field = Field(column=come_from) if isinstance(come_from, str) else come_from
         if field.column is not None:
             return self._column(key, field.column)
+        if field.day is not None:
+            raise self._wrong(key, "is made of a day and an hour, and only a time is")
         if field.constant is not None:
             literal = pl.lit(field.constant)
             return literal, pl.select(literal).to_series().dtype
@@ -379,7 +414,7 @@ class _Reading:
         made["currency"] = self._currency(fields.currency, made["currency"])
         amount = self._number("transaction.amount", fields.amount)
         made["amount"] = self._mapping.amount.minor_units(amount, made["currency"])
-        moment, offset = self._moment("transaction.occurred_at", fields.occurred_at)
+        moment, offset, why = self._moment("transaction.occurred_at", fields.occurred_at)
         if fields.utc_offset is not None:
             offset = self._number("transaction.utc_offset", fields.utc_offset)
         made["occurred_at"] = moment
@@ -387,7 +422,7 @@ class _Reading:
         for name in ("latitude", "longitude"):
             number = self._number(f"transaction.{name}", getattr(fields, name))
             made[name] = pl.when(number.is_not_nan()).then(number)
-        return {name: made[name] for name in TRANSACTION_COLUMNS}
+        return {name: made[name] for name in TRANSACTION_COLUMNS} | {_NO_TIME: why}
 
     def _currency(self, come_from: From, text: pl.Expr) -> pl.Expr:
         """Where it stands beside the amounts, in their column, what stands there counts."""
@@ -438,93 +473,82 @@ class _Reading:
             "row is empty": pl.all_horizontal(empty),
         }
 
-    def _moment(self, key: str, come_from: From) -> tuple[pl.Expr, pl.Expr]:
-        """The moment in UTC, and its offset in minutes."""
-        times = self._mapping.time
-        expression, kind = self._value(key, come_from)
-        if times.format in _EPOCHS:
-            number = expression.cast(pl.Float64, strict=False) * _EPOCHS[times.format]
-            return self._with_offset(_instant(number, pl.lit(0)))
-        if times.format in _UNITS or times.format == "steps":
-            return self._with_offset(_instant(expression.cast(pl.Float64, strict=False) * self._step(), self._start()))
-        if kind == pl.String and times.format == "timestamp":
-            return self._parsed(expression, None)
-        if kind == pl.String and "%" in times.format:
-            return self._parsed(expression, times.format)
-        if times.format != "timestamp":
+    def _moment(self, key: str, come_from: From) -> tuple[pl.Expr, pl.Expr, pl.Expr]:
+        """The moment in UTC, its offset in minutes, and why there is none."""
+        if isinstance(come_from, Field) and come_from.day is not None:
+            expression, read = self._days_and_hours(key, come_from)
+        else:
+            expression, kind = self._value(key, come_from)
+            read = self._reading_of_times(key, kind)
+        at = _TIME + key
+        self._times[at] = expression.map_batches(read, return_dtype=READ, is_elementwise=True)
+        column = pl.col(at).struct
+        numbers = self._mapping.time.format in NUMBERS
+        offset = pl.lit(self._zone.minutes) if numbers and self._zone.minutes is not None else column.field("offset")
+        return column.field("moment"), offset, column.field("why")
+
+    def _days_and_hours(self, key: str, field: Field) -> tuple[pl.Expr, Callable[[pl.Series], pl.Series]]:
+        """Seconds since `start`, of columns of days, hours, minutes and seconds; infinite where one of them can't be."""
+        if self._mapping.time.format != "days":
+            raise self._wrong(key, 'is made of a day and an hour: `time.format` must be "days", the days being counted')
+        seconds = pl.lit(0.0)
+        parts = (
+            (field.day, UNITS["days"], None),
+            (field.hour, 3_600, 24),
+            (field.minute, 60, 60),
+            (field.second, 1, 60),
+        )
+        for name, worth, most in parts:
+            if name is not None:
+                column, _ = self._column(key, name)
+                number = column.cast(pl.Float64, strict=False)
+                right = number.is_finite() if most is None else number.is_between(0, most)
+                seconds += pl.when(right).then(number).when(column.is_not_null()).then(math.inf) * worth
+        return seconds, partial(since, start=self._start(), step=1e6, zone=self._zone)
+
+    def _reading_of_times(self, key: str, kind: pl.DataType) -> Callable[[pl.Series], pl.Series]:
+        form = self._mapping.time.format
+        if form in COUNTS or form == "epoch":
+            return partial(counted, form=form, zone=self._zone)
+        if form in UNITS or form == "steps":
+            return partial(since, start=self._start(), step=self._step(), zone=self._zone)
+        if kind == pl.String and form == "timestamp":
+            return partial(written, zone=self._zone)
+        if kind == pl.String and "%" in form:
+            return partial(formatted, form=form, zone=self._zone)
+        if form != "timestamp":
             raise WrongSettings(
-                f"{self._mapping.origin}: `time.format` is {times.format!r} and {key} is {kind}; it may be timestamp, "
-                f"for text a format with %, {', '.join([*_EPOCHS, *_UNITS])} or steps"
+                f"{self._mapping.origin}: `time.format` is {form!r} and {key} is {kind}; it may be timestamp, "
+                f"for text a format with %, or {', '.join(NUMBERS)}"
             )
-        if isinstance(kind, pl.Datetime) and kind.time_zone is not None:
-            return self._with_offset(expression.cast(UTC_TIME))
         if isinstance(kind, pl.Datetime | pl.Date):
-            return self._with_offset(self._local(expression.cast(pl.Datetime("us"))))
+            return partial(stamped, zone=self._zone)
         raise self._wrong(key, f"is {kind}, not a timestamp: say in `time.format` how to read it")
 
-    def _parsed(self, text: pl.Expr, form: str | None) -> tuple[pl.Expr, pl.Expr]:
-        has_offset = text.str.contains(_OFFSET_IN_TEXT) if form is None or "%z" in form else pl.lit(False)
-        if form is None:
-            # ISO 8601, with T or a blank, with or without fractions and offset; Z is an offset of nothing.
-            stem = text.str.replace(_OFFSET_IN_TEXT, "").str.replace("T", " ", literal=True).str.strip_chars("Z ")
-            naive = pl.coalesce(
-                stem.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False),
-                stem.str.to_datetime("%Y-%m-%d %H:%M", time_unit="us", strict=False),
-                stem.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us")),
-            )
-            has_offset |= text.str.ends_with("Z")
-        else:
-            naive = text.str.to_datetime(form, time_unit="us", strict=False)
-            if "%z" in form:
-                moment = naive.cast(UTC_TIME)
-                return moment, _minutes_in(text).fill_null(0)
-        stated = _minutes_in(text).fill_null(0)
-        absolute = (naive - pl.duration(minutes=stated)).dt.replace_time_zone("UTC")
-        local, offset = self._with_offset(self._local(naive))
-        return pl.when(has_offset).then(absolute).otherwise(local), pl.when(has_offset).then(stated).otherwise(offset)
-
-    def _local(self, naive: pl.Expr) -> pl.Expr:
-        """The moment of a clock's time; null for an hour that the clock left out."""
-        if (fixed := self._fixed_offset()) is not None:
-            return (naive - pl.duration(minutes=fixed)).dt.replace_time_zone("UTC")
-        placed = naive.dt.replace_time_zone(self._mapping.time.zone, ambiguous="earliest", non_existent="null")
-        return placed.dt.convert_time_zone("UTC")
-
-    def _with_offset(self, moment: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
-        if (fixed := self._fixed_offset()) is not None:
-            return moment, pl.lit(fixed)
-        there = moment.dt.convert_time_zone(self._mapping.time.zone)
-        return moment, (there.dt.base_utc_offset() + there.dt.dst_offset()).dt.total_minutes()
-
-    def _fixed_offset(self) -> int | None:
-        """Minutes, where the zone is no place."""
-        zone = self._mapping.time.zone
-        if zone in ("UTC", "Z"):
-            return 0
-        if found := _FIXED.fullmatch(zone):
-            return (1 if found[1] == "+" else -1) * (int(found[2]) * 60 + int(found[3]))
+    @cached_property
+    def _zone(self) -> Zone:
         try:
-            ZoneInfo(zone)
-        except (ValueError, OSError, KeyError) as error:
-            raise self._wrong(
-                "time.zone", f"is {zone!r}, neither a place such as Europe/Brussels nor +01:00"
-            ) from error
-        return None
+            return Zone.of(self._mapping.time.zone)
+        except ValueError as error:
+            raise self._wrong("time.zone", str(error)) from error
 
-    def _start(self) -> pl.Expr:
+    def _start(self) -> int:
         """Microseconds since 1970 UTC."""
         start = self._mapping.time.start
         if start is None:
             raise self._wrong("time.start", f"is missing: {self._mapping.time.format} since when?")
         if start.tzinfo is not None:
-            return pl.lit(start).cast(UTC_TIME).dt.timestamp("us")
-        return self._local(pl.lit(start).cast(pl.Datetime("us"))).dt.timestamp("us")
+            return microseconds(start)
+        (placed,) = self._zone.placed(pl.Series([start], dtype=pl.Datetime("us"))).dt.epoch("us")
+        if placed is None:
+            raise self._wrong("time.start", f"is {start}, an hour that the clock of {self._zone.name} left out")
+        return int(placed)
 
     def _step(self) -> float:
         """Microseconds."""
         times = self._mapping.time
-        if times.format in _UNITS:
-            return _UNITS[times.format] * 1e6
+        if times.format in UNITS:
+            return UNITS[times.format] * 1e6
         if times.step is None:
             raise self._wrong("time.step", 'is missing: how long is a step?  For example step = "1h"')
         try:
@@ -543,7 +567,7 @@ class _Reading:
         told = pl.when(told != "").then(told)
         made: dict[str, pl.Expr] = {_FRAUD: pl.when(told.is_not_null()).then(told.is_in(frauds))}
         if fields.known_at is not None:
-            made[_KNOWN] = self._moment("label.known_at", fields.known_at)[0]
+            made[_KNOWN], _, made[_UNKNOWN] = self._moment("label.known_at", fields.known_at)
         wanted = self._wants_a_label(made[_FRAUD])
         made[_LABEL] = pl.when(wanted).then(self._text("label.label_id", fields.label_id))
         made[_SOURCE] = self._text("label.source", fields.source)
@@ -552,7 +576,7 @@ class _Reading:
     def _wants_a_label(self, is_fraud: pl.Expr) -> pl.Expr:
         return is_fraud if self._mapping.labels == "frauds" else is_fraud.is_not_null()
 
-    def _labels(self, kept: pl.DataFrame) -> pl.DataFrame:
+    def _labels(self, kept: pl.DataFrame, on_rejected: Callable[[Rejected], None]) -> pl.DataFrame:
         if self._mapping.label is None:
             return pl.DataFrame(schema=pl.Schema(LABEL_COLUMNS))
         if kept.height and not kept[_FRAUD].any():
@@ -570,9 +594,72 @@ class _Reading:
         if unknown := set(labels["source"].unique()) - sources:
             raise self._wrong("label.source", f"gives {unknown}; it may be one of: {', '.join(sorted(sources))}")
         if _KNOWN in kept.columns:
-            labels = labels.filter(pl.col("known_at").is_not_null())
+            labels = self._labels_that_became_known(labels, on_rejected)
         ordered = labels.select(list(LABEL_COLUMNS)).cast(pl.Schema(LABEL_COLUMNS))
         return ordered.sort("known_at", maintain_order=True)
+
+    def _labels_that_became_known(self, labels: pl.DataFrame, on_rejected: Callable[[Rejected], None]) -> pl.DataFrame:
+        why = labels.select(_NUMBER, pl.col(_UNKNOWN).alias(_WHY))
+        if why.filter(pl.col(_WHY) == Why.UNREADABLE).height:
+            self._require_times("label.known_at", why)
+        never = why.filter(pl.col(_WHY).is_not_null()).sort(_NUMBER)
+        if never.height:
+            reasons = {
+                f"known_at {WHY[Why(code)]}": count for code, count in never.group_by(_WHY).len().sort(_WHY).rows()
+            }
+            shown = self._values_behind("label.known_at", never[_NUMBER].head(_EXAMPLES))
+            rejected = Rejected(
+                table=str(self._file),
+                count=never.height,
+                rows=labels.height,
+                reasons=reasons,
+                examples=[
+                    f"row {number}: known_at {WHY[Why(code)]} ({shown[number]})"
+                    for number, code in never.head(_EXAMPLES).rows()
+                ],
+                of_labels=True,
+                hint=self._hint("label.known_at", never),
+            )
+            on_rejected(rejected)
+        return labels.filter(pl.col("known_at").is_not_null())
+
+    def _values_behind(self, key: str, rows: pl.Series) -> dict[int, str]:
+        """What stands in the table for this field, with the column's name, of a few rows by their number."""
+        columns = self._columns_of(key)
+        asked = self._scan.with_row_index(_NUMBER).filter(pl.col(_NUMBER).is_in(rows.implode()))
+        found = asked.select(_NUMBER, *map(exactly, columns)).collect(engine="streaming")
+        return {
+            number: ", ".join(f"{name!r} is {_cut(value)}" for name, value in zip(columns, values, strict=True))
+            for number, *values in found.rows()
+        }
+
+    def _require_times(self, key: str, why: pl.DataFrame) -> None:
+        """`why`, by number of the row, no time was read.  Raises WrongSettings where that is so of most that say one."""
+        there = why.filter(pl.col(_WHY).ne_missing(Why.MISSING.value))
+        bad = there.filter(pl.col(_WHY).is_in([Why.UNREADABLE.value, Why.BEYOND.value]))
+        if 2 * bad.height <= there.height:
+            return
+        code, count = bad.group_by(_WHY).len().sort("len").row(-1)
+        number = int(bad.filter(pl.col(_WHY) == code)[_NUMBER].min())  # type: ignore[arg-type]  # there is one
+        example = self._values_behind(key, pl.Series([number], dtype=why.schema[_NUMBER]))[number]
+        what = "can't be read" if code == Why.UNREADABLE else WHY[Why.BEYOND].replace("is ", "are ")
+        hint = self._hint(key, bad)
+        raise self._wrong(
+            "time.format",
+            f"is {self._mapping.time.format!r}, by which {count:,} of {there.height:,} values for {key} {what}: in row "
+            f"{number} {example}{'; ' if hint else ''}{hint}",
+        )
+
+    def _hint(self, key: str, rows: pl.DataFrame) -> str:
+        """Which format would read most of the values of these rows."""
+        columns = self._columns_of(key)
+        if len(columns) != 1:
+            return ""
+        some = rows[_NUMBER].head(_A_LOOK)
+        asked = self._scan.with_row_index(_NUMBER).filter(pl.col(_NUMBER).is_in(some.implode()))
+        return better_format(
+            asked.select(exactly(columns[0])).collect(engine="streaming").to_series(), self._mapping.time
+        )
 
     def _attribute_columns(self) -> dict[str, pl.Expr]:
         wanted = self._mapping.attributes
@@ -654,6 +741,7 @@ class _Reading:
             rows=rows,
             reasons=dict(reasons.iter_rows()),
             examples=self._examples(wrong),
+            hint=self._hint("transaction.occurred_at", late) if (late := wrong.filter(_has_no_time())).height else "",
         )
 
     def _examples(self, wrong: pl.DataFrame) -> list[str]:
@@ -697,20 +785,13 @@ def _cut(value: object) -> str:
     return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"
 
 
+def _has_no_time() -> pl.Expr:
+    return pl.col(_WHY).cast(pl.String).str.starts_with("occurred_at ")
+
+
 def _plain(value: str | float | bool) -> str:
     """As the column's text, in small letters."""
     return str(int(value) if isinstance(value, float) and value.is_integer() else value).lower()
-
-
-def _instant(microseconds: pl.Expr, since: pl.Expr) -> pl.Expr:
-    return (microseconds.round() + since).cast(pl.Int64, strict=False).cast(UTC_TIME)
-
-
-def _minutes_in(text: pl.Expr) -> pl.Expr:
-    hours = text.str.extract(_OFFSET_IN_TEXT, 2).cast(pl.Int32, strict=False)
-    minutes = text.str.extract(_OFFSET_IN_TEXT, 3).cast(pl.Int32, strict=False)
-    sign = pl.when(text.str.extract(_OFFSET_IN_TEXT, 1) == "-").then(-1).otherwise(1)
-    return sign * (hours * 60 + minutes)
 
 
 def _what_is_wrong(told: Sequence[str], amounts: Amounts) -> pl.Expr:
@@ -734,7 +815,7 @@ def _what_is_wrong(told: Sequence[str], amounts: Amounts) -> pl.Expr:
         f"amount {wrong_sign}": column["amount"] < 0,
         f"amount is over {MAX_AMOUNT} minor units": column["amount"] > MAX_AMOUNT,
         "currency is no code, number or name of ISO 4217": ~column["currency"].str.contains("^[A-Z]{3}$"),
-        "occurred_at is missing or can't be read": column["occurred_at"].is_null(),
+        **{f"occurred_at {words}": pl.col(_NO_TIME) == code.value for code, words in WHY.items()},
         "utc_offset is missing or no number": column["utc_offset"].is_null(),
         "utc_offset is a day or more": column["utc_offset"].abs() >= 24 * 60,
         "country is not two capital letters": ~column["country"].str.contains("^[A-Z]{2}$"),

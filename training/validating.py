@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import msgspec
 import numpy as np
@@ -19,7 +19,7 @@ from schemas.absent import MISSING
 from schemas.ids import floats_among
 from schemas.mapping import WAS_FLOAT, Rejected
 from schemas.tables import LABEL_COLUMNS, TRANSACTION_COLUMNS
-from schemas.wire import MAX_AMOUNT
+from schemas.wire import EARLIEST, LATEST, MAX_AMOUNT
 from training.attributes import choose
 from training.errors import UnusablePast
 
@@ -48,7 +48,7 @@ _SPARSE = 0.5
 _LATE, _MOST_LATE = timedelta(days=1), 0.05
 _PARTS = 10
 _BUSY_DAY = 20
-_EARLIEST, _LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+
 _SHOWN = 5
 
 
@@ -134,6 +134,9 @@ def validate(
 
 
 def _look_at_rejected(rejected: Rejected, notes: _Notes) -> None:
+    if rejected.of_labels:
+        _look_at_lost_labels(rejected, notes)
+        return
     others = {reason: count for reason, count in rejected.reasons.items() if not reason.endswith(WAS_FLOAT)}
     for reason, count in rejected.reasons.items():
         if reason.endswith(WAS_FLOAT):
@@ -146,7 +149,20 @@ def _look_at_rejected(rejected: Rejected, notes: _Notes) -> None:
     tell = notes.refuse if total > _SPARSE * rejected.rows else notes.mention
     reasons = ", ".join(f"{reason} ({count:,})" for reason, count in others.items())
     first = next((each for each in rejected.examples if not each.count(WAS_FLOAT)), rejected.examples[0])
-    tell(rejected.table, f"{_of(total, rejected.rows)} rows can't be transactions: {reasons}; the first: {first}")
+    tell(
+        rejected.table,
+        f"{_of(total, rejected.rows)} rows can't be transactions: {reasons}; the first: {first}{_hint(rejected)}",
+    )
+
+
+def _look_at_lost_labels(rejected: Rejected, notes: _Notes) -> None:
+    reasons = ", ".join(f"{reason} ({count:,})" for reason, count in rejected.reasons.items())
+    count, first = _of(rejected.count, rejected.rows), rejected.examples[0]
+    notes.mention("known_at", f"{count} {rejected.what}: {reasons}; the first: {first}{_hint(rejected)}")
+
+
+def _hint(rejected: Rejected) -> str:
+    return f"; {rejected.hint}" if rejected.hint else ""
 
 
 def _has_its_columns(
@@ -254,7 +270,7 @@ def _look_at_times(transactions: pl.DataFrame, notes: _Notes) -> None:
     first, last = at.min(), at.max()
     if not isinstance(first, datetime) or not isinstance(last, datetime):
         return
-    if first < _EARLIEST or last > _LATEST:
+    if first < EARLIEST or last >= LATEST:
         notes.refuse(
             "occurred_at",
             f"the times go from {_day(first)} to {_day(last)}: are they seconds, or milliseconds?  `time.format` in the "

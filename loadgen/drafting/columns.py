@@ -15,7 +15,7 @@ from typing import Final
 import polars as pl
 
 from loadgen.drafting.numbers import Written, written
-from loadgen.drafting.times import NEARLY_ALL, TimeForm, clock_form, time_form
+from loadgen.drafting.times import NEARLY_ALL, TimeForm, clock_form, moments_of, stamp_form, time_form
 from loadgen.drafting.words import FIELDS, words_of
 from schemas.absent import MISSING, without
 from schemas.errors import WrongSettings
@@ -68,6 +68,14 @@ class Column:
     def empty(self) -> pl.Series:
         """For each row whether it has no value."""
         return (self.values.fill_nan(None) if self.type.is_float() else self.values).is_null()
+
+    @cached_property
+    def told(self) -> pl.Series:
+        """For each row whether it has a time, and no word for never such as 9999-12-31."""
+        if self.type != pl.String and not self.type.is_temporal():
+            return ~self.empty
+        read = moments_of(self.values, self.time)
+        return ~self.empty if read is None else read.is_not_null()
 
     @property
     def missing(self) -> float:
@@ -148,8 +156,7 @@ class Column:
     def time(self) -> TimeForm | None:
         """How these times are written; None: they are none."""
         if self.type.is_temporal():
-            dated = self.type not in (pl.Time, pl.Duration)
-            return TimeForm("timestamp", clock=self.type != pl.Date) if dated else None
+            return stamp_form(self.present) if self.type not in (pl.Time, pl.Duration) else None
         return time_form(self._some_text) if self.type == pl.String and len(self.present) else None
 
     @cached_property

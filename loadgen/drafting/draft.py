@@ -45,6 +45,8 @@ class Trial:
 
     transactions: int = 0
     rejected: int = 0
+    """Rows."""
+    labels_left_out: int = 0
     reasons: dict[str, int]
     examples: Sequence[str] = ()
     labels: int = 0
@@ -177,7 +179,8 @@ def _try(file: Path, toml: str) -> Trial:
     first, last = occurred.min(), occurred.max()
     return Trial(
         transactions=transactions.height,
-        rejected=sum(each.count for each in rejected),
+        rejected=sum(each.count for each in rejected if not each.of_labels),
+        labels_left_out=sum(each.count for each in rejected if each.of_labels),
         reasons={reason: count for each in rejected for reason, count in each.reasons.items()},
         examples=[example for each in rejected for example in each.examples],
         labels=labels.height,

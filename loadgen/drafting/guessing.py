@@ -11,7 +11,7 @@ import polars as pl
 from loadgen.drafting.columns import Column, Kind, Table
 from loadgen.drafting.leakage import gives_away
 from loadgen.drafting.money import currency, direction, why_no_amount
-from loadgen.drafting.occurring import Occurring, known_at, occurring
+from loadgen.drafting.occurring import Occurring, known_at, not_read, occurring
 from loadgen.drafting.times import NEARLY_ALL, share
 from loadgen.drafting.toml import quoted
 from loadgen.drafting.words import AN_ID, DIRECTED, FIELDS, YES, said
@@ -75,7 +75,7 @@ def guess(table: Table) -> Guesses:
     _label(usable, guesses)
     free = [column for column in usable if column.name not in guesses.used()]
     time = occurring(free)
-    _times(time, guesses)
+    _times(time, free, guesses)
     _fields([column for column in free if column.name not in guesses.used()], table, guesses)
     _known(free, time, guesses)
     _amounts(table, guesses)
@@ -126,11 +126,12 @@ def _label(columns: list[Column], guesses: Guesses) -> None:
     guesses.fraud = (column.values == fraud).fill_null(value=False) if len(kept) == 2 else None
 
 
-def _times(time: Occurring | None, guesses: Guesses) -> None:
+def _times(time: Occurring | None, columns: list[Column], guesses: Guesses) -> None:
     if time is None:
         guesses.miss(
             "transaction.occurred_at",
-            "no column of timestamps, and none of numbers that is called time, step, seconds, hours or epoch",
+            not_read(columns)
+            or "no column of timestamps, and none of numbers that is called time, step, seconds, hours or epoch",
             needed=True,
         )
         return
@@ -148,7 +149,7 @@ def _known(columns: list[Column], time: Occurring | None, guesses: Guesses) -> N
         score, word = FIELDS["known_at"].score(column.words)
         if column.name in guesses.used() or score < _ENOUGH or column.kind is not Kind.TIME:
             continue
-        filled = ~column.empty
+        filled = column.told
         if not guesses.fraud.any() or float((filled & guesses.fraud).sum()) < 0.5 * float(filled.sum()):
             continue
         value = known_at(column, time)

@@ -61,7 +61,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int | str | None
         (lines(), MAPPING.replace('"whom"', '"payee"'), "names the column 'payee', which"),
         (lines(who="{}.0"), MAPPING, "60 of 60 ids are floats, such as that of row 0: ('who' is '0.0')"),
         (lines(told=-2), TOLD, "6 of 6 labels were known before their transaction occurred"),
-        (lines().replace("2026-", "20x6-"), MAPPING, "60 of 60 rows can't be transactions: occurred_at is missing or can't"),
+        (lines().replace("2026-", "20x6-"), MAPPING, "60 of 60 values for transaction.occurred_at can't be read: in row 0"),
         (lines().replace(",shop,", ",shop,-"), MAPPING, "amount is negative (60)"),
     ],
 )  # fmt: skip

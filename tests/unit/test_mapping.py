@@ -194,7 +194,10 @@ def test_an_hour_that_the_clock_left_out_is_reported(tmp_path: Path) -> None:
     transactions, _ = read_past(file, mapping_of(MINIMAL + '[time]\nzone = "Europe/Berlin"'), on_rejected=told.append)
 
     assert transactions["transaction_id"].to_list() == ["b"]
-    assert told[0].reasons == {"occurred_at is missing or can't be read": 1}
+    assert told[0].reasons == {"occurred_at is in an hour that the clock left out": 1}
+    assert told[0].examples == [
+        "row 0: occurred_at is in an hour that the clock left out ('when' is 2024-03-31 02:30:00)"
+    ]
 
 
 def test_rows_that_cannot_be_transactions_are_counted_and_shown(tmp_path: Path) -> None:
