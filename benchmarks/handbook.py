@@ -16,6 +16,7 @@ import polars as pl
 import typer
 from rich.table import Table
 
+from benchmarks.oracle import TRANSACTIONS_FILE, require_files
 from benchmarks.scene import write
 from deploy.local.stack import LocalStack
 from features.log import Log
@@ -53,8 +54,9 @@ def main(
     rate: Annotated[float, typer.Option(min=1)] = 2_000.0,
 ) -> None:
     """Train on the handbook's past, load it, replay the days after it, and print the alerts' worth by day."""
+    require_files(data, TRANSACTIONS_FILE)
     begin = since.replace(tzinfo=UTC)
-    transactions, labels = read_past(data / "transactions.parquet", Path("handbook"))
+    transactions, labels = read_past(data / TRANSACTIONS_FILE, Path("handbook"))
     past, known = part_of(transactions, labels, since=begin - timedelta(days=HISTORY_DAYS), until=begin)
     live, coming = part_of(transactions, labels, since=begin, until=begin + timedelta(days=days))
     FOLDER.mkdir(parents=True, exist_ok=True)

@@ -67,6 +67,7 @@ def main(
     days: Annotated[int, typer.Option(min=1)] = 31,
 ) -> None:
     """Take the published transactions of these days through a worker; exit status 1 where a value differs without a cause."""
+    require_files(data, TRANSACTIONS_FILE, PUBLISHED_FILE)
     steps = Steps()
     with steps.step("reading"):
         past, live, published = read(data, since.replace(tzinfo=UTC), days)
@@ -124,6 +125,14 @@ def read(data: Path, begin: datetime, days: int) -> tuple[Part, Part, pl.DataFra
     past = Part(*part_of(*everything, since=begin - HISTORY, until=begin))
     live = Part(*part_of(*everything, since=begin, until=begin + timedelta(days=days)))
     return past, live, published_of(data, live.transactions)
+
+
+def require_files(data: Path, *names: str, otherwise: str = "") -> None:
+    """Says at once what isn't there, and ends with status 2.  `otherwise`: what would do without them."""
+    missing = [str(data / name) for name in names if not (data / name).is_file()]
+    if missing:
+        say(f"there is no {' and no '.join(missing)}: DATA is to name the folder with it{otherwise}")
+        raise typer.Exit(2)
 
 
 def published_of(data: Path, transactions: pl.DataFrame) -> pl.DataFrame:

@@ -33,7 +33,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks.oracle import TRANSACTIONS_FILE, published_of
+from benchmarks.oracle import PUBLISHED_FILE, TRANSACTIONS_FILE, published_of, require_files
 from benchmarks.scene import write
 from loadgen.rehearsal import Steps, out, say
 from schemas.mapping import read_past
@@ -100,6 +100,11 @@ def main(
 
     Exit status 1 where a published row doesn't come out again within 0.005, or history makes first transactions worse.
     """
+    if published:
+        require_files(
+            data, TRANSACTIONS_FILE, PUBLISHED_FILE, otherwise="; ARGS=--ours-only needs the transactions only"
+        )
+    require_files(data, TRANSACTIONS_FILE)
     steps = Steps()
     with steps.step("reading"):
         transactions, labels = read_past(data / TRANSACTIONS_FILE, Path("handbook"))

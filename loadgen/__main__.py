@@ -161,8 +161,9 @@ def replay(
 @app.command()
 def sample(
     name: Annotated[str, typer.Argument(help="card-payments, paysim or creditcard: the mapping that reads it.")],
-    file: Annotated[Path, typer.Argument(help="The CSV file to write; what is there is replaced.")],
+    file: Annotated[Path, typer.Argument(help="The CSV file to write.")],
     seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same table.")] = 7,
+    force: Annotated[bool, typer.Option("--force", help="Replace another table at this place.")] = False,
 ) -> None:
     """Write a small synthetic table in somebody else's shape: something to try a mapping on.
 
@@ -170,7 +171,7 @@ def sample(
     """
     from loadgen.samples import write_sample  # noqa: PLC0415 - `--help` need not wait for polars
 
-    _people.print(f"{write_sample(name, file, seed=seed):,} rows written to {file}")
+    _people.print(f"{write_sample(name, file, seed=seed, force=force):,} rows written to {file}")
 
 
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

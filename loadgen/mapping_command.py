@@ -21,6 +21,7 @@ _people = Console(stderr=True, soft_wrap=True, highlight=False)
 def run(
     file: Annotated[Path, typer.Argument(help="A Parquet or CSV file.")],
     output: Annotated[Path | None, typer.Option(help="Where to write the mapping; default: standard output.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is at --output.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Report as one line of JSON on standard output.")] = False,
 ) -> None:
     """Draft a mapping.toml from a table's columns: their names, types and values, with a reason for each guess.
@@ -30,6 +31,8 @@ def run(
 
     Example: loadgen mapping payments.csv --output mapping.toml
     """
+    if output is not None:
+        _require_room(output, force=force)
     try:
         drafted = draft(file)
         if output is not None:
@@ -47,6 +50,14 @@ def run(
     if output is not None:
         _people.print(f"written to {output}", markup=False)
     sys.exit(0 if drafted.complete else 1)
+
+
+def _require_room(output: Path, *, force: bool) -> None:
+    """Before a table is read.  A mapping that somebody has edited must not be lost to another draft."""
+    if output.exists() and not force:
+        _fail(f"{output} is there already; --force replaces it, or another --output would do")
+    if not output.parent.is_dir():
+        _fail(f"{output.parent}, the folder for {output.name}, does not exist")
 
 
 def _fail(why: str) -> None:

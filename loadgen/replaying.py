@@ -48,6 +48,7 @@ class Replay:
     def run(self, kafka: str | None, prefix: str | None, people: Console, *, as_json: bool) -> int:
         """The exit status: 0, 1 where Kafka did not take everything, 130 after Ctrl-C.  Raises WrongSettings."""
         target = Target.of(kafka, prefix)
+        mischief = self._checked()
         rejected: list[Rejected] = []
         transactions, labels, encoding = self._read(target, rejected)
         transactions, labels = part_of(transactions, labels, since=self.since, until=self.until, limit=self.limit)
@@ -56,10 +57,6 @@ class Replay:
             transactions, labels, shift = shifted_to(datetime.now(UTC), transactions, labels)
         for each in rejected:
             people.print(str(each), style="yellow", markup=False, highlight=False)
-        try:
-            mischief = Mischief(malformed=self.malformed, duplicates=self.duplicates, seed=self.seed)
-        except ValueError as error:
-            raise WrongSettings(str(error)) from error
         stream = Stream(transactions, labels, rate=self.rate, speed=self.speed, mischief=mischief, encoding=encoding)
         with _ctrl_c() as stop, _shown(people) as progress:
             sent = stream.send(target, progress=progress, stop=stop)
@@ -79,6 +76,18 @@ class Replay:
             return INTERRUPTED
         return 1 if sent.failed else 0
 
+    def _checked(self) -> Mischief:
+        """What was asked for, held against itself before anything is read.  Raises WrongSettings."""
+        for option, value in (("--rate", self.rate), ("--speed", self.speed)):
+            if value is not None and value <= 0:
+                raise WrongSettings(f"{option} must be above 0, not {value:g}")
+        if self.since is not None and self.until is not None and self.since >= self.until:
+            raise WrongSettings(f"--since, {self.since}, must be before --until, {self.until}")
+        try:
+            return Mischief(malformed=self.malformed, duplicates=self.duplicates, seed=self.seed)
+        except ValueError as error:
+            raise WrongSettings(str(error)) from error
+
     def _read(self, target: Target, rejected: list[Rejected]) -> tuple[pl.DataFrame, pl.DataFrame, Encoding | None]:
         """Transactions, labels, and how they become messages."""
         if self.mapping is None:
@@ -91,8 +100,8 @@ class Replay:
                         "and --registry"
                     )
                 return *Archive.open(self.source).messages(), AsTheyCame()
-        past = read_past(Path(self.source), self.mapping, on_rejected=rejected.append)
-        return *past, None if self.registry is None else InAvro.registered(self.registry, target)
+        encoding = None if self.registry is None else InAvro.registered(self.registry, target)
+        return *read_past(Path(self.source), self.mapping, on_rejected=rejected.append), encoding
 
 
 @contextmanager

@@ -20,13 +20,16 @@ Generator = np.random.Generator
 _DAY: Final = 86_400
 
 
-def write_sample(name: str, file: Path, *, seed: int = 7) -> int:
-    """Writes a CSV file; how many rows it has.  Raises WrongSettings."""
+def write_sample(name: str, file: Path, *, seed: int = 7, force: bool = False) -> int:
+    """Writes a CSV file; how many rows it has.  Raises WrongSettings, also where another file is there, without `force`."""
     if name not in SAMPLES:
         raise WrongSettings(f"there is no sample {name!r}; there are {', '.join(SAMPLES)}")
     table = SAMPLES[name](np.random.default_rng(seed))
+    content = table.write_csv(separator=";" if name == "card-payments" else ",").encode()
     try:
-        table.write_csv(file, separator=";" if name == "card-payments" else ",")
+        if file.exists() and not force and file.read_bytes() != content:
+            raise WrongSettings(f"{file} is there already, and is another table; --force replaces it")
+        file.write_bytes(content)
     except OSError as error:
         raise WrongSettings(f"{file}: {error}") from error
     return table.height

@@ -396,5 +396,7 @@ def world_ending(end: datetime, days: float, **parameters: int | float) -> World
     end = end.astimezone(UTC).replace(microsecond=0)
     try:
         return msgspec.convert({"start": end - timedelta(days=days), "end": end, **parameters}, World)
-    except (msgspec.ValidationError, OverflowError) as error:
+    except OverflowError as error:
+        raise WrongSettings(f"a world of {days:g} days up to {end} would begin before there is a calendar") from error
+    except msgspec.ValidationError as error:
         raise WrongSettings(str(error)) from error

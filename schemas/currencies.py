@@ -122,4 +122,14 @@ class Rates:
         return (2 * amount * numerator + denominator) // (2 * denominator)
 
 
+def money(minor: float, currency: str) -> str:
+    """Minor units of a currency, for people.
+
+    >>> money(123_456.7, "EUR"), money(1_200, "JPY")
+    ('1,234.57 EUR', '1,200 JPY')
+    """
+    digits = MINOR_DIGITS.get(currency, 2)
+    return f"{minor / 10**digits:,.{digits}f} {currency}"
+
+
 DEFAULT_RATES = Rates.of()

@@ -31,7 +31,7 @@ from training.fetching import fetch
 from training.gates import Limits, quality
 from training.job import TrainedBundle, report, train
 from training.judging import Interval
-from training.learners.chosen import chosen_until, parameters
+from training.learners.chosen import chosen_until, learner_of, parameters
 from training.models_command import models
 from training.narration import OnConsole
 from training.options import (
@@ -39,6 +39,7 @@ from training.options import (
     AttributesOption,
     CostToleranceOption,
     DaskOption,
+    DeclinePrecisionOption,
     DelayOption,
     ExperimentOption,
     FoldsOption,
@@ -57,8 +58,12 @@ from training.options import (
     PrecisionToleranceOption,
     ProbationOption,
     ReviewOption,
+    ReviewPerDayOption,
+    ReviewPrecisionOption,
+    ReviewShareOption,
     SeedOption,
     ThreadsOption,
+    ThresholdsByOption,
     UntilOption,
     UriOption,
     ValidationOption,
@@ -79,7 +84,6 @@ from training.rescore_command import rescore
 from training.settings import (
     CalibrationMethod,
     Imbalance,
-    Policy,
     TrainingSettings,
     VectorsFrom,
     columns,
@@ -201,30 +205,11 @@ def run(
             help="Columns that are learnt from although they alone tell the frauds: known in time all the same.",
         ),
     ] = "none",
-    thresholds_by: Annotated[
-        Policy,
-        typer.Option(
-            envvar="FRAUD_TRAINING_THRESHOLDS_BY",
-            help="`precision`: the most recall within the bounds; `capacity`: as many alerts as it allows; `cost`: the "
-            "least; `champion`: as many as by the champion on the same rows, `precision` where there is none.",
-        ),
-    ] = DEFAULTS.thresholds_by,
-    review_share: Annotated[
-        float,
-        typer.Option(envvar="FRAUD_TRAINING_REVIEW_SHARE", help="Alerts at most, as a share of the transactions."),
-    ] = DEFAULTS.review_share,
-    review_per_day: Annotated[
-        float | None,
-        typer.Option(envvar="FRAUD_TRAINING_REVIEW_PER_DAY", help="Alerts a day at most, instead of the share."),
-    ] = None,
-    review_precision: Annotated[
-        float,
-        typer.Option(envvar="FRAUD_TRAINING_REVIEW_PRECISION", help="Share of frauds among the alerts, at least."),
-    ] = DEFAULTS.review_precision,
-    decline_precision: Annotated[
-        float,
-        typer.Option(envvar="FRAUD_TRAINING_DECLINE_PRECISION", help="Share of frauds among the declined, at least."),
-    ] = DEFAULTS.decline_precision,
+    thresholds_by: ThresholdsByOption = DEFAULTS.thresholds_by,
+    review_share: ReviewShareOption = DEFAULTS.review_share,
+    review_per_day: ReviewPerDayOption = None,
+    review_precision: ReviewPrecisionOption = DEFAULTS.review_precision,
+    decline_precision: DeclinePrecisionOption = DEFAULTS.decline_precision,
     cost_missed_share: MissedShareOption = DEFAULTS.cost_missed_share,
     cost_missed_fixed: MissedFixedOption = DEFAULTS.cost_missed_fixed,
     cost_review: ReviewOption = DEFAULTS.cost_review,
@@ -307,6 +292,7 @@ def run(
     on_probation = duration(probation)
     if force is not None and not promote:
         raise WrongSettings("--force lets a model past the gates of --promote, which isn't said")
+    learner_of(settings)
     rates = load(Settings, os.environ).rules().rates
     began = datetime.now(UTC)
     told: Told | None = None

@@ -155,8 +155,14 @@ def backtest(
     test = np.flatnonzero(past.accepted & (past.time >= asked) & (past.time < microseconds(window.test_until)))
     if without_known:
         test = test[unknown_accounts(past, test, asked, settings.label_delay)]
-    _require_both(known.is_fraud[fit], "to learn from", _what_lets_learn(window, settings))
-    _require_both(past.is_fraud[test], "to be judged by", "an earlier --test-from, or a later --test-until")
+    more = past.accepted[seen] & (time >= matured) & (time < asked - settings.label_delay // _MOMENT)
+    _require_both(
+        known.is_fraud[fit], "to learn from", _what_lets_learn(window, settings, later=bool(known.is_fraud[more].any()))
+    )
+    goes_on = microseconds(window.test_until) <= int(past.time.max())
+    _require_both(
+        past.is_fraud[test], "to be judged by", "an earlier --test-from" + ", or a later --test-until," * goes_on
+    )
 
     columns, left_out = attributes.choose(known.transactions, settings.attributes)
     tell.stage("encode", attributes.in_words(columns, left_out))
@@ -201,6 +207,7 @@ def backtest(
                 account=judged["account_id"],
                 occurred_at=judged["occurred_at"],
                 amounts=replay.amounts(judged, rates),
+                currency=rates.currency,
                 days=(window.test_until - window.test_from) / timedelta(days=1),
                 segments={},
             ),
@@ -283,14 +290,15 @@ def _of_first(is_fraud: Bools, scores: Floats, alone: Floats) -> FirstTransactio
     )
 
 
-def _what_lets_learn(window: Window, settings: TrainingSettings) -> str:
-    """Where there is nothing to learn from."""
+def _what_lets_learn(window: Window, settings: TrainingSettings, *, later: bool) -> str:
+    """Where there is nothing to learn from.  `later`: a later end of the training would find frauds."""
     if window.train_until > window.test_from - settings.label_delay:
         return (
             f"labels take {settings.label_delay / timedelta(days=1):.3g} days, so that at {window.test_from} none is known of "
             f"what occurred after {window.test_from - settings.label_delay}: a later --test-from, or a shorter --label-delay,"
         )
-    return "an earlier --train-from, or a later --train-until,"
+    ways = ["an earlier --train-from"] * (window.train_from is not None) + ["a later --train-until"] * later
+    return ", or ".join(ways or ["a later --test-from, when more is known,"])
 
 
 def unknown_accounts(past: Described, test: npt.NDArray[np.int64], asked: int, delay: timedelta) -> Bools:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,39 +16,46 @@ import typer
 from rich.console import Console
 
 from features.settings import Settings, load
+from schemas.currencies import money
 from schemas.errors import WrongSettings
 from schemas.mapping import load_mapping
 from schemas.spans import duration, moment
 from training.backtest import Backtested, Described, Window, backtest
-from training.learners.chosen import parameters
+from training.evaluate import CARDS, Confusion
+from training.learners.chosen import chosen_until, learner_of, parameters
 from training.narration import OnConsole
+from training.options import (
+    DeclinePrecisionOption,
+    MappingOption,
+    MissedFixedOption,
+    MissedShareOption,
+    PastArgument,
+    ReviewOption,
+    ReviewPerDayOption,
+    ReviewPrecisionOption,
+    ReviewShareOption,
+    ThresholdsByOption,
+    WrongDeclineOption,
+)
 from training.reading import read
-from training.settings import CalibrationMethod, Imbalance, TrainingSettings, columns, learners
+from training.settings import CalibrationMethod, Imbalance, Policy, TrainingSettings, columns, learners
+from training.thresholds import NEVER, went_by
 from training.validating import validate
 
 DEFAULTS = TrainingSettings()
-SHOWN = (
-    "auc", "average_precision", "recall_at_1_percent_false_positives", "card_precision_100", "lift_at_20_percent",
-    "cost_per_1000", "cost_per_1000_if_all_are_approved",
-)  # fmt: skip
+SHOWN = ("auc", "average_precision", "recall_at_1_percent_false_positives", "lift_at_20_percent")
+COSTS = ("cost_per_1000", "cost_per_1000_if_all_are_approved")
+_EVER = datetime.max.replace(tzinfo=UTC)
 _DATE = "as 2026-07-01 (midnight UTC) or 2026-07-01T06:00:00+02:00"
 
 
 def command(
-    file: Annotated[
-        str,
-        typer.Option(
-            help="A Parquet or CSV file with a --mapping, an archive, or a folder that `loadgen simulate` wrote."
-        ),
-    ],
+    past: PastArgument,
     train_until: Annotated[str, typer.Option(help=f"No later row is learnt from; {_DATE}.")],
     test_from: Annotated[
         str, typer.Option(help="The rows to be judged begin here; no label known later is learnt from.")
     ],
-    mapping: Annotated[
-        Path | None,
-        typer.Option(help="Which column is what: a mapping.toml, or the name of one in schemas/mappings."),
-    ] = None,
+    mapping: MappingOption = None,
     train_from: Annotated[str | None, typer.Option(help="No earlier row is learnt from. Default: all.")] = None,
     test_until: Annotated[str | None, typer.Option(help="The rows to be judged end here. Default: all.")] = None,
     label_delay: Annotated[
@@ -81,6 +89,15 @@ def command(
             help="Columns that are learnt from although they alone tell the frauds: known in time all the same."
         ),
     ] = "none",
+    thresholds_by: ThresholdsByOption = DEFAULTS.thresholds_by,
+    review_share: ReviewShareOption = DEFAULTS.review_share,
+    review_per_day: ReviewPerDayOption = None,
+    review_precision: ReviewPrecisionOption = DEFAULTS.review_precision,
+    decline_precision: DeclinePrecisionOption = DEFAULTS.decline_precision,
+    cost_missed_share: MissedShareOption = DEFAULTS.cost_missed_share,
+    cost_missed_fixed: MissedFixedOption = DEFAULTS.cost_missed_fixed,
+    cost_review: ReviewOption = DEFAULTS.cost_review,
+    cost_wrong_decline: WrongDeclineOption = DEFAULTS.cost_wrong_decline,
     without_known: Annotated[
         bool,
         typer.Option(
@@ -100,7 +117,7 @@ def command(
 ) -> None:
     """Learn at a date of the past, and judge by what came after it.
 
-    For example:  training backtest --file cards.parquet --mapping handbook --train-until 2018-08-01 --test-from 2018-08-08
+    For example:  training backtest cards.parquet --mapping handbook --train-until 2018-08-01 --test-from 2018-08-08
     """
     meant = None if mapping is None else load_mapping(mapping, label_delay=label_delay)
     settings = TrainingSettings(
@@ -111,16 +128,42 @@ def command(
         threads=threads,
         learner=learners(learner),
         learners=parameters(learners_file, said or []),
+        learners_until=chosen_until(learners_file),
         imbalance=imbalance,
         calibration=calibration,
         attributes=columns(attributes),
         trusted=columns(trust) or (),
+        thresholds_by=thresholds_by,
+        review_share=review_share,
+        review_per_day=review_per_day,
+        review_precision=review_precision,
+        decline_precision=decline_precision,
+        cost_missed_share=cost_missed_share,
+        cost_missed_fixed=cost_missed_fixed,
+        cost_review=cost_review,
+        cost_wrong_decline=cost_wrong_decline,
     )
+    if thresholds_by is Policy.CHAMPION:
+        raise WrongSettings("thresholds_by champion: a backtest has no champion; precision, capacity or cost would do")
     if scores is not None and not scores.parent.is_dir():
         raise WrongSettings(f"{scores.parent}, the folder for the scores, does not exist")
+    if scores is not None and scores.exists() and scores.samefile(past):
+        raise WrongSettings(f"{scores} is the past itself: the scores would take its place")
+    asked = Window(
+        train_from=None if train_from is None else _date(train_from),
+        train_until=_date(train_until),
+        test_from=_date(test_from),
+        test_until=_EVER if test_until is None else _date(test_until),
+    )
+    learner_of(settings)
     rates = load(Settings, os.environ).rules().rates
     with OnConsole(Console(stderr=True)) as narrator:
-        there = read(file, meant, narrator)
+        if settings.learners_until is not None and settings.learners_until > asked.test_from:
+            narrator.warn(
+                f"the learner's parameters were searched for with what was known on {settings.learners_until:%F %R}, after "
+                "--test-from: the figures are too good"
+            )
+        there = read(past, meant, narrator)
         count = there.transactions.height
         narrator.stage("validate", f"looking for what is wrong or odd about {count:,} transactions")
         validation = validate(
@@ -134,25 +177,25 @@ def command(
         for finding in validation.odd:
             narrator.warn(str(finding))
         narrator.stage("describe", f"describing {count:,} transactions as a worker sees them")
-        past = Described.of(there.transactions, there.labels, rates)
-        last = past.transactions["occurred_at"].max()
-        assert isinstance(last, datetime)  # Described.of has none without transactions
-        window = Window(
-            train_from=None if train_from is None else _date(train_from),
-            train_until=_date(train_until),
-            test_from=_date(test_from),
-            test_until=last + timedelta(microseconds=1) if test_until is None else _date(test_until),
-        )
-        found = backtest(past, window, settings, rates=rates, without_known=without_known, narrator=narrator)
+        described = Described.of(there.transactions, there.labels, rates)
+        window = asked if test_until is not None else _until_the_last(asked, described)
+        found = backtest(described, window, settings, rates=rates, without_known=without_known, narrator=narrator)
     if scores is not None:
-        _write(scores, past, found)
+        _write(scores, described, found)
     if as_json:
-        said_json = msgspec.json.encode(_report(past, window, found, narrator.seconds))
+        said_json = msgspec.json.encode(_report(described, window, found, settings, rates.currency, narrator.seconds))
         sys.stdout.write(msgspec.json.format(said_json, indent=2).decode() + "\n")
     else:
-        _show(past, window, found)
+        _show(described, window, found, settings, rates.currency)
         if scores is not None:
             Console(highlight=False).print(f"the scores are in {scores}")
+
+
+def _until_the_last(asked: Window, past: Described) -> Window:
+    """Raises UnusablePast where the test would begin after it."""
+    last = past.transactions["occurred_at"].max()
+    assert isinstance(last, datetime)  # Described.of has none without transactions
+    return replace(asked, test_until=last + timedelta(microseconds=1))
 
 
 def _date(text: str) -> datetime:
@@ -183,7 +226,14 @@ def _write(target: Path, past: Described, found: Backtested) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _report(past: Described, window: Window, found: Backtested, seconds: dict[str, float]) -> dict[str, Any]:
+def _report(
+    past: Described,
+    window: Window,
+    found: Backtested,
+    settings: TrainingSettings,
+    currency: str,
+    seconds: dict[str, float],
+) -> dict[str, Any]:
     return {
         "train": {
             "from": window.train_from,
@@ -199,18 +249,27 @@ def _report(past: Described, window: Window, found: Backtested, seconds: dict[st
         },
         "learner": found.fitted.card(),
         "thresholds": found.thresholds,
+        "thresholds_by": went_by(settings),
+        "currency": currency,
         "metrics": found.evaluation.metrics,
         "first_transactions": found.of_first,
         "seconds": seconds,
     }
 
 
-def _show(past: Described, window: Window, found: Backtested) -> None:
-    frauds = int(past.is_fraud[found.rows].sum())
+def _show(past: Described, window: Window, found: Backtested, settings: TrainingSettings, currency: str) -> None:
+    frauds, metrics = int(past.is_fraud[found.rows].sum()), found.evaluation.metrics
+    card, most = found.fitted.card(), metrics[f"card_precision_{CARDS}_attainable"]
     lines = {
         "learnt from": f"{found.fit_rows:,} transactions, {found.fit_frauds:,} frauds, before {window.train_until:%F %R}",
+        "learner": f"{card['name']}",
+        **({"": f"{card['chosen']}"} if "chosen" in card else {}),
         "judged by": f"{len(found.rows):,} transactions, {frauds:,} frauds, from {window.test_from:%F %R}",
-        **{name: f"{found.evaluation.metrics[name]:.4f}" for name in SHOWN},
+        **{name: f"{metrics[name]:.4f}" for name in SHOWN},
+        f"card_precision_{CARDS}": f"{metrics[f'card_precision_{CARDS}']:.4f}, at most {most:.4f} was attainable",
+        **{name: f"{money(metrics[name], currency)} per 1,000 transactions" for name in COSTS},
+        "thresholds": f"{_threshold('review', found.evaluation.review)}, {_threshold('decline', found.evaluation.decline)}, "
+        f"by {settings.thresholds_by}",
         "first transactions of accounts": f"{found.of_first.rows:,} transactions, {found.of_first.frauds:,} frauds",
     }
     if found.of_first.average_precision is not None:
@@ -221,3 +280,11 @@ def _show(past: Described, window: Window, found: Backtested) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for name, said in lines.items():
         console.print(f"{name:36s} {said}", markup=False)
+
+
+def _threshold(name: str, at: Confusion) -> str:
+    """What it flags, and how much of that is fraud."""
+    if at.threshold >= NEVER:
+        return f"{name} never"
+    flagged = at.caught + at.wrong
+    return f"{name} from {at.threshold:.4g} ({flagged:,} transactions, {at.caught:,} of them frauds)"

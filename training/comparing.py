@@ -86,6 +86,7 @@ def compare(
             account=kept["account_id"],
             occurred_at=kept["occurred_at"],
             amounts=replay.amounts(kept, rates),
+            currency=rates.currency,
             days=(mature - microseconds(since)) / 86_400e6,
             segments={},
         ),

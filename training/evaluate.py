@@ -32,7 +32,9 @@ class Kept:
     account: pl.Series
     occurred_at: pl.Series
     amounts: Ints
-    """In minor units of the currency that profiles are kept in."""
+    """In minor units of the `currency`."""
+    currency: str
+    """That profiles are kept in."""
     days: float
     """How long they took."""
     segments: dict[str, pl.Series]
@@ -140,6 +142,7 @@ def evaluate(kept: Kept, *, scores: Floats, thresholds: Thresholds, costs: Costs
         "cost_per_1000_if_all_are_approved": _per_1000(costs.approved(kept.amounts, is_fraud)),
         "brier": float(np.mean((scores - is_fraud) ** 2)),
         f"card_precision_{CARDS}": float(np.mean([day.card_precision for day in by_day])),
+        f"card_precision_{CARDS}_attainable": attainable_card_precision(is_fraud, kept.account, kept.occurred_at),
         "fraud_share": float(is_fraud.mean()),
         "alerts_per_day": (review.caught + review.wrong) / kept.days,
         "review_precision": review.precision,
@@ -193,6 +196,13 @@ def card_precision_by_day(
             )
         )
     return tuple(days)
+
+
+def attainable_card_precision(is_fraud: Rows, account: pl.Series, occurred_at: pl.Series) -> float:
+    """The mean card precision of who knows the frauds: there are seldom CARDS accounts with one every day."""
+    knowing = is_fraud.astype(np.float64)
+    days = card_precision_by_day(knowing, is_fraud, account, occurred_at, review=1.0)
+    return float(np.mean([day.card_precision for day in days]))
 
 
 def lift(scores: Floats, is_fraud: Rows, *, share: float) -> float:

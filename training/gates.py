@@ -18,6 +18,7 @@ import onnxruntime as ort
 
 from features.catalogue import DIGEST
 from schemas.bundle import INPUT, MOST_BYTES, OUTPUT
+from schemas.currencies import money
 from schemas.deployment import Change, Deployment, Kind, Serving
 from schemas.errors import UnusableModel
 from training.contender import Contender
@@ -115,7 +116,7 @@ def _precision(judgement: Judgement, limits: Limits) -> Gate:
 def _cost(judgement: Judgement, limits: Limits) -> Gate:
     found = judgement.model.evaluation.metrics["cost_per_1000"]
     if judgement.champion is None:
-        return Gate(name=COST, passed=True, figure=found, said=f"{found:,.0f} per 1,000, {_alone(judgement)}")
+        return Gate(name=COST, passed=True, figure=found, said=f"{_money(found, judgement)}, {_alone(judgement)}")
     theirs = judgement.champion.evaluation.metrics["cost_per_1000"]
     least = judgement.differences["cost_per_1000"].low
     share, surely = ((more / theirs if theirs else (np.inf if more > 0 else 0.0)) for more in (found - theirs, least))
@@ -124,9 +125,13 @@ def _cost(judgement: Judgement, limits: Limits) -> Gate:
         passed=share <= limits.cost_tolerance and surely <= 0,
         figure=share,
         limit=limits.cost_tolerance,
-        said=f"{found:,.0f} per 1,000 against {theirs:,.0f}{_flattered(judgement)}: {share:+.1%}, and at least "
-        f"{surely:+.1%}; the limits are {limits.cost_tolerance:+.1%} and 0",
+        said=f"{_money(found, judgement)} against {money(theirs, judgement.currency)}{_flattered(judgement)}: {share:+.1%}, "
+        f"and at least {surely:+.1%}; the limits are {limits.cost_tolerance:+.1%} and 0",
     )
+
+
+def _money(cost: float, judgement: Judgement) -> str:
+    return f"{money(cost, judgement.currency)} per 1,000 transactions"
 
 
 def _alone(judgement: Judgement) -> str:

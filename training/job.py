@@ -282,6 +282,7 @@ class _Kept:
     """[n, features]"""
     is_fraud: npt.NDArray[np.bool_]
     amounts: npt.NDArray[np.int64]
+    currency: str
     choose: npt.NDArray[np.bool_]
     judge: npt.NDArray[np.bool_]
 
@@ -298,6 +299,7 @@ class _Kept:
             vectors=np.hstack([replayed.vectors[rows], encoded]),
             is_fraud=past.is_fraud[rows],
             amounts=replay.amounts(transactions, rates),
+            currency=rates.currency,
             choose=cut.validation[rows],
             judge=cut.test[rows],
         )
@@ -312,6 +314,7 @@ class _Kept:
             account=transactions["account_id"],
             occurred_at=transactions["occurred_at"],
             amounts=self.amounts[self.judge],
+            currency=self.currency,
             days=(cut.test_until - cut.test_from) / timedelta(days=1),
             segments=_segments(past.transactions, cut.test),
         )

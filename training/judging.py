@@ -72,6 +72,8 @@ class Judgement:
     champion: Judged | None
     differences: dict[str, Interval]
     """Of DRAWN: the new model's less the champion's; empty without one."""
+    currency: str
+    """In whose minor units costs are."""
     elsewhere: str | None = None
     """The champion that isn't asked since it learnt from another past, of which only dates say that it knew these rows."""
 
@@ -93,6 +95,7 @@ def judge(kept: Kept, model: Opinion, champion: Opinion | None, *, costs: Costs,
     return Judgement(
         model=judged[0],
         champion=None if champion is None else judged[1],
+        currency=kept.currency,
         differences={} if champion is None else _intervals(draws[0] - draws[1]),
     )
 

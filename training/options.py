@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from schemas import installation
+from training.settings import Policy
 
 Value = TypeVar("Value")
 
@@ -210,4 +211,29 @@ MissedFixedOption = Annotated[
 ReviewOption = Annotated[float, typer.Option(envvar="FRAUD_TRAINING_COST_REVIEW", help="What a review costs.")]
 WrongDeclineOption = Annotated[
     float, typer.Option(envvar="FRAUD_TRAINING_COST_WRONG_DECLINE", help="What a genuine payment declined costs.")
+]
+
+ThresholdsByOption = Annotated[
+    Policy,
+    typer.Option(
+        envvar="FRAUD_TRAINING_THRESHOLDS_BY",
+        help="`precision`: the most recall within the bounds; `capacity`: as many alerts as it allows; `cost`: the "
+        "least; `champion`: as many as by the champion on the same rows, `precision` where there is none.",
+    ),
+]
+ReviewShareOption = Annotated[
+    float,
+    typer.Option(envvar="FRAUD_TRAINING_REVIEW_SHARE", help="Alerts at most, as a share of the transactions."),
+]
+ReviewPerDayOption = Annotated[
+    float | None,
+    typer.Option(envvar="FRAUD_TRAINING_REVIEW_PER_DAY", help="Alerts a day at most, instead of the share."),
+]
+ReviewPrecisionOption = Annotated[
+    float,
+    typer.Option(envvar="FRAUD_TRAINING_REVIEW_PRECISION", help="Share of frauds among the alerts, at least."),
+]
+DeclinePrecisionOption = Annotated[
+    float,
+    typer.Option(envvar="FRAUD_TRAINING_DECLINE_PRECISION", help="Share of frauds among the declined, at least."),
 ]

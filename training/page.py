@@ -10,7 +10,7 @@ import numpy.typing as npt
 from msgspec import UNSET
 
 from schemas.bundle import Manifest
-from schemas.currencies import MINOR_DIGITS
+from schemas.currencies import money
 from training.evaluate import CARDS, Confusion, Curve, Evaluation
 from training.judging import Interval, Judged, Judgement
 from training.settings import Policy
@@ -101,7 +101,7 @@ def page(
     trained, champion, evaluation = manifest.trained, judgement.champion, judgement.model.evaluation
     figures = evaluation.metrics
     share = figures["fraud_share"]
-    money = _Money(str(trained["currency"]))
+    currency = judgement.currency
     beside = None if champion is None else champion.evaluation
     made_with = {
         **manifest.learner,
@@ -133,11 +133,11 @@ def page(
 known on {_when(trained["known_until"])}.</p>
 <p>{_KNEW if judgement.model.knew else _DID_NOT_KNOW}</p>
 <div class="figures">
-{"".join(_figure(name, judgement.model, money) for name in _NAMES)}
+{"".join(_figure(name, judgement.model, currency) for name in _NAMES)}
 </div>
 {_odd(odd)}
 <h2>Beside the champion</h2>
-{_beside_champion(judgement, money)}
+{_beside_champion(judgement, currency)}
 <h2>Curves</h2>
 <div class="drawings">
 {"".join(drawings)}
@@ -148,29 +148,18 @@ known on {_when(trained["known_until"])}.</p>
 decline threshold. Dashed: a model that knows nothing; for the calibration, a perfect one.</p>
 <h2>At the thresholds</h2>
 {_table(_CONFUSION, _confusions(judgement))}
-<p>{_chosen(manifest)} Nothing flagged would cost {money.said(figures["cost_per_1000_if_all_are_approved"])} per 1,000
-transactions, this model costs {money.said(figures["cost_per_1000"])}.</p>
+<p>{_chosen(manifest)} Nothing flagged would cost {money(figures["cost_per_1000_if_all_are_approved"], currency)} per 1,000
+transactions, this model costs {money(figures["cost_per_1000"], currency)}.</p>
 <h2>What it goes by</h2>
 {_bars(manifest.features, importance)}
 <h2>Day by day</h2>
-{_days(evaluation, beside, money)}
+{_days(evaluation, beside, currency)}
 <h2>By part</h2>
 {_parts(evaluation, beside)}
 <h2>Made with</h2>
 {_table(("", ""), [(name, str(value)) for name, value in made_with.items()])}
 </body></html>
 """
-
-
-class _Money:
-    """Minor units of a currency, for people."""
-
-    def __init__(self, currency: str) -> None:
-        self._currency = currency
-        self._digits = MINOR_DIGITS.get(currency, 2)
-
-    def said(self, minor: float) -> str:
-        return f"{minor / 10**self._digits:,.{self._digits}f} {self._currency}"
 
 
 def _odd(odd: Sequence[Finding]) -> str:
@@ -180,7 +169,7 @@ def _odd(odd: Sequence[Finding]) -> str:
     return f'<h2>What is odd about the data</h2>\n<div class="said">{_table(("about", "what"), rows)}</div>'
 
 
-def _beside_champion(judgement: Judgement, money: _Money) -> str:
+def _beside_champion(judgement: Judgement, currency: str) -> str:
     model, champion = judgement.model, judgement.champion
     if champion is None:
         if judgement.elsewhere is not None:
@@ -195,9 +184,9 @@ def _beside_champion(judgement: Judgement, money: _Money) -> str:
         rows.append(
             (
                 words,
-                *(_said(name, here, money), _between(name, model.intervals, money)),
-                *(_said(name, there, money), _between(name, champion.intervals, money)),
-                *(_said(name, here - there, money), _between(name, judgement.differences, money)),
+                *(_said(name, here, currency), _between(name, model.intervals, currency)),
+                *(_said(name, there, currency), _between(name, champion.intervals, currency)),
+                *(_said(name, here - there, currency), _between(name, judgement.differences, currency)),
             )
         )
     knew = (
@@ -233,7 +222,7 @@ def _chosen(manifest: Manifest) -> str:
     return f"Thresholds by {escape(policy)}: {_POLICIES[policy]}{in_brackets}."
 
 
-def _days(evaluation: Evaluation, beside: Evaluation | None, money: _Money) -> str:
+def _days(evaluation: Evaluation, beside: Evaluation | None, currency: str) -> str:
     rows = []
     for number, day in enumerate(evaluation.days):
         row = (
@@ -244,7 +233,7 @@ def _days(evaluation: Evaluation, beside: Evaluation | None, money: _Money) -> s
             _number(day.card_precision),
         )
         champions = () if beside is None else (_number(beside.days[number].card_precision),)
-        rows.append((*row, *champions, money.said(evaluation.costs[number])))
+        rows.append((*row, *champions, money(evaluation.costs[number], currency)))
     return _table((*_DAYS, *(() if beside is None else ("the champion's",)), "cost"), rows)
 
 
@@ -267,22 +256,22 @@ def _reached(evaluation: Evaluation) -> list[tuple[str, Confusion]]:
     return [(name, at) for name, at in both if at.precision is not None]
 
 
-def _figure(name: str, judged: Judged, money: _Money) -> str:
-    value, between = judged.evaluation.metrics[name], _between(name, judged.intervals, money)
+def _figure(name: str, judged: Judged, currency: str) -> str:
+    value, between = judged.evaluation.metrics[name], _between(name, judged.intervals, currency)
     small = f"<small>{escape(between)}</small>" if between else ""
-    return f"<div><b>{escape(_said(name, value, money))}</b><span>{escape(_NAMES[name])}</span>{small}</div>\n"
+    return f"<div><b>{escape(_said(name, value, currency))}</b><span>{escape(_NAMES[name])}</span>{small}</div>\n"
 
 
-def _said(name: str, value: float, money: _Money) -> str:
+def _said(name: str, value: float, currency: str) -> str:
     if name == "cost_per_1000":
-        return money.said(value)
+        return money(value, currency)
     return f"{value:.{5 if name == 'brier' else 1 if name == 'alerts_per_day' else 4}f}"
 
 
-def _between(name: str, intervals: Mapping[str, Interval], money: _Money) -> str:
+def _between(name: str, intervals: Mapping[str, Interval], currency: str) -> str:
     if name not in intervals:
         return ""
-    return f"{_said(name, intervals[name].low, money)} to {_said(name, intervals[name].high, money)}"
+    return f"{_said(name, intervals[name].low, currency)} to {_said(name, intervals[name].high, currency)}"
 
 
 def _drawing(

@@ -38,6 +38,8 @@ class KnownPast:
     is_fraud: Rows
     """For each transaction: whether its newest label says so."""
     until: datetime
+    goes_on: bool = False
+    """Whether something happened or became known later."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +71,9 @@ def known_at(until: datetime | None, transactions: pl.DataFrame, labels: pl.Data
     _require_columns("labels", labels, LABEL_COLUMNS)
     if transactions.is_empty():
         raise UnusablePast("the table of transactions is empty; there is nothing to learn from")
-    if until is None:
-        moments = [transactions["occurred_at"].max(), labels["known_at"].max()]
-        until = max(moment for moment in moments if isinstance(moment, datetime))
+    moments = [transactions["occurred_at"].max(), labels["known_at"].max()]
+    ends = max(moment for moment in moments if isinstance(moment, datetime))
+    until = until or ends
     seen = transactions.filter(pl.col("occurred_at") <= until)
     if seen.is_empty():
         raise UnusablePast(
@@ -81,16 +83,17 @@ def known_at(until: datetime | None, transactions: pl.DataFrame, labels: pl.Data
     heard = labels.filter(pl.col("known_at") <= until)
     is_fraud = known_frauds(seen, heard, until)
     if not is_fraud.any():
+        later = bool(known_frauds(transactions, labels, ends).any())
         unmatched = f"; none of the {heard.height} labels belongs to a transaction" if heard.height else ""
         raise UnusablePast(
             f"one class only: of {seen.height} transactions none was known to be a fraud at {until}{unmatched}. "
-            "A past with labels that say is_fraud, or a later --train-until, would do"
+            f"A past with labels that say is_fraud{', or a later --train-until,' * later} would do"
         )
     if is_fraud.all():
         raise UnusablePast(
             f"one class only: all {seen.height} transactions are frauds. A past with the genuine ones too would do"
         )
-    return KnownPast(transactions=seen, labels=heard, is_fraud=is_fraud, until=until)
+    return KnownPast(transactions=seen, labels=heard, is_fraud=is_fraud, until=until, goes_on=until < ends)
 
 
 def known_frauds(transactions: pl.DataFrame, labels: pl.DataFrame, until: datetime) -> Rows:
@@ -130,8 +133,9 @@ def split(past: KnownPast, accepted: Rows, *, delay: timedelta, validation: time
     learnt = begins - gap // _MICROSECOND
     fit = accepted & (time < learnt)
     kept = accepted & (time >= begins) & (time <= mature)
-    _require_both_classes("to fit", past.is_fraud[fit], "more history, a shorter --validation or a later --train-until")
-    _require_both_classes("to validate", past.is_fraud[kept], "a longer --validation or a later --train-until")
+    later = " or a later --train-until" * past.goes_on
+    _require_both_classes("to fit", past.is_fraud[fit], f"more history, a shorter --validation{later}")
+    _require_both_classes("to validate", past.is_fraud[kept], f"a longer --validation{later}")
     chosen = choosing_ends(time[kept], past.is_fraud[kept], begins, mature)
     return Split(
         fit=fit,

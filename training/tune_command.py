@@ -31,7 +31,7 @@ from training.options import (
 )
 from training.reading import read
 from training.settings import TrainingSettings, columns, learners
-from training.tuning import Found, Search, Standing, prepare
+from training.tuning import Found, Search, Standing, only_learner, prepare
 from training.tuning import tune as search_for
 
 DEFAULTS = TrainingSettings()
@@ -97,6 +97,7 @@ def tune(
         learners_until=chosen_until(learners_file),
         attributes=columns(attributes),
     )
+    only_learner(settings)
     search = Search(folds=folds, trials=trials, budget=duration(budget), folder=out)
     rates = load(Settings, os.environ).rules().rates
     console = Console(stderr=True)

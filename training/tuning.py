@@ -263,11 +263,7 @@ def tune(
     KeyboardInterrupt where nothing is found yet.  In the main thread it takes Ctrl-C on itself: a press is heard at the next step
     of a fit, never in the middle of writing a study.
     """
-    if len(settings.learner) != 1:
-        raise WrongSettings(
-            f"learner must name one; an ensemble's are tuned one by one, not {', '.join(settings.learner)}"
-        )
-    [learner] = settings.learner
+    learner = only_learner(settings)
     name = _name(settings, folds, data, rates)
     with _CtrlC() as ctrl_c, _alone(search.folder, name):
         searching = _Searching(
@@ -286,6 +282,16 @@ def tune(
         found = searching.through()
         write(search.folder / f"{learner}.toml", found)
     return found
+
+
+def only_learner(settings: TrainingSettings) -> LearnerName:
+    """The one that is tuned.  Raises WrongSettings where there are several, or its parameters are wrong."""
+    if len(settings.learner) != 1:
+        raise WrongSettings(
+            f"learner must name one; an ensemble's are tuned one by one, not {', '.join(settings.learner)}"
+        )
+    learner_of(settings)
+    return settings.learner[0]
 
 
 def write(file: Path, found: Found) -> None:

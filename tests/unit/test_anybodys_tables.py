@@ -64,7 +64,7 @@ def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         written, mapping = table.write(tmp_path)
         scores = tmp_path / "scores.parquet"
         given: Sequence[object] = (
-            *("--file", file or written, "--mapping", mapping, *table.command, "--scores", scores, "--json"),
+            *(file or written, "--mapping", mapping, *table.command, "--scores", scores, "--json"),
             *("--threads", "1", *more),
         )
         monkeypatch.setattr("sys.argv", ["training", "backtest", *map(str, given)])

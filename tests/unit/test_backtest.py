@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,24 @@ def test_a_window_in_another_order_is_refused(window: dict[str, Any]) -> None:
         Window(**window)
 
 
+def test_a_remedy_is_named_only_where_it_helps() -> None:
+    def refusal(**window: Any) -> str:
+        with pytest.raises(UnusablePast) as refused:
+            judged(window=Window(**({"test_from": TEST_FROM, "test_until": LAST} | window)))
+        return str(refused.value)
+
+    minute = START + timedelta(minutes=1)
+    early = refusal(train_until=minute)
+    assert "a later --train-until would do" in early
+    assert "--train-from" not in early
+    assert "an earlier --train-from, or a later --train-until would do" in refusal(train_from=START, train_until=minute)
+    no_test = refusal(train_until=TEST_FROM - 7 * DAY, test_from=LAST, test_until=LAST + timedelta(seconds=1))
+    assert no_test.endswith("an earlier --test-from would do")
+    assert "or a later --test-until, would do" in refusal(
+        train_until=TEST_FROM - 7 * DAY, test_until=TEST_FROM + timedelta(seconds=1)
+    )
+
+
 def test_a_training_without_frauds_is_refused() -> None:
     with pytest.raises(UnusablePast, match="an earlier --train-from"):
         judged(
@@ -119,9 +138,7 @@ def test_anyone_can_compute_the_figures_again_from_the_scores(
     out = tmp_path / "scores.parquet"
     until, begin = f"{TEST_FROM - 7 * DAY:%Y-%m-%d}", f"{TEST_FROM:%Y-%m-%d}"
     said = ["--train-until", until, "--test-from", begin, "--set", "lightgbm.num_iterations=15", "--threads", "1"]
-    monkeypatch.setattr(
-        "sys.argv", ["training", "backtest", "--file", str(tmp_path), *said, "--scores", str(out), "--json"]
-    )
+    monkeypatch.setattr("sys.argv", ["training", "backtest", str(tmp_path), *said, "--scores", str(out), "--json"])
     with pytest.raises(SystemExit) as left:
         command.main()
 
@@ -134,3 +151,75 @@ def test_anyone_can_compute_the_figures_again_from_the_scores(
         average_precision_score(scores["is_fraud"], scores["score"])
     )
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.fixture
+def past(tmp_path: Path) -> Path:
+    TRANSACTIONS.write_parquet(tmp_path / "transactions.parquet")
+    LABELS.write_parquet(tmp_path / "labels.parquet")
+    return tmp_path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int | str | None:
+    monkeypatch.setattr("sys.argv", ["training", "backtest", *map(str, arguments)])
+    with pytest.raises(SystemExit) as left:
+        command.main()
+    return left.value.code
+
+
+QUICK = ("--train-until", f"{TEST_FROM - 7 * DAY:%Y-%m-%d}", "--test-from", f"{TEST_FROM:%Y-%m-%d}", "--threads", "1")
+
+
+def test_people_read_thresholds_money_and_what_was_attainable(
+    past: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FRAUD_CURRENCY", "GBP")
+    few = ("--set", "lightgbm.num_iterations=15", "--set", "random-forest.n_estimators=5")
+    several = ("--learner", "lightgbm,random-forest", "--thresholds-by", "cost", "--cost-review", "100")
+    assert run(monkeypatch, past, *QUICK, *few, *several) == 0
+
+    lines = {line[:36].strip(): line[37:] for line in capsys.readouterr().out.splitlines()}
+    assert "average precision alone, on the rows that chose it: lightgbm" in lines[""]
+    assert lines["cost_per_1000"].endswith(" GBP per 1,000 transactions")
+    assert re.fullmatch(
+        r"review from [\d.e-]+ \(\d+ transactions, \d+ of them frauds\), decline .*, by cost", lines["thresholds"]
+    )
+    precision, most = map(float, re.findall(r"\d\.\d+", lines["card_precision_100"]))
+    by_day = TRANSACTIONS.filter(pl.Series(PAST.is_fraud) & (pl.col("occurred_at") >= day_of(TEST_FROM)))
+    accounts = by_day.unique(["account_id"]).height
+    days = TRANSACTIONS.filter(pl.col("occurred_at") >= day_of(TEST_FROM))["occurred_at"].dt.date().n_unique()
+    assert 0 < precision <= most == pytest.approx(accounts / 100 / days, abs=1e-4)
+
+
+def day_of(moment: datetime) -> datetime:
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--train-until", "soon", "--test-from", "2026-03-20"), "soon"),
+        (("--train-until", "2026-03-20", "--test-from", "2026-03-19"), "what would do is --train-from before"),
+        ((*QUICK, "--set", "lightgbm.leafs=3"), "[learners.lightgbm]"),
+        ((*QUICK, "--thresholds-by", "champion"), "a backtest has no champion"),
+        ((*QUICK, "--scores", "no/folder/scores.parquet"), "does not exist"),
+    ],
+)
+def test_arguments_are_checked_before_anything_is_read(
+    arguments: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "nowhere", *arguments) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert said in told
+    assert "nowhere" not in told
+
+
+def test_the_scores_do_not_take_the_place_of_the_past(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "payments.csv"
+    table.write_text("mine", encoding="utf-8")
+
+    assert run(monkeypatch, table, *QUICK, "--scores", table) == 2
+    assert "is the past itself" in " ".join(capsys.readouterr().err.split())
+    assert table.read_text(encoding="utf-8") == "mine"

@@ -118,7 +118,7 @@ def test_a_full_disk_leaves_the_bundle_that_was_in_use(
 def test_a_full_disk_leaves_no_scores(
     past: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = ("--file", past, "--train-until", "2026-03-21", "--test-from", "2026-03-28", "--threads", "1")
+    said = (past, "--train-until", "2026-03-21", "--test-from", "2026-03-28", "--threads", "1")
     scores = past / "scores.parquet"
 
     with full_after(2_000):

@@ -32,6 +32,7 @@ def kept(is_fraud: npt.NDArray[np.bool_], **parts: Any) -> Kept:
         "account": pl.Series(["a"] * rows),
         "occurred_at": pl.Series([NOON] * rows),
         "amounts": np.full(rows, 1_000),
+        "currency": "EUR",
         "days": 1.0,
         "segments": {},
     }
@@ -47,6 +48,7 @@ def a_judgement(*, thresholds: Thresholds | None = None, rows: int = 3_000, besi
         account=pl.Series([f"a{i}" for i in random.integers(0, 900, rows)]),
         occurred_at=pl.Series([NOON + timedelta(minutes=float(i)) for i in np.linspace(0, 4 * 1_440, rows)]),
         amounts=random.integers(100, 9_000, rows),
+        currency="EUR",
         days=4.0,
         segments={"channel": pl.Series(["<b>card</b>", "online", None]).sample(rows, with_replacement=True, seed=0)},
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate, repeat
 from pathlib import Path
@@ -27,7 +28,7 @@ from tests.unit.deployed import (
 from training.costs import Costs
 from training.evaluate import Kept
 from training.gates import QUALITY, Gate, Limits, in_words, not_sent_back, quality, service
-from training.judging import Judgement, Opinion, judge
+from training.judging import Interval, Judged, Judgement, Opinion, judge
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LIMITS = Limits()
@@ -45,6 +46,7 @@ def judgement(
         account=pl.Series([f"a{i % 900}" for i in range(ROWS)]),
         occurred_at=pl.Series([NOON + timedelta(minutes=i) for i in range(ROWS)]),
         amounts=np.full(ROWS, 5_000, np.int64),
+        currency="EUR",
         days=4.0,
         segments={},
     )
@@ -67,6 +69,74 @@ def test_a_model_that_is_as_good_as_the_champion_passes() -> None:
 
     assert [gate.name for gate in gates] == list(QUALITY)
     assert not failing(gates)
+
+
+def with_figures(
+    *, cost: tuple[float, float, float] | None = None, brier: tuple[float, float] | None = None
+) -> Judgement:
+    """A judgement that passes every gate but for what is said here.
+
+    `cost`: the model's, the champion's, and the lower end of the difference's interval; `brier`: the model's, the champion's.
+    """
+    judged = judgement()
+    assert judged.champion is not None
+    model, champion, differences = {}, {}, {}
+    if cost is not None:
+        model["cost_per_1000"], champion["cost_per_1000"] = cost[:2]
+        differences["cost_per_1000"] = Interval(low=cost[2], high=3 * abs(cost[2]))
+    if brier is not None:
+        model["brier"], champion["brier"] = brier
+
+    def told(one: Judged, figures: dict[str, float]) -> Judged:
+        return replace(one, evaluation=replace(one.evaluation, metrics=one.evaluation.metrics | figures))
+
+    return replace(
+        judged,
+        model=told(judged.model, model),
+        champion=told(judged.champion, champion),
+        differences=judged.differences | differences,
+    )
+
+
+@pytest.mark.parametrize(
+    ("cost", "refused"),
+    [
+        pytest.param((104.0, 100.0, 1.0), {"cost"}, id="dearer by 4 %, and surely dearer"),
+        pytest.param((106.0, 100.0, -1.0), {"cost"}, id="dearer by 6 %, and perhaps not"),
+        pytest.param((104.0, 100.0, -1.0), set(), id="dearer by 4 %, and perhaps not"),
+        pytest.param((106.0, 100.0, 1.0), {"cost"}, id="dearer by 6 %, and surely"),
+        pytest.param((105.0, 100.0, 0.0), set(), id="at both limits"),
+    ],
+)
+def test_the_cost_has_two_limits_of_its_own(cost: tuple[float, float, float], refused: set[str]) -> None:
+    assert failing(quality(with_figures(cost=cost), expected="champion", limits=LIMITS)) == refused
+
+
+@pytest.mark.parametrize(
+    ("brier", "refused"),
+    [
+        pytest.param((0.0112, 0.0100), {"calibration"}, id="1.12 times the champion's"),
+        pytest.param((0.0109, 0.0100), set(), id="1.09 times the champion's"),
+    ],
+)
+def test_scores_of_the_right_mean_may_still_be_badly_calibrated(brier: tuple[float, float], refused: set[str]) -> None:
+    gates = quality(with_figures(brier=brier), expected="champion", limits=LIMITS)
+
+    assert failing(gates) == refused
+    times = float(gates[2].said.partition("the mean score is ")[2].split()[0])
+    assert 1 / LIMITS.bias <= times <= LIMITS.bias
+
+
+@pytest.mark.parametrize(("scale", "refused"), [(0.4, {"calibration"}), (1.0, set())])
+def test_scores_of_another_mean_are_badly_calibrated_whatever_their_brier_score(
+    scale: float, refused: set[str]
+) -> None:
+    judged = judgement(scale=scale)
+    assert judged.champion is not None
+    metrics = judged.champion.evaluation.metrics
+    same = replace(judged.model, evaluation=replace(judged.model.evaluation, metrics=metrics))
+
+    assert failing(quality(replace(judged, model=same), expected="champion", limits=LIMITS)) == refused
 
 
 def test_a_worse_one_is_refused_with_its_figures() -> None:

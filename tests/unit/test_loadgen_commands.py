@@ -51,6 +51,13 @@ def test_simulate_writes_a_past_and_says_so_in_json(tmp_path: Path) -> None:
         (["replay", ".", "--rate", "10", "--mapping", "no.toml"], "no.toml"),
         (["replay", ".", "--rate", "10", "--mapping", "handbok"], "creditcard, handbook, paysim"),
         (["replay", "--nonsense"], "--nonsense"),
+        (["replay", "nowhere", "--rate", "-1"], "--rate must be above 0"),
+        (["replay", "nowhere", "--rate", "1", "--malformed", "0.7", "--duplicates", "0.7"], "together as well"),
+        (
+            ["replay", "nowhere", "--rate", "1", "--since", "2026-01-02T00:00:00Z", "--until", "2026-01-01T00:00:00Z"],
+            "must be before --until",
+        ),
+        (["mapping", "nowhere.csv", "--output", "no/folder.toml"], "no, the folder for folder.toml, does not exist"),
         (["mapping", "nowhere.csv"], "nowhere.csv does not exist"),
         (["mapping", "."], "is a folder"),
         (["sample", "nothing", "x.csv"], "card-payments"),
@@ -94,6 +101,33 @@ def test_a_drafted_mapping_goes_to_standard_output_and_what_is_to_be_checked_to_
     assert {"key": "transaction.account_id", "value": '"card"', "columns": ["card"], "sure": True}.items() <= next(
         each for each in report["guesses"] if each["key"] == "transaction.account_id"
     ).items()
+
+
+def test_an_edited_mapping_is_not_lost_to_another_draft(tmp_path: Path) -> None:
+    output, table = tmp_path / "mapping.toml", tmp_path / "payments.csv"
+    output.write_text("# edited", encoding="utf-8")
+
+    refused = loadgen("mapping", "no-such-table.csv", "--output", str(output))
+
+    assert refused.returncode == 2
+    assert b"mapping.toml is there already; --force replaces it" in b" ".join(refused.stderr.split())
+    assert output.read_text(encoding="utf-8") == "# edited"
+    assert loadgen("sample", "card-payments", str(table)).returncode == 0
+    assert loadgen("mapping", str(table), "--output", str(output), "--force").returncode == 0
+    assert "edited" not in output.read_text(encoding="utf-8")
+
+
+def test_a_sample_replaces_itself_and_no_other_table(tmp_path: Path) -> None:
+    mine, sample = tmp_path / "mine.csv", tmp_path / "sample.csv"
+    mine.write_text("my,own\n", encoding="utf-8")
+
+    assert loadgen("sample", "paysim", str(sample)).returncode == 0
+    assert loadgen("sample", "paysim", str(sample)).returncode == 0
+    refused = loadgen("sample", "paysim", str(mine))
+    assert refused.returncode == 2
+    assert b"is another table; --force" in b" ".join(refused.stderr.split())
+    assert mine.read_text(encoding="utf-8") == "my,own\n"
+    assert loadgen("sample", "paysim", str(mine), "--force").returncode == 0
 
 
 def drafted_rows(table: Path) -> int:

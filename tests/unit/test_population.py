@@ -171,8 +171,16 @@ def test_the_smallest_world_is_a_world() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"accounts": 0}, {"counterparties": 3}, {"per_day": 0}, {"days": -1}, {"days": 1e12}, {"seed": "x"}]
+    ("wrong", "said"),
+    [
+        ({"accounts": 0}, r"`int` >= 1 - at `\$\.accounts`"),
+        ({"counterparties": 3}, r"`int` >= 14 - at `\$\.counterparties`"),
+        ({"per_day": 0}, r"`float` > 0\.0 - at `\$\.per_day`"),
+        ({"days": -1}, "a world starts before it ends"),
+        ({"days": 1e12}, r"a world of 1e\+12 days up to"),
+        ({"seed": "x"}, r"Expected `int`, got `str` - at `\$\.seed`"),
+    ],
 )
-def test_a_world_that_cannot_be_is_named(wrong: dict[str, int]) -> None:
-    with pytest.raises(WrongSettings):
+def test_a_world_that_cannot_be_is_named(wrong: dict[str, int], said: str) -> None:
+    with pytest.raises(WrongSettings, match=said):
         world_ending(START, **({"days": 3} | wrong))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+import typer
 
+from benchmarks import oracle, quality
 from benchmarks.published import DERIVATIONS, Cause, Compared, NoSuchFeature, Odd, Seen, compare
 from features.catalogue import FEATURES, column
 from schemas.tables import TRANSACTION_COLUMNS
@@ -171,3 +174,20 @@ def test_what_is_no_tie_is_not_explained() -> None:
 def test_a_feature_that_the_catalogue_does_not_have_is_named() -> None:
     with pytest.raises(NoSuchFeature, match=r"'account_count_1y'.*published"):
         seen({})["account_count_1y"]
+
+
+@pytest.mark.parametrize("benchmark", [oracle.main, quality.main])
+def test_a_file_that_is_missing_is_said_before_anything_is_read(
+    benchmark: Callable[[Path], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "transactions.parquet").write_text("is not even looked at")
+
+    app = typer.Typer()
+    app.command()(benchmark)
+    with pytest.raises(SystemExit) as left:
+        app([str(tmp_path)])
+
+    assert left.value.code == 2
+    said = "".join(capsys.readouterr())
+    assert "features_oracle.parquet" in "".join(said.split())
+    assert "Traceback" not in said

@@ -157,8 +157,12 @@ def test_pasts_that_can_not_be_learnt_from_are_named() -> None:
 
     with pytest.raises(UnusablePast, match="empty"):
         known_at(None, transactions.clear(), labels)
-    with pytest.raises(UnusablePast, match="none was known to be a fraud"):
+    with pytest.raises(
+        UnusablePast, match=r"none was known to be a fraud.* A past with labels that say is_fraud would do"
+    ):
         known_at(None, transactions, labels.clear())
+    with pytest.raises(UnusablePast, match="or a later --train-until, would do"):
+        known_at(START + DAY, transactions, labels)
     with pytest.raises(UnusablePast, match="all 4800 transactions are frauds"):
         known_at(None, transactions, labels_of(transactions, DAY))
     with pytest.raises(UnusablePast, match=r"later than .*--train-until"):

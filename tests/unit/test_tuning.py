@@ -341,6 +341,7 @@ def test_ctrl_c_ends_the_command_with_what_was_found(tmp_path: Path) -> None:
         (("--budget", "soon"), "7d or 36h"),
         (("--trials", "0"), "trials must be"),
         (("--learner", "oracle"), "learner must be of lightgbm"),
+        (("--learner", "lightgbm,xgboost"), "tuned one by one"),
         (("--folds", "15"), "fewer --folds"),
         (("--label-delay", "40d"), "nothing is mature enough"),
     ],
