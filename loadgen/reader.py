@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -62,6 +62,79 @@ _verdict = msgspec.json.Decoder(_Verdict).decode
 _alert = msgspec.json.Decoder(_Alert).decode
 
 
+class Tally:
+    """What messages come to; the time is handed in."""
+
+    def __init__(self, target: Target, schedule: Schedule, frauds: frozenset[str]) -> None:
+        self._verdicts, self._alerts = target.name(VERDICTS), target.name(ALERTS)
+        self._due = schedule.by_id()
+        self._expected = len(self._due)
+        self._frauds = frauds
+        self.latency = Recorder()
+        self._outcomes: Counter[str] = Counter()
+        self._errors: Counter[str] = Counter()
+        self._others = self._alerted = self._right = 0
+
+    @property
+    def awaited(self) -> int:
+        """Transactions of the schedule that have no verdict yet."""
+        return len(self._due)
+
+    @property
+    def verdicts(self) -> int:
+        """Transactions of the schedule that have one."""
+        return self._expected - len(self._due)
+
+    def answers(self, rate: float, interval: Latency) -> Answers:
+        """Everything so far; `rate` and `interval`: of the last interval."""
+        return Answers(
+            verdicts=self.verdicts,
+            awaited=self.awaited,
+            others=self._others,
+            outcomes=dict(self._outcomes),
+            alerts=self._alerted,
+            right_alerts=self._right,
+            dead_letters=dict(self._errors),
+            rate=rate,
+            interval=interval,
+            total=self.latency.total(),
+        )
+
+    def take(self, messages: Sequence[Message], now: int) -> None:
+        """Messages that are here `now`, in microseconds after the start.
+
+        A verdict's latency is from when its transaction was due until now, whenever it came to lie on the log.
+        """
+        ages, outcomes = list[int](), list[str]()
+        for message in messages:
+            if message.topic() == self._verdicts and message.error() is None:
+                verdict = _verdict(message.value() or b"")
+                due = self._due.pop(verdict.transaction_id, None)
+                if due is None:
+                    self._others += 1
+                else:
+                    ages.append(now - due)
+                    outcomes.append(verdict.outcome)
+            else:
+                self._take_other(message)
+        self._outcomes.update(outcomes)
+        self.latency.record(np.array(ages, dtype=np.int64))
+
+    def _take_other(self, message: Message) -> None:
+        error = message.error()
+        if error is not None:
+            if error.code() != KafkaError._ALL_BROKERS_DOWN and not error.retriable():
+                raise KafkaException(error)
+        elif message.topic() == self._alerts:
+            alert = _alert(message.value() or b"")
+            self._alerted += 1
+            self._right += alert.verdict.transaction_id in self._frauds
+        else:
+            headers = dict(message.headers() or ())
+            name = headers.get(ERROR)
+            self._errors[name.decode() if isinstance(name, bytes) else str(name)] += 1
+
+
 class Reader:
     """Reads from the ends that the topics have when it is made.  Used by one thread."""
 
@@ -83,14 +156,7 @@ class Reader:
         for each in everything:
             each.offset = self._end_of(each)
         self._consumer.assign(everything)
-        self._verdicts, self._alerts = target.name(VERDICTS), target.name(ALERTS)
-        self._due = schedule.by_id()
-        self._expected = len(self._due)
-        self._frauds = frauds
-        self._latency = Recorder()
-        self._outcomes: Counter[str] = Counter()
-        self._errors: Counter[str] = Counter()
-        self._others = self._alerted = self._right = 0
+        self._tally = Tally(target, schedule, frauds)
         self._rate, self._interval = 0.0, Latency()
 
     def __enter__(self) -> Self:
@@ -119,33 +185,22 @@ class Reader:
             self._take(start_at)
             now = time.monotonic()
             if now - told >= TOLD_EVERY:
-                had = self._expected - len(self._due)
-                self._rate, self._interval = (had - before) / (now - told), self._latency.interval()
+                had = self._tally.verdicts
+                self._rate, self._interval = (had - before) / (now - told), self._tally.latency.interval()
                 told, before = now, had
                 progress(self.answers())
-            if not self._due:
+            if not self._tally.awaited:
                 ends = ends or now + linger
                 if now >= ends:
                     break
 
     def answers(self) -> Answers:
         """Everything so far."""
-        return Answers(
-            verdicts=self._expected - len(self._due),
-            awaited=len(self._due),
-            others=self._others,
-            outcomes=dict(self._outcomes),
-            alerts=self._alerted,
-            right_alerts=self._right,
-            dead_letters=dict(self._errors),
-            rate=self._rate,
-            interval=self._interval,
-            total=self._latency.total(),
-        )
+        return self._tally.answers(self._rate, self._interval)
 
     def histogram(self) -> str:
         """All latencies in microseconds, in HdrHistogram's base64 form."""
-        return self._latency.encoded()
+        return self._tally.latency.encoded()
 
     def _end_of(self, partition: TopicPartition) -> int:
         deadline = time.monotonic() + 10.0
@@ -164,32 +219,4 @@ class Reader:
         if first is None:
             return
         messages = [first, *self._consumer.consume(999, 0)]
-        now = time.time_ns() // 1_000 - start_at
-        verdicts, due_at, ages, outcomes = self._verdicts, self._due, list[int](), list[str]()
-        for message in messages:
-            if message.topic() == verdicts and message.error() is None:
-                verdict = _verdict(message.value() or b"")
-                due = due_at.pop(verdict.transaction_id, None)
-                if due is None:
-                    self._others += 1
-                else:
-                    ages.append(now - due)
-                    outcomes.append(verdict.outcome)
-            else:
-                self._take_other(message)
-        self._outcomes.update(outcomes)
-        self._latency.record(np.array(ages, dtype=np.int64))
-
-    def _take_other(self, message: Message) -> None:
-        error = message.error()
-        if error is not None:
-            if error.code() != KafkaError._ALL_BROKERS_DOWN and not error.retriable():
-                raise KafkaException(error)
-        elif message.topic() == self._alerts:
-            alert = _alert(message.value() or b"")
-            self._alerted += 1
-            self._right += alert.verdict.transaction_id in self._frauds
-        else:
-            headers = dict(message.headers() or ())
-            name = headers.get(ERROR)
-            self._errors[name.decode() if isinstance(name, bytes) else str(name)] += 1
+        self._tally.take(messages, time.time_ns() // 1_000 - start_at)

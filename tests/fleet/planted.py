@@ -14,7 +14,9 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from datetime import datetime, timedelta, tzinfo
+from pathlib import Path
+from typing import Any, Self
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -46,6 +48,30 @@ def stop(place: str, batch: int = 1) -> None:
 def dawdle(place: str, seconds: float, batch: int = 1) -> None:
     """Takes its time there."""
     at(place, batch, lambda: time.sleep(seconds))
+
+
+def hold(place: str, until: Path, batch: int = 1) -> None:
+    """Stands still there until this file exists."""
+
+    def wait() -> None:
+        while not until.exists():
+            time.sleep(0.01)
+
+    at(place, batch, wait)
+
+
+def later_once(seconds: float, when: Path) -> None:
+    """Whoever follows deployments finds it so much later once this file exists, and looks again and again."""
+    from streaming import following  # noqa: PLC0415 - in the worker's process only
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) + timedelta(seconds=seconds if when.exists() else 0)
+
+    look_soon = following.Following._look_soon
+    _put(following, "datetime", Later)
+    _put(following.Following, "_look_soon", lambda self, left: look_soon(self, min(left, 0.05)))
 
 
 def abort(place: str, batch: int = 1) -> None:

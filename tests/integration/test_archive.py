@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -264,14 +263,20 @@ def test_told_to_stop_an_archiver_leaves_nothing_unwritten(fleet: Fleet, tmp_pat
     sent = fleet.send(fleet.life.messages(40))
     stop = threading.Event()
     archiver = Archiver(fleet.settings, Place.of(str(tmp_path)), limits=Limits(seconds=1_000))
-    running = threading.Thread(target=archiver.run, args=(stop,))
+    running = threading.Thread(target=archiver.run, args=(stop,), daemon=True)
     running.start()
-    while sum(rows.height for stream in [*archiver._streams.values()] for rows in stream.waiting) < len(sent):
-        time.sleep(0.01)
 
-    stop.set()
-    running.join()
+    def holds_all() -> bool:
+        assert running.is_alive(), "the archiver has ended by itself"
+        return sum(rows.height for stream in [*archiver._streams.values()] for rows in stream.waiting) >= len(sent)
 
+    try:
+        within(60, holds_all)
+    finally:
+        stop.set()
+        running.join(60)
+
+    assert not running.is_alive()
     assert_all_is_archived(fleet, tmp_path)
 
 

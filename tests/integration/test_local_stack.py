@@ -8,10 +8,10 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import redis
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -77,8 +77,11 @@ def test_a_killed_kafka_comes_back_with_its_messages(own_stack: LocalStack, pref
 def test_a_paused_kafka_goes_on(own_stack: LocalStack, prefix: str) -> None:
     own_stack.create_topics(prefix, partitions=1)
 
-    os.kill(own_stack.kafka_pid, signal.SIGSTOP)
-    os.kill(own_stack.kafka_pid, signal.SIGCONT)
+    kafka = psutil.Process(own_stack.kafka_pid)
+
+    os.kill(kafka.pid, signal.SIGSTOP)
+    within(60, lambda: kafka.status() == psutil.STATUS_STOPPED)
+    os.kill(kafka.pid, signal.SIGCONT)
 
     tell(own_stack.kafka_url, prefix + topics.VERDICTS.name, b"after the pause")
 
@@ -140,7 +143,9 @@ def test_the_servers_outlive_the_thread_that_started_them(tmp_path: Path) -> Non
     thread.start()
     thread.join()
     try:
-        time.sleep(0.2)
+        # The kernel tells the children of a thread that ends before the thread is out of its list, and nobody who was told
+        # to die answers any more.
+        within(60, lambda: thread.native_id not in {each.id for each in psutil.Process().threads()})
         remember(stack, "key", b"value")
     finally:
         stack.stop()
@@ -160,7 +165,7 @@ def test_nothing_is_left_of_a_stack_whose_program_ends(way: signal.Signals, tmp_
         os.killpg(program.pid, way)  # the whole group, as a terminal's Ctrl-C
         program.wait(20)
 
-    within(5, lambda: not any(lives(pid) for pid in pids))
+    within(60, lambda: not any(lives(pid) for pid in pids))
     with LocalStack(tmp_path, kafka=False) as successor:
         assert recall(successor, "key") == b"value"
 

@@ -423,7 +423,14 @@ def test_a_detail_without_end_is_cut() -> None:
 def test_headers_that_are_no_dead_letters_are_refused(headers: list[tuple[str, bytes | None]] | None) -> None:
     letter = message_or_what_is_wrong(DeadLetter.from_headers, headers)
 
-    assert isinstance(letter, BadMessage | DeadLetter)
+    if isinstance(letter, BadMessage):
+        assert letter.fault is Fault.MISSING_FIELD
+        assert letter.detail.startswith("not a dead letter's headers: ")
+    else:
+        said = dict(headers or ())
+        assert letter.fault.encode() == said["error"]
+        assert letter.at.isoformat().replace("+00:00", "Z").encode() == said["at"]
+        assert DeadLetter.from_headers(letter.headers()) == letter
 
 
 @pytest.mark.parametrize("number", [int("9" * 4_300), -int("9" * 4_299)])
