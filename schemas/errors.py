@@ -42,10 +42,11 @@ class Fault(StrEnum):
     WRONG_PARTITION = "wrong-partition"
     FROM_THE_FUTURE = "from-the-future"
     ID_REUSED = "id-reused"
+    TOO_LARGE = "too-large"
     BUG = "bug"
 
 
-LEFT_OUT = frozenset((Fault.BUG, Fault.NO_REGISTRY, Fault.UNKNOWN_SCHEMA))
+LEFT_OUT = frozenset((Fault.BUG, Fault.TOO_LARGE, Fault.NO_REGISTRY, Fault.UNKNOWN_SCHEMA))
 """Faults that the message's own bytes don't show: another release, another setting or a registry that has learnt meanwhile
 would find nothing wrong.  What was dead-lettered for one of them is found by its dead letter, and left out of every fold."""
 

@@ -7,8 +7,9 @@ import hashlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -35,7 +36,7 @@ from streaming.guard import Broken, Guard, Limits
 from streaming.intake import Polled
 from streaming.memory import Memory, Recalled
 from streaming.metrics import Metrics
-from streaming.outbox import LARGEST_ALERT, Aborted, Outbox, Said, Told
+from streaming.outbox import LARGEST_ALERT, Aborted, Outbox, Place, Said, Told, TooLarge
 from streaming.scoring import Decisions, Panel
 from streaming.settings import WorkerSettings
 
@@ -45,6 +46,21 @@ _NAMES = tuple(topic.name for topic in INPUTS)
 _ACTIVITY = INPUTS.index(ACTIVITY)
 _HEAD = 1024
 """Bytes of a message too large for `dead-letters` that are kept of it."""
+
+
+@dataclass
+class _Out:
+    """What of a batch is told otherwise than as it came."""
+
+    left: dict[Place, tuple[Item, Fault, str]] = field(default_factory=dict)
+    """Messages that are dead-lettered and left out of every fold, and why."""
+    shorter: dict[tuple[str, Place], int] = field(default_factory=dict)
+    """By output topic and message: how much shorter it is told."""
+
+    def bugs(self, found: Iterable[Item]) -> None:
+        """Leave these out."""
+        for item in found:
+            self.left[_place(item)] = (item, Fault.BUG, "the scorer failed on it; its log has the trace")
 
 
 class Desk:
@@ -114,7 +130,7 @@ class Desk:
     async def _settle(self, polled: Polled) -> None:
         self._stages = {}
         assert self.panel is not None
-        culprits: list[Item] = []
+        out = _Out()
         with self._stage("read"):
             items, after = self._sort(polled)
             await self._learn_schemas(items)
@@ -123,28 +139,37 @@ class Desk:
             except NO_BUGS:
                 raise
             except Exception as error:  # a bug of ours: the message that shows it is found, and the others go on
-                culprits = find(items, self._read, error, self.allowance)
-                batch, need = self._read(items, culprits)
+                out.bugs(find(items, self._read, error, self.allowance))
+                batch, need = self._read(items, out)
         with self._stage("recall"):
             recalled = await self.memory.recall(need, polled.parts)
         decide = partial(self._decide, self.panel, recalled=(need, recalled), after=after, polled=polled)
         try:
-            decided = decide(batch, need)
+            decided = decide(batch, need, out)
         except NO_BUGS:
             raise
         except Exception as error:
-            readable = [item for item in items if item not in culprits]
-            culprits += find(readable, lambda some: decide(*self._read(some)), error, self.allowance)
-            batch, need = self._read(items, culprits)
-            decided = decide(batch, need)
-        described, decisions, said = decided
-        marks = self._marks(polled, described.rejected)
-        told = self._told(items, after, marks, polled)
-        if told:
-            with self._stage("tell"):
-                await self.outbox.tell(said, told, polled.group)
-            for number, mark in marks.items():
-                polled.parts[number].marks = mark
+            readable = [item for item in items if _place(item) not in out.left]
+            out.bugs(find(readable, lambda some: decide(*self._read(some), out), error, self.allowance))
+            batch, need = self._read(items, out)
+            decided = decide(batch, need, out)
+        while True:
+            described, decisions, said = decided
+            marks = self._marks(polled, described.rejected)
+            told = self._told(items, after, marks, polled)
+            if not told:
+                break
+            try:
+                with self._stage("tell"):
+                    await self.outbox.tell(said, told, polled.group)
+            except TooLarge as error:
+                self._make_smaller(error, items, out)
+                batch, need = self._read(items, out)
+                decided = decide(batch, need, out)
+            else:
+                for number, mark in marks.items():
+                    polled.parts[number].marks = mark
+                break
         self._note(items, batch, described, decisions)
         began = time.perf_counter()
         await self.memory.remember(described, need, polled.parts, after)
@@ -181,18 +206,44 @@ class Desk:
         if asked := writers.unknown(schema_id(record.value) for topic, record, _ in items if topic != _ACTIVITY):
             await asyncio.get_running_loop().run_in_executor(None, writers.learn, asked)
 
-    def _read(self, items: list[Item], culprits: Sequence[Item] = ()) -> tuple[Batch, Needed]:
+    def _make_smaller(self, error: TooLarge, items: list[Item], out: _Out) -> None:
+        """What Kafka doesn't take is told shorter; where that can't be, its message is left out.  Each time something is."""
+        topic = self.settings.topic
+        for one in error.said:
+            assert one.source is not None
+            index, number, offset = one.source
+            where = f"{_NAMES[index]} [{number}] at offset {offset}"
+            level = out.shorter.get((one.topic, one.source), 0)
+            if level < {topic(ALERTS): len(_SHORTER) - 1, topic(DEAD_LETTERS): 1}.get(one.topic, 0):
+                log.error("what is to be said of %s on %s is too large: it is told shorter", where, one.topic)
+                out.shorter[one.topic, one.source] = level + 1
+                continue
+            found = next((item for item in items if _place(item) == one.source and item[2]), None)
+            if found is None or one.topic == topic(DEAD_LETTERS) or one.source in out.left:
+                raise PartitionParked(
+                    f"partition {number}: what is to be said of {where} is larger than {one.topic} takes ({error}); "
+                    "raise its max.message.bytes to what schemas/topics.py has",
+                    partition=number,
+                )
+            log.error("what is to be said of %s on %s is too large: it is dead-lettered", where, one.topic)
+            out.left[one.source] = (
+                found,
+                Fault.TOO_LARGE,
+                f"what is to be said of it is larger than {one.topic} takes",
+            )
+            out.shorter[topic(DEAD_LETTERS), one.source] = 1
+
+    def _read(self, items: list[Item], out: _Out | None = None) -> tuple[Batch, Needed]:
+        left = {} if out is None else out.left
         by_topic: tuple[list[tuple[Record, bool]], ...] = ([], [], [])
         for item in items:
-            if not culprits or item not in culprits:
+            if not left or _place(item) not in left:
                 topic, record, told = item
                 by_topic[topic].append((record, told))
         batch = read(self.rules, *by_topic)
-        for topic, record, told in culprits:
-            if told:
-                batch.rejected.append(
-                    Rejected(_NAMES[topic], record, Fault.BUG, "the scorer failed on it; its log has the trace")
-                )
+        batch.rejected += [
+            Rejected(_NAMES[topic], record, fault, detail) for (topic, record, _), fault, detail in left.values()
+        ]
         return batch, needed(batch, self.rules.partitions)
 
     def _decide(
@@ -200,6 +251,7 @@ class Desk:
         panel: Panel,
         batch: Batch,
         need: Needed,
+        out: _Out,
         *,
         recalled: tuple[Needed, Recalled],
         after: dict[int, Offsets],
@@ -215,7 +267,7 @@ class Desk:
             next_labels = {number: offsets.labels for number, offsets in after.items()}
             decisions = panel.decide(described, next_labels, datetime.now(UTC))
         with self._stage("judge"):
-            return described, decisions, self._said(described, decisions, polled)
+            return described, decisions, self._said(described, decisions, polled, out)
 
     def _marks(self, polled: Polled, rejected: list[Rejected]) -> dict[int, Marks]:
         marks = {number: part.marks for number, part in polled.parts.items()}
@@ -225,38 +277,50 @@ class Desk:
                 marks[record.partition] = msgspec.structs.replace(mark, left_out=mark.left_out + 1)
         return marks
 
-    def _said(self, described: Described, decisions: Decisions, polled: Polled) -> list[Said]:
+    def _said(self, described: Described, decisions: Decisions, polled: Polled, out: _Out) -> list[Said]:
         topic = self.settings.topic
         verdicts, alerts, activity = topic(VERDICTS), topic(ALERTS), topic(ACTIVITY)
         said = [
-            Said(verdicts, verdict.account_id.encode(), encode(verdict), verdict.source.partition)
+            Said(verdicts, verdict.account_id.encode(), encode(verdict), place[1], source=place)
             for verdict in decisions.verdicts
+            for place in [(0, verdict.source.partition, verdict.source.offset)]
         ]
         said += [
-            Said(alerts, alert.verdict.account_id.encode(), _fitting(alert), alert.verdict.source.partition)
+            Said(alerts, alert.verdict.account_id.encode(), value, place[1], source=place)
             for alert in decisions.alerts
+            for place in [(0, alert.verdict.source.partition, alert.verdict.source.offset)]
+            for value in [_fitting(alert, out.shorter.get((alerts, place), 0))]
         ]
-        said += [Said(activity, one.counterparty_id.encode(), encode(one)) for one in described.activity]
+        said += [
+            Said(
+                activity,
+                one.counterparty_id.encode(),
+                encode(one),
+                source=(0 if one.known_at is None else 1, one.source.partition, one.source.offset),
+            )
+            for one in described.activity
+        ]
         if described.rejected:
             attempts = _attempts(polled, described.rejected)
-            said += [self._dead_letter(rejected, attempts) for rejected in described.rejected]
+            said += [self._dead_letter(rejected, attempts, out) for rejected in described.rejected]
         return said
 
-    def _dead_letter(self, rejected: Rejected, attempts: dict[tuple[int, int, int], int]) -> Said:
+    def _dead_letter(self, rejected: Rejected, attempts: dict[Place, int], out: _Out) -> Said:
         name, record, fault, detail = rejected
         value, key = record.value, record.key
-        if len(value or b"") + len(key or b"") > self.settings.dead_letter_bytes:
+        letters, place = self.settings.topic(DEAD_LETTERS), (_NAMES.index(name), record.partition, record.offset)
+        too_large = len(value or b"") + len(key or b"") > self.settings.dead_letter_bytes
+        if too_large or (letters, place) in out.shorter:
             whole, value, key = value or b"", (value or b"")[:_HEAD], (key or b"")[:_HEAD]
             digest = hashlib.sha256(whole).hexdigest()
             detail = f"{detail} (of {len(whole)} bytes the first {len(value)} are kept, SHA-256 {digest})"
-        topic = _NAMES.index(name)
-        attempt = attempts.get((topic, record.partition, record.offset), 1)
-        input_topic = self.settings.topic(INPUTS[topic])
+        attempt = attempts.get(place, 1)
+        input_topic = self.settings.topic(INPUTS[place[0]])
         letter = DeadLetter(
             fault=fault, detail=detail, topic=input_topic, partition=record.partition, offset=record.offset, attempt=attempt,
             at=datetime.now(UTC),
         )  # fmt: skip
-        return Said(self.settings.topic(DEAD_LETTERS), key, value, record.partition, letter.headers())
+        return Said(letters, key, value, record.partition, letter.headers(), place)
 
     def _told(
         self, items: list[Item], after: dict[int, Offsets], marks: dict[int, Marks], polled: Polled
@@ -327,13 +391,29 @@ class Desk:
             self._drop(trial.failed)
 
 
-def _fitting(alert: Alert) -> bytes:
+def _place(item: Item) -> Place:
+    topic, record, _ = item
+    return topic, record.partition, record.offset
+
+
+def _without_attributes(alert: Alert) -> Alert:
+    return msgspec.structs.replace(alert, transaction=msgspec.structs.replace(alert.transaction, attributes={}))
+
+
+def _without_words(alert: Alert) -> Alert:
+    """Without attributes, and with the strongest reason only."""
+    shorter = _without_attributes(alert)
+    return shorter if shorter.reasons == "pending" else msgspec.structs.replace(shorter, reasons=shorter.reasons[:1])
+
+
+_SHORTER: tuple[Callable[[Alert], Alert], ...] = (lambda alert: alert, _without_attributes, _without_words)
+"""What `alerts` is told: all of it, and what is left where that is too large."""
+
+
+def _fitting(alert: Alert, level: int) -> bytes:
     """What `alerts` takes: without the transaction's attributes where they are too large (9e15 is written as 18 bytes)."""
-    value = encode(alert)
-    if len(value) <= LARGEST_ALERT:
-        return value
-    without = msgspec.structs.replace(alert.transaction, attributes={})
-    return encode(msgspec.structs.replace(alert, transaction=without))
+    value = encode(_SHORTER[level](alert))
+    return value if level or len(value) <= LARGEST_ALERT else encode(_without_attributes(alert))
 
 
 def _record(message: Message) -> Record:
@@ -346,10 +426,10 @@ def _record(message: Message) -> Record:
     )
 
 
-def _attempts(polled: Polled, rejected: list[Rejected]) -> dict[tuple[int, int, int], int]:
+def _attempts(polled: Polled, rejected: list[Rejected]) -> dict[Place, int]:
     """Of messages that `dead-letters resend` has sent again, by topic, partition and offset: the how manieth time it is."""
     asked = {(_NAMES.index(one.topic), one.record.partition, one.record.offset) for one in rejected}
-    found: dict[tuple[int, int, int], int] = {}
+    found: dict[Place, int] = {}
     for topic, message in polled.messages:
         place = topic, message.partition() or 0, message.offset() or 0
         if place not in asked:

@@ -7,14 +7,18 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourceType
 
-from schemas.errors import FraudScorerError
-from schemas.topics import ALERTS
+from schemas.errors import FraudScorerError, WrongSettings
+from schemas.topics import ACTIVITY, ALERTS, DEAD_LETTERS, EXPLANATIONS, MIB, VERDICTS
 from streaming.leaving import BROKEN, FENCED, STUCK, leave
 from streaming.settings import WorkerSettings
 
@@ -22,13 +26,27 @@ log = logging.getLogger(__name__)
 
 SLOW = 2.0
 """Seconds after which a call to Kafka is one that is waited for."""
+_TOO_LARGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
 _OVERHEAD = 65_536
 """Bytes for keys, headers and what a record batch adds."""
+_OF_A_RECORD = 100
+"""Bytes that Kafka adds to a message that lies in a record batch of its own, at most."""
+Place = tuple[int, int, int]
+"""Index of the input topic, partition, offset."""
 LARGEST_ALERT = int(ALERTS.config["max.message.bytes"]) - _OVERHEAD
 
 
 class Aborted(FraudScorerError):
     """Nothing of the batch was told; every number must be taken over again."""
+
+
+class TooLarge(Aborted):
+    """Kafka doesn't take what is to be said: nothing was told, and the same again would meet the same."""
+
+    def __init__(self, said: Sequence[Said], why: str) -> None:
+        """`said`: what is too large."""
+        super().__init__(why)
+        self.said = said
 
 
 class Said(NamedTuple):
@@ -39,6 +57,14 @@ class Said(NamedTuple):
     value: bytes | None
     partition: int = -1
     headers: Sequence[tuple[str, str | bytes | None]] = ()
+    source: Place | None = None
+    """The message that it is about."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that the topic's max.message.bytes is held to, uncompressed: at least what Kafka makes of it alone."""
+        headers = sum(len(name) + len(value or b"") + 8 for name, value in self.headers)
+        return len(self.key or b"") + len(self.value or b"") + headers + _OF_A_RECORD
 
 
 class Told(NamedTuple):
@@ -114,6 +140,7 @@ class Outbox(threading.Thread):
                 transaction_timeout_ms=round(s.transaction_timeout * 1000),
                 acks="all",
                 linger_ms=0,
+                delivery_report_only_error=True,
                 compression_type="lz4",  # two thirds of a verdict are its vector, and much of that is zeros and NaN
                 partitioner="murmur2_random",
                 message_max_bytes=max(s.dead_letter_bytes, LARGEST_ALERT) + _OVERHEAD,
@@ -130,24 +157,63 @@ class Outbox(threading.Thread):
     def transact(self, said: Sequence[Said], told: Sequence[Told], group: bytes) -> None:
         """Publish all of it and commit the offsets, in one transaction.
 
-        Raises Aborted where none of it happened.  Where it can't be known, the process ends.
+        Raises Aborted where none of it happened, TooLarge where the same again would end the same.  Where it can't be
+        known, the process ends.
         """
         produce = self._producer.produce
+        refused: list[Said] = []
+
+        def note(one: Said, error: KafkaError | None, _message: Message) -> None:
+            if error is not None and error.code() in _TOO_LARGE:
+                refused.append(one)
+
         self._producer.begin_transaction()
-        try:
-            for topic, key, value, partition, headers in said:
-                while True:
-                    try:
-                        produce(topic, value=value, key=key, partition=partition, headers=list(headers))
-                        break
-                    except BufferError:
-                        self._producer.poll(0.01)
-        except KafkaException as error:
-            self._abort()
-            raise Aborted(f"a message could not be produced: {error.args[0].str()}") from error
+        for one in said:
+            while True:
+                try:
+                    produce(
+                        one.topic,
+                        value=one.value,
+                        key=one.key,
+                        partition=one.partition,
+                        headers=list(one.headers),
+                        on_delivery=partial(note, one),
+                    )
+                    break
+                except BufferError:
+                    self._producer.poll(0.01)
+                except KafkaException as error:
+                    self._abort()
+                    why = f"a message could not be produced: {error.args[0].str()}"
+                    if error.args[0].code() in _TOO_LARGE:
+                        raise TooLarge([one], why) from error
+                    raise self._aborted(refused, why) from error
         offsets = [TopicPartition(topic, n, offset, metadata) for topic, n, offset, metadata in told]
-        self._persist("send_offsets", self._producer.send_offsets_to_transaction, offsets, group, 10.0)
-        self._persist("commit", self._producer.commit_transaction, 10.0)
+        try:
+            self._persist("send_offsets", self._producer.send_offsets_to_transaction, offsets, group, 10.0)
+            self._persist("commit", self._producer.commit_transaction, 10.0)
+        except Aborted as aborted:
+            raise self._aborted(refused, str(aborted)) from aborted
+
+    def _aborted(self, refused: list[Said], why: str) -> Aborted:
+        """What to raise: a record batch is refused as a whole, with all that happened to be in it."""
+        if not refused:
+            return Aborted(why)
+        limits = self._limits({one.topic for one in refused})
+        too_large = [one for one in refused if one.size > limits.get(one.topic, 0)]
+        # Where the limits aren't known, or all of it is small: the largest of each topic, one after the other.
+        if len(limits) < len({one.topic for one in refused}) or not too_large:
+            too_large = list({one.topic: one for one in sorted(refused, key=lambda one: one.size)}.values())
+        return TooLarge(
+            too_large, f"{why}; {', '.join(f'{topic} takes {most} bytes' for topic, most in limits.items())}"
+        )
+
+    def _limits(self, topics: set[str]) -> dict[str, int]:
+        try:
+            return largest_messages(AdminClient(self.settings.client()), topics)
+        except KafkaException as error:
+            log.warning("Kafka does not say how large messages may be: %s", error.args[0].str())
+            return {}
 
     def _abort(self) -> None:
         self._persist("abort", self._producer.abort_transaction, 10.0)
@@ -200,6 +266,26 @@ class Outbox(threading.Thread):
                     STUCK,
                     f"{call[0]} has hung for {self.settings.watchdog:.0f} s; a new process takes the partitions over",
                 )
+
+
+def check_sizes(admin: AdminClient, settings: WorkerSettings) -> None:
+    """That the topics take what is told there.  Raises WrongSettings, KafkaException."""
+    s = settings
+    needed = {s.topic(topic): MIB for topic in (VERDICTS, ACTIVITY, EXPLANATIONS)}
+    needed[s.topic(ALERTS)] = LARGEST_ALERT + _OVERHEAD
+    needed[s.topic(DEAD_LETTERS)] = s.dead_letter_bytes + _OVERHEAD
+    found = largest_messages(admin, needed)
+    if less := [f"{topic}: {found[topic]}, not {most}" for topic, most in needed.items() if found[topic] < most]:
+        raise WrongSettings(
+            f"max.message.bytes of topics is less than what may be told there ({'; '.join(less)}): raise it, or of "
+            f"{s.topic(DEAD_LETTERS)} lower FRAUD_DEAD_LETTER_BYTES"
+        )
+
+
+def largest_messages(admin: AdminClient, topics: Iterable[str]) -> dict[str, int]:
+    """max.message.bytes of these topics.  Raises KafkaException."""
+    asked = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic) for topic in topics], request_timeout=5)
+    return {resource.name: int(found.result()["max.message.bytes"].value) for resource, found in asked.items()}
 
 
 def _answer(order: _Order, error: Aborted | None) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 import redis
-from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from features.accepting import Rules
@@ -28,6 +28,7 @@ from schemas.errors import FraudScorerError, PartitionParked, RegistryUnavailabl
 from schemas.marks import Marks
 from schemas.topics import ALL, INPUTS, MODELS
 from streaming.leaving import BROKEN, WRONG_USE, leave
+from streaming.outbox import check_sizes
 from streaming.partition import Part
 from streaming.settings import WorkerSettings
 
@@ -110,6 +111,7 @@ class Takeover(threading.Thread):
             try:
                 self._check_redis()
                 self._check_topics()
+                self._check_sizes()
                 self._pin_partitions()
             except TryAgain as error:
                 self.waits_for = str(error)
@@ -165,6 +167,16 @@ class Takeover(threading.Thread):
         except KafkaException as error:
             raise TryAgain(f"Kafka does not describe its topics ({error.args[0].str()})") from error
         self._topics = hashlib.sha256("".join(ids).encode()).hexdigest()[:8]
+
+    def _check_sizes(self) -> None:
+        try:
+            check_sizes(self._admin, self.settings)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                raise TryAgain(f"Kafka does not say how its topics are set ({error.args[0].str()})") from error
+            log.warning(
+                "Kafka does not tell this user max.message.bytes of its topics: it must be as schemas/topics.py has it"
+            )
 
     def _pin_partitions(self) -> None:
         key = f"{{{self.settings.topic_prefix}p}}:partitions"

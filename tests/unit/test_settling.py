@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -18,18 +19,19 @@ from features.accepting import Record, Rules
 from features.describing import Described
 from features.position import Keys, Offsets, Position
 from features.store import InMemoryProfiles
-from schemas.dead_letter import ATTEMPT
+from schemas.dead_letter import ATTEMPT, DeadLetter
+from schemas.errors import Fault
 from schemas.marks import Marks
 from schemas.partitioning import partition_of
 from schemas.transaction import Transaction
-from schemas.verdict import Folded, Outcome, Source, Verdict
+from schemas.verdict import Alert, Folded, Outcome, Reason, Source, Verdict, decode_alert
 from schemas.wire import encode
 from streaming.agents import Desk
 from streaming.culprits import AT_FIRST
 from streaming.intake import Polled
 from streaming.memory import Memory
 from streaming.metrics import Metrics
-from streaming.outbox import Outbox, Said, Told
+from streaming.outbox import Outbox, Said, Told, TooLarge
 from streaming.partition import Part
 from streaming.scoring import Decisions, Panel
 from streaming.settings import WorkerSettings
@@ -43,6 +45,9 @@ ACCOUNTS = {partition_of(f"account-{n}".encode(), len(NUMBERS)): f"account-{n}" 
 BAD, GOOD = 1, 2
 """Numbers."""
 READ, DECIDE, SAY = "when it is read", "when it is decided on", "when its verdict is written"
+
+
+A_REASON = Reason(feature="f", meaning="m" * 100, value=1.0, contribution=1.0)
 
 
 class RulesThatFail(Rules):
@@ -69,12 +74,20 @@ class PanelThatFails:
         self.bugs = bugs
         self.fails_on = 10**9
         """It fails too where so many come at once, whoever they are."""
+        self.flags: set[str] = set()
+        """Transactions that it flags."""
 
     def decide(self, described: Described, _next_labels: Mapping[int, int], now: datetime) -> Decisions:
         """See Panel."""
         if len(described.transactions) >= self.fails_on:
             raise MemoryError
-        return Decisions([self._verdict(taken.record, taken.message, now) for taken in described.transactions], [])
+        verdicts = [self._verdict(taken.record, taken.message, now) for taken in described.transactions]
+        alerts = [
+            Alert(verdict=verdict, transaction=taken.message, reasons=(A_REASON,) * 5)
+            for verdict, taken in zip(verdicts, described.transactions, strict=True)
+            if verdict.transaction_id in self.flags
+        ]
+        return Decisions(verdicts, alerts)
 
     def _verdict(self, record: Record, transaction: Transaction, now: datetime) -> Verdict:
         bug = self.bugs.get(transaction.transaction_id)
@@ -103,9 +116,15 @@ class FakeOutbox:
         self.said: list[Said] = []
         self.told: dict[tuple[str, int], int] = {}
         self.marks: dict[int, Marks] = {}
+        self.takes: dict[str, int] = {}
+        """By topic: how large a message may be there."""
+        self.refused = 0
 
     async def tell(self, said: Sequence[Said], told: Sequence[Told], _group: bytes) -> None:
         """See Outbox."""
+        if too_large := [one for one in said if one.size > self.takes.get(one.topic, 1 << 30)]:
+            self.refused += 1
+            raise TooLarge(too_large, "a planted limit")
         self.said += said
         for topic, number, offset, metadata in told:
             self.told[topic, number] = offset
@@ -154,6 +173,13 @@ class Worker(LoneIntake):
         account = ACCOUNTS[number]
         messages = [encode(a_transaction(one, account_id=account)) for one in ids]
         self.wrote(TRANSACTIONS, number, *messages, of_key=account.encode(), at=2_000_000_000_000, **fields)
+
+    def pays_at_length(self, number: int, name: str, length: int) -> None:
+        """A transaction of so many bytes comes, which is flagged."""
+        self.panel.flags.add(name)
+        account = ACCOUNTS[number]
+        one = a_transaction(name, account_id=account, attributes={f"note {n}": "x" * 100 for n in range(length // 100)})
+        self.wrote(TRANSACTIONS, number, encode(one), of_key=account.encode(), at=2_000_000_000_000)
 
     def forgets_profiles(self) -> None:
         """As a store that was wiped: what was told is folded anew."""
@@ -285,6 +311,75 @@ def test_a_dead_letter_that_was_sent_again_and_is_still_bad_says_that_it_is_the_
     worker.turns()
 
     assert [dict(letter.headers)[ATTEMPT] for letter in worker.outbox.of("dead-letters")] == ["1", "2"]
+
+
+def test_an_alert_that_kafka_finds_too_large_is_told_without_attributes_beside_its_verdict() -> None:
+    worker = Worker()
+    worker.outbox.takes["alerts"] = 2_500
+    worker.pays_at_length(BAD, "long", 4_000)
+    worker.pays_at_length(BAD, "short", 100)
+    worker.turns()
+
+    assert worker.verdicts == Counter(["long", "short"])
+    long, short = (decode_alert(one.value) for one in worker.outbox.of("alerts"))
+    assert (long.transaction.transaction_id, long.transaction.attributes, len(long.reasons)) == ("long", {}, 5)
+    assert short.transaction.attributes == {"note 0": "x" * 100}
+    assert worker.letters == Counter()
+
+
+def test_an_alert_that_is_still_too_large_keeps_its_strongest_reason() -> None:
+    worker = Worker()
+    worker.outbox.takes["alerts"] = 1_100
+    worker.pays_at_length(BAD, "long", 4_000)
+    worker.turns()
+
+    (alert,) = (decode_alert(one.value) for one in worker.outbox.of("alerts"))
+    assert len(alert.reasons) == 1
+    assert worker.verdicts == Counter(["long"])
+
+
+def test_a_dead_letter_that_kafka_finds_too_large_is_cut_and_says_its_digest() -> None:
+    worker = Worker()
+    worker.outbox.takes["dead-letters"] = 5_000
+    value = b"x" * 100_000
+    worker.wrote(TRANSACTIONS, BAD, value, of_key=ACCOUNTS[BAD].encode())
+    worker.pays(BAD, "good")
+    worker.turns()
+
+    (letter,) = worker.outbox.of("dead-letters")
+    assert letter.value == value[:1024]
+    assert hashlib.sha256(value).hexdigest() in str(dict(letter.headers)["detail"])
+    assert worker.verdicts == Counter(["good"])
+    assert worker.outbox.refused == 1, "and is not met again"
+
+
+def test_what_kafka_takes_no_verdict_of_is_dead_lettered_by_digest_and_left_out_of_every_fold() -> None:
+    """As of every accepted transaction there is one verdict, or as here one dead letter: never both, never none."""
+    worker = Worker()
+    worker.outbox.takes["verdicts"] = 500
+    name = "n" * 128
+    worker.pays(BAD, name, "good")
+    worker.turns()
+
+    assert worker.verdicts == Counter(["good"])
+    (letter,) = worker.outbox.of("dead-letters")
+    says = DeadLetter.from_headers(letter.headers)
+    assert (says.fault, says.partition, says.offset) == (Fault.TOO_LARGE, BAD, 0)
+    assert "SHA-256" in says.detail
+    assert worker.outbox.marks[BAD].left_out == 1
+    assert worker.intake.parked == {}
+
+
+def test_where_kafka_does_not_even_take_the_dead_letter_the_partition_is_parked_and_the_topic_named() -> None:
+    worker = Worker()
+    worker.outbox.takes["dead-letters"] = 10
+    worker.wrote(TRANSACTIONS, BAD, b"?")
+    worker.pays(GOOD, "good")
+    worker.turns(6)
+
+    assert worker.intake.parked.keys() == {BAD}
+    assert "is larger than dead-letters takes" in worker.intake.parked[BAD]
+    assert worker.verdicts == Counter(["good"])
 
 
 @hypothesis_settings(max_examples=40, deadline=None)
