@@ -749,7 +749,8 @@ class _Reading:
         first = wrong.unique(_WHY, keep="first", maintain_order=True).head(_EXAMPLES)
         if first.height < _EXAMPLES:
             others = wrong.head(2 * _EXAMPLES).filter(~pl.col(_NUMBER).is_in(first[_NUMBER].implode()))
-            first = first.vstack(others.head(_EXAMPLES - first.height)).sort(_NUMBER)
+            first = first.vstack(others.head(_EXAMPLES - first.height))
+        first = first.sort(_NUMBER)
         numbers = first[_NUMBER].to_list()
         raw = self._scan.with_row_index(_NUMBER).filter(pl.col(_NUMBER).is_in(numbers)).collect(engine="streaming")
         rows = {row[_NUMBER]: row for row in raw.iter_rows(named=True)}

@@ -219,18 +219,16 @@ def _look_at_values(transactions: pl.DataFrame, notes: _Notes) -> None:
 def _look_at_ids(transactions: pl.DataFrame, labels: pl.DataFrame, notes: _Notes) -> None:
     rows = transactions.height
     for name in IDS:
-        for table, ids in (
-            (transactions, transactions[name]),
-            (labels, labels[name] if name in labels.columns else None),
-        ):
-            floats = None if ids is None else floats_among(ids)
-            if floats is not None and len(floats):
-                where = "" if table is transactions else " of the labels"
-                notes.refuse(
-                    name, f"{_of(len(floats), table.height)} ids{where} are floats, such as {floats[0]!r}: {_LOST}"
-                )
-                break
+        floats = floats_among(transactions[name])
+        if len(floats):
+            notes.refuse(name, f"{_of(len(floats), rows)} ids are floats, such as {floats[0]!r}: {_LOST}")
         _look_for_words(name, transactions[name], notes)
+    for name in ("label_id", *IDS):
+        floats = floats_among(labels[name]) if name in labels.columns else labels["label_id"].head(0)
+        if len(floats) and not any(each.about == name for each in notes.refused):
+            notes.refuse(
+                name, f"{_of(len(floats), labels.height)} ids of the labels are floats, such as {floats[0]!r}: {_LOST}"
+            )
     different = transactions["transaction_id"].hash().n_unique()
     if different <= _SPARSE * rows:
         notes.refuse(

@@ -10,9 +10,9 @@ import polars as pl
 
 from loadgen.drafting.columns import Column, Kind, Table
 from loadgen.drafting.leakage import gives_away
-from loadgen.drafting.money import currency, direction, why_no_amount
+from loadgen.drafting.money import currency, direction, no_numbers, too_fine, why_no_amount
 from loadgen.drafting.occurring import Occurring, known_at, not_read, occurring
-from loadgen.drafting.times import NEARLY_ALL, share
+from loadgen.drafting.times import share
 from loadgen.drafting.toml import quoted
 from loadgen.drafting.words import AN_ID, DIRECTED, FIELDS, YES, said
 from schemas.money import currency_code
@@ -184,11 +184,15 @@ def _an_account(column: Column) -> tuple[float, str] | None:
 
 
 def _an_amount(column: Column) -> tuple[float, str] | None:
-    if column.kind is not Kind.NUMBER or column.zero_padded or column.largest == column.smallest == 0:
+    surely = said(column.words, FIELDS["amount"].surely) is not None
+    if surely and column.kind is Kind.TEXT and column.numbers.count() > _HALF * len(column.present):
+        return _DOUBTFUL, f"{column.smallest:,.10g} to {column.largest:,.10g}, but {no_numbers(column)}"
+    if column.kind is not Kind.NUMBER or column.largest == column.smallest == 0:
         return None
     negative = share(column.numbers.drop_nulls() < 0)
-    surely = said(column.words, FIELDS["amount"].surely) is not None
-    if _HALF < negative < (_HALF if surely else _MOSTLY) or (not surely and column.distinct <= 2):
+    if _HALF < negative < (_HALF if surely else _MOSTLY):
+        return None
+    if not surely and (column.zero_padded or column.distinct <= 2):
         return None
     return 0.0, f"{column.smallest:,.10g} to {column.largest:,.10g}"
 
@@ -197,11 +201,15 @@ def _a_currency(column: Column) -> tuple[float, str] | None:
     if column.kind not in (Kind.TEXT, Kind.NUMBER) or column.distinct > _MOST_CURRENCIES:
         return None
     codes = {text: currency_code(text) for text in column.text.unique()}
-    if share(column.text.is_in([text for text, code in codes.items() if code])) < NEARLY_ALL:
+    read = column.text.is_in([text for text, code in codes.items() if code])
+    if share(read) <= _HALF:
         return None
-    first = str(column.text[0])
-    read = "" if codes[first] in (None, first) else f", read as {codes[first]}"
-    return 0.0, f"such as {_shown(first)}{read}"
+    first = str(column.text.filter(read)[0])
+    such = f"such as {_shown(first)}" + ("" if codes[first] == first else f", read as {codes[first]}")
+    if read.all():
+        return 0.0, such
+    odd = f"{1 - share(read):.0%} of its values, such as {_shown(column.text.filter(~read)[0])}, are none"
+    return _DOUBTFUL, f"{such}, but {odd}"
 
 
 def _like(pattern: str, *, most: int | None = None) -> Fit:
@@ -236,6 +244,8 @@ def _minutes(column: Column) -> tuple[float, str] | None:
 
 
 _HALF: Final = 0.5
+_DOUBTFUL: Final = -1.5
+"""Taken off the score of a column of which some values are not what they should be: somebody should look."""
 _MOSTLY: Final = 0.8
 _MOST_CURRENCIES: Final = 300
 _REPEATED: Final = 0.02
@@ -347,18 +357,34 @@ def _amounts(table: Table, guesses: Guesses) -> None:
     if how.numerals.thousands is not None:
         guesses.add(Guess(key="amount.thousands", value=quoted(how.numerals.thousands), why=how.why, sure=how.sure))
     unit, why, sure = _unit(column)
+    if (fine := too_fine(column, unit, _code_of(table, guesses))) is not None:
+        why, sure = fine, False
     guesses.add(Guess(key="amount.unit", value=quoted(unit), why=why, sure=sure))
     _signs(column, table, guesses)
 
 
+def _code_of(table: Table, guesses: Guesses) -> str | None:
+    """The currency of most rows; None where it isn't found yet."""
+    found = guesses.found.get("transaction.currency")
+    column = next((each for each in table.columns if found is not None and each.name in found.columns), None)
+    return None if column is None else currency_code(str(column.text.mode()[0]))
+
+
 def _signs(amount: Column, table: Table, guesses: Guesses) -> None:
     """Which rows are payments, where others are there too."""
-    numbers = amount.numbers.drop_nulls()
-    negative, positive = int((numbers < 0).sum()), int((numbers > 0).sum())
-    if negative > positive:
-        others = f"; the {positive:,} positive ones are rejected, as refunds would be" if positive else ""
-        why = f"{negative:,} of {len(numbers):,} amounts looked at are negative, as payments are in a statement{others}"
-        guesses.add(Guess(key="amount.sign", value='"negative"', why=why, sure=not positive))
+    negative, positive = amount.numbers < 0, amount.numbers > 0
+    total = amount.numbers.count()
+    if negative.sum() > positive.sum():
+        others = f"; the {positive.sum():,} positive ones are rejected, as refunds would be" if positive.any() else ""
+        why = f"{negative.sum():,} of {total:,} amounts looked at are negative, as payments are in a statement{others}"
+        guesses.add(Guess(key="amount.sign", value='"negative"', why=why, sure=not positive.any()))
+    elif negative.any():
+        frauds = ""
+        if guesses.fraud is not None:
+            frauds = f", {(negative & guesses.fraud).sum():,} of the {guesses.fraud.sum():,} frauds among them,"
+        why = f"{negative.sum():,} of {total:,} amounts looked at are negative{frauds} and are rejected, as refunds would be"
+        either = '; if they are payments, say "negative", or "either" for both'
+        guesses.add(Guess(key="amount.sign", value='"positive"', why=why + either, sure=False))
     for column in table.columns:
         if column.name not in guesses.used() and (said_so := direction(column)):
             debit, credit, rows = said_so

@@ -10,9 +10,11 @@ from loadgen.drafting.columns import Column, Kind
 from loadgen.drafting.times import NEARLY_ALL
 from loadgen.drafting.toml import quoted
 from loadgen.drafting.words import FIELDS
-from schemas.currencies import NUMBERS, SIGNS
+from schemas.currencies import MINOR_DIGITS, NUMBERS, SIGNS
 from schemas.numerals import currency_beside
 
+_ROUNDED: Final = 1e-4
+"""Of a minor unit: so far off a whole number a float may be that is one."""
 _NAMED: Final = {"euro": "EUR", "euros": "EUR", "dollars": "USD", "dollar": "USD"}
 _DEBITS: Final = frozenset({"d", "dr", "db", "dbit", "debit", "s", "soll", "out", "outgoing", "sent"})
 _CREDITS: Final = frozenset({"c", "cr", "crdt", "credit", "h", "haben", "in", "incoming", "received"})
@@ -81,13 +83,7 @@ def why_no_amount(column: Column) -> str | None:
     if not FIELDS["amount"].score(column.words)[0] or column.kind is Kind.NOTHING:
         return None
     if column.kind is not Kind.NUMBER:
-        odd = (
-            column.present.filter(column.numbers.filter(~column.empty).is_null())
-            if column.type == pl.String
-            else column.present
-        )
-        such = f"such as {str(odd[0])[:40]!r}, " if len(odd) else ""
-        return f"{column.named} is called so, but {share_of(column)} of its values, {such}are no numbers"
+        return f"{column.named} is called so, but {no_numbers(column)}"
     if column.zero_padded:
         return f"{column.named} is called so, but its values begin with zeros, as those of an id do"
     if column.largest == column.smallest == 0:
@@ -95,9 +91,25 @@ def why_no_amount(column: Column) -> str | None:
     return f"{column.named} is called so, but its values, from {column.smallest:,.10g} to {column.largest:,.10g}, have both signs"
 
 
-def share_of(column: Column) -> str:
-    """Of its values, how many are no numbers."""
-    return f"{1 - column.numbers.count() / max(len(column.present), 1):.0%}" if column.type == pl.String else "all"
+def no_numbers(column: Column) -> str:
+    """How many of its values are none, and one of them."""
+    if column.type != pl.String:
+        return f"it is {column.type}"
+    odd = column.values.filter(column.numbers.is_null() & ~column.empty)
+    return f"{len(odd) / max(len(column.present), 1):.0%} of its values, such as {str(odd[0])[:40]!r}, are no numbers"
+
+
+def too_fine(amount: Column, unit: str, code: str | None) -> str | None:
+    """What is said of amounts that have more decimals than their currency; None: they have not."""
+    digits = 0 if unit == "minor" else MINOR_DIGITS.get(code or "EUR", 2)
+    minor = amount.numbers * 10.0**digits
+    odd = ((minor - minor.round()).abs() > _ROUNDED).fill_null(value=False)
+    if not odd.any():
+        return None
+    than = "than two decimals" if code is None else f"decimals than {code} has"
+    what = "decimals, and are cents" if unit == "minor" else f"more {than}, and are rounded"
+    some = f"{odd.sum():,} of {len(amount.present):,} amounts, such as {str(amount.values.filter(odd)[0])!r}"
+    return f"{some}, have {what}: is it so?"
 
 
 _CODES: Final = {

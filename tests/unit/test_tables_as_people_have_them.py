@@ -236,6 +236,40 @@ def test_dinars_have_three_decimals(tmp_path: Path) -> None:
     assert rejected == []
 
 
+@pytest.mark.parametrize("negative", [20, 30])
+def test_amounts_of_both_signs_are_to_be_checked(tmp_path: Path, negative: int) -> None:
+    file = a_file(tmp_path, {"amount": [-one if n < negative else one for n, one in enumerate(AMOUNTS)]})
+
+    drafted, transactions, _, (rejected,) = by_its_draft(file)
+
+    frauds = negative // 10
+    said = f"{negative} of 60 amounts looked at are negative, {frauds} of the 6 frauds among them, and are rejected"
+    assert said in unsure(drafted)["amount.sign"]
+    assert (transactions.height, rejected.count) == (N - negative, negative)
+
+
+def test_an_amount_with_odd_values_is_still_the_amount_and_they_are_counted(tmp_path: Path) -> None:
+    file = a_file(tmp_path, {"amount": [one if n % 10 else "n.v." for n, one in enumerate(AMOUNTS)]})
+
+    drafted, transactions, _, (rejected,) = by_its_draft(file)
+
+    assert "10% of its values, such as 'n.v.', are no numbers" in unsure(drafted)["transaction.amount"]
+    assert (transactions.height, rejected.count) == (54, 6)
+
+
+def test_amounts_of_fixed_width_are_amounts(tmp_path: Path) -> None:
+    _, transactions, _, _ = by_its_draft(a_file(tmp_path, {"amount": [f"{one:010.2f}" for one in AMOUNTS]}))
+
+    assert transactions["amount"].to_list() == [round(100 * one) for one in AMOUNTS]
+
+
+def test_more_decimals_than_the_currency_has_are_to_be_checked(tmp_path: Path) -> None:
+    drafted = draft(a_file(tmp_path, {"amount": [f"{1.001 + n / 7:.3f}" for n in range(N)]}))
+
+    assert "more decimals than EUR has" in unsure(drafted)["amount.unit"]
+    assert "such as '1.001'" in unsure(drafted)["amount.unit"]
+
+
 # Currencies
 
 
@@ -254,6 +288,15 @@ def test_a_currency_is_read_however_it_is_written(tmp_path: Path, written: str, 
     assert says(drafted)["transaction.currency"] == '"currency"'
     assert transactions["currency"].unique().to_list() == [code]
     assert (by_own(file)[0]["currency"].unique().to_list(), rejected) == ([code], [])
+
+
+def test_a_currency_with_odd_values_is_still_the_currency_and_they_are_counted(tmp_path: Path) -> None:
+    file = a_file(tmp_path, {"currency": ["xx" if n % 10 == 1 else "eur" for n in range(N)]})
+
+    drafted, transactions, _, (rejected,) = by_its_draft(file)
+
+    assert "10% of its values, such as 'xx', are none" in unsure(drafted)["transaction.currency"]
+    assert (transactions["currency"].unique().to_list(), rejected.count) == (["EUR"], 6)
 
 
 def test_numbers_of_currencies_may_be_numbers_in_the_table(tmp_path: Path) -> None:
@@ -366,7 +409,7 @@ def test_ids_in_hexadecimal_digits_are_no_floats(tmp_path: Path) -> None:
     assert not [each for each in validate(transactions, labels).refused if each.about == "account_id"]
 
 
-@pytest.mark.parametrize("name", ["transaction_id", "account_id"])
+@pytest.mark.parametrize("name", ["label_id", "transaction_id", "account_id"])
 def test_ids_of_labels_that_went_through_a_float_are_refused(tmp_path: Path, name: str) -> None:
     transactions, labels, _ = by_own(a_file(tmp_path, {}))
 
