@@ -127,16 +127,17 @@ def test_scores_of_the_right_mean_may_still_be_badly_calibrated(brier: tuple[flo
     assert 1 / LIMITS.bias <= times <= LIMITS.bias
 
 
-@pytest.mark.parametrize(("scale", "refused"), [(0.3, {"calibration"}), (1.0, set())])
+@pytest.mark.parametrize(
+    ("times", "refused"), [(0.49, {"calibration"}), (0.51, set()), (1.99, set()), (2.01, {"calibration"})]
+)
 def test_scores_of_another_mean_are_badly_calibrated_whatever_their_brier_score(
-    scale: float, refused: set[str]
+    times: float, refused: set[str]
 ) -> None:
-    judged = judgement(scale=scale)
-    assert judged.champion is not None
-    metrics = judged.champion.evaluation.metrics
-    same = replace(judged.model, evaluation=replace(judged.model.evaluation, metrics=metrics))
+    judged = judgement()
+    share = judged.model.evaluation.metrics["fraud_share"]
+    other = replace(judged, model=replace(judged.model, mean_score=times * share))
 
-    assert failing(quality(replace(judged, model=same), expected="champion", limits=LIMITS)) == refused
+    assert failing(quality(other, expected="champion", limits=LIMITS)) == refused
 
 
 def test_a_worse_one_is_refused_with_its_figures() -> None:
