@@ -13,11 +13,15 @@ from typing import Final
 import polars as pl
 from polars import selectors
 
+from schemas.encodings import no_text, wide_encoding
 from schemas.errors import WrongSettings
 from schemas.header import names_of
+from schemas.lines import WrongLines, require_even_lines
 
 _PARQUET: Final = (".parquet", ".pq")
 _CSV: Final = (".csv", ".tsv", ".txt", ".gz")
+_PACKED: Final = (".zip", ".xlsx", ".xls", ".7z", ".bz2", ".xz", ".zst", ".ods")
+_GZIP: Final = b"\x1f\x8b"
 
 
 def is_parquet(file: Path) -> bool:
@@ -26,15 +30,18 @@ def is_parquet(file: Path) -> bool:
         raise WrongSettings(f"{file} does not exist" if not file.exists() else f"{file} is a folder, not a table")
     kind = file.suffix.lower()
     if kind not in _PARQUET + _CSV:
-        raise WrongSettings(f"{file} is neither .parquet nor .csv (nor .tsv, .txt, .csv.gz)")
+        packed = ": unpack it first, or save the sheet as CSV" if kind in _PACKED else ""
+        raise WrongSettings(f"{file} is neither .parquet nor .csv (nor .tsv, .txt, .csv.gz){packed}")
     return kind in _PARQUET
 
 
 @contextmanager
 def unpacked(file: Path) -> Iterator[BufferedIOBase]:
-    """The bytes of a CSV file.  What goes wrong while they are read raises WrongSettings."""
+    """The bytes of a CSV file, packed by gzip or not.  What goes wrong while they are read raises WrongSettings."""
     try:
-        with gzip.open(file) if file.suffix.lower() == ".gz" else file.open("rb") as opened:
+        with file.open("rb") as plain:
+            packed = plain.read(len(_GZIP)) == _GZIP
+        with gzip.open(file) if packed else file.open("rb") as opened:
             yield opened
     except (OSError, EOFError, zlib.error) as error:
         raise WrongSettings(f"{file} can't be read: {error}") from error
@@ -48,6 +55,7 @@ def scan_table(file: Path, *, separator: str = ",", encoding: str = "utf-8") -> 
         else:
             # As text: a guess would take the zeros off 007, and stumble over the first id that is no number.
             text = _in_utf8(file, encoding)
+            _require_even_lines(file, text, separator, encoding)
             scan = pl.scan_csv(
                 text,
                 separator=separator,
@@ -79,8 +87,35 @@ def _in_utf8(file: Path, encoding: str) -> Path | BytesIO:
         return file
     try:
         with unpacked(file) as opened:
-            return BytesIO(opened.read().decode(encoding).encode())
+            content = opened.read()
+            if (what := no_text(content)) is not None:
+                raise WrongSettings(f"{file} can't be read: it is {what}")
+            return BytesIO(content.decode(encoding).removeprefix("\ufeff").encode())
     except LookupError as error:
         raise WrongSettings(f"`encoding` {encoding!r} is none that Python knows, such as latin-1 or utf-16") from error
     except UnicodeError as error:
-        raise WrongSettings(f"{file} is not written in {encoding}: {error}") from error
+        wide = wide_encoding(content)
+        instead = f'; encoding = "{wide}" in the mapping would read it' if wide else ""
+        raise WrongSettings(f"{file} is not written in {encoding}: {error}{instead}") from error
+
+
+_looked_at: dict[Path, tuple[object, ...]] = {}
+"""Files of which the lines were found to be even, and what they were then: a command reads its table several times."""
+
+
+def _require_even_lines(file: Path, text: Path | BytesIO, separator: str, encoding: str) -> None:
+    if not separator.isascii():
+        return
+    state = file.stat()
+    now = (state.st_mtime_ns, state.st_size, state.st_ino, separator, encoding)
+    if _looked_at.get(file) == now:
+        return
+    try:
+        if isinstance(text, BytesIO):
+            require_even_lines(BytesIO(text.getbuffer()), separator, mapped=encoding)
+        else:
+            with unpacked(text) as opened:
+                require_even_lines(opened, separator, mapped=encoding)
+    except WrongLines as error:
+        raise WrongSettings(f"{file} can't be read: {error}") from None
+    _looked_at[file] = now

@@ -18,6 +18,7 @@ from loadgen.drafting.numbers import Written, written
 from loadgen.drafting.times import NEARLY_ALL, TimeForm, clock_form, moments_of, stamp_form, time_form
 from loadgen.drafting.words import FIELDS, words_of
 from schemas.absent import MISSING, without
+from schemas.encodings import mixed, narrow_encoding, no_text, wide_encoding
 from schemas.errors import WrongSettings
 from schemas.foreign import exactly, is_parquet, scan_table, unpacked
 from schemas.numerals import Numerals
@@ -193,6 +194,8 @@ class Table:
     columns: tuple[Column, ...]
     separator: str
     encoding: str
+    odd_encoding: str = ""
+    """What is odd about it, in words."""
 
     @cached_property
     def distinct(self) -> int:
@@ -214,7 +217,7 @@ class Table:
 
 def look(file: Path) -> Table:
     """Raises WrongSettings where it is no table."""
-    separator, encoding = (",", "utf-8") if is_parquet(file) else _written(file)
+    separator, encoding, odd_encoding = (",", "utf-8", "") if is_parquet(file) else _written(file)
     scan = scan_table(file, separator=separator, encoding=encoding)
     try:
         rows = int(scan.select(pl.len()).collect().item())
@@ -236,6 +239,7 @@ def look(file: Path) -> Table:
         columns=tuple(Column(values) for values in sample.iter_columns()),
         separator=separator,
         encoding=encoding,
+        odd_encoding=odd_encoding,
     )
 
 
@@ -249,23 +253,33 @@ def _rows(sample: pl.DataFrame) -> pl.DataFrame:
     return sample.filter(~again & ~empty)
 
 
-def _written(file: Path) -> tuple[str, str]:
-    """Separator and encoding of a CSV file."""
+def _written(file: Path) -> tuple[str, str, str]:
+    """Separator and encoding of a CSV file, and what is odd about the encoding."""
     with unpacked(file) as opened:
         head = opened.read(1 << 18)
-        encoding = _encoding(head, opened)
-    return _separator(head.decode(encoding, errors="replace")), encoding
+        if (what := no_text(head)) is not None:
+            raise WrongSettings(f"{file} can't be read: it is {what}")
+        encoding, odd = _encoding(head, opened)
+    return _separator(head.decode(encoding, errors="replace")), encoding, odd
 
 
-def _encoding(head: bytes, opened: BufferedIOBase) -> str:
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    return next((encoding for encoding in ("utf-8", "cp1252") if _decodes(opened, encoding)), "latin-1")
-
-
-def _decodes(opened: BufferedIOBase, encoding: str) -> bool:
+def _encoding(head: bytes, opened: BufferedIOBase) -> tuple[str, str]:
+    if (wide := wide_encoding(head)) is not None:
+        return wide, ""
     opened.seek(0)
-    decoder = codecs.getincrementaldecoder(encoding)()
+    if _is_utf8(opened):
+        return "utf-8", ""
+    opened.seek(0)
+    found = mixed(opened)
+    opened.seek(0)
+    odd = (
+        f"line {found.first_other} is no UTF-8, and {found.utf8:,} other lines are: two are mixed" if found.utf8 else ""
+    )
+    return narrow_encoding(iter(lambda: opened.read(1 << 22), b"")), odd
+
+
+def _is_utf8(opened: BufferedIOBase) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         while part := opened.read(1 << 22):
             decoder.decode(part)

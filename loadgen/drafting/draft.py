@@ -85,7 +85,8 @@ def draft(file: Path) -> Draft:
     _numbers(table, guesses, {each.column for each in attributes})
     for key, value, plain in (("separator", table.separator, ","), ("encoding", table.encoding, "utf-8")):
         if value != plain:
-            guesses.add(Guess(key=key, value=quoted(value), why="so the file is written"))
+            odd = table.odd_encoding if key == "encoding" else ""
+            guesses.add(Guess(key=key, value=quoted(value), why=odd or "so the file is written", sure=not odd))
     if "transaction.transaction_id" not in guesses.found:
         stem = "".join(each for each in file.stem if each.isascii() and (each.isalnum() or each in "-_"))[:40] or "row"
         guesses.add(
