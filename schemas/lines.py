@@ -123,6 +123,7 @@ class _Lines:
             upto = np.searchsorted(places, closing)
             counts = np.diff(upto, prepend=0)
             counts[0] += self._carried
+            self._find_header(part, counts, closing)
             swallowed = self._swallowed(everywhere, closing, ends)
             self._look_at(part, counts, swallowed, closing, ends)
             self._carried = places.size - int(upto[-1])
@@ -133,6 +134,16 @@ class _Lines:
             self._within += everywhere.size
             self._head = (self._head + part)[:_SHOWN]
         self._before += ends.size
+
+    def _find_header(self, part: bytes, counts: Ints, closing: Ints) -> None:
+        """The first line that is not blank."""
+        if self._header is not None:
+            return
+        starts = np.concatenate([[0], closing[:-1] + 1])
+        filled = (number for number in range(len(starts)) if part[starts[number] : closing[number]].strip())
+        if (number := next(filled, None)) is not None:
+            self._header = int(counts[number])
+            self._rows -= number + 1  # neither is a row
 
     def _swallowed(self, everywhere: Ints, closing: Ints, ends: Ints) -> Ints:
         """Of each record that ends here, over how many lines it goes, if each of them has as many separators as a row."""
@@ -145,20 +156,8 @@ class _Lines:
         return rows
 
     def _look_at(self, part: bytes, counts: Ints, swallowed: Ints, closing: Ints, ends: Ints) -> None:
-        begin = 0
-        if self._header is None:
-            starts = np.concatenate([[0], closing[:-1] + 1])
-            filled = [
-                number for number in range(min(len(starts), 1_000)) if part[starts[number] : closing[number]].strip()
-            ]
-            if not filled:
-                return
-            begin = filled[0]
-            self._header = int(counts[begin])
-            begin += 1
-        self._rows += len(counts) - begin
+        self._rows += len(counts)
         odd = np.flatnonzero(((counts != self._header) & (counts != 0)) | ((swallowed > 1) & (counts > 0)))
-        odd = odd[odd >= begin]
         if not odd.size:
             return
         if not self._odd.count:
