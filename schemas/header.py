@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from io import BufferedIOBase, BytesIO, StringIO
 from typing import Final
 
@@ -36,7 +36,7 @@ def names_of(opened: BufferedIOBase | BytesIO, separator: str, found: Sequence[s
     return list(names)
 
 
-def repeats(name: str, names: Sequence[str]) -> str | None:
+def repeats(name: str, names: Container[str]) -> str | None:
     """The name that a column has which is another's too; None: it has one of its own."""
     found = _REPEATED.fullmatch(name)
     return found[1] if found and found[1] in names else None

@@ -16,6 +16,7 @@ _BARE: Final = r"^\d[eE]\d{1,3}$"
 _MOSTLY: Final = 0.5
 _EXACT: Final[dict[pl.DataType | type[pl.DataType], int]] = {pl.Float64: 2**53, pl.Float32: 2**24}
 """Below this a float of this kind holds each whole number."""
+_HALF_EXACT: Final = 2**11
 
 
 def was_float(text: pl.Expr) -> pl.Expr:
@@ -30,6 +31,11 @@ def floats_among(ids: pl.Series) -> pl.Series:
     return sure.append(bare) if len(sure) + len(bare) > _MOSTLY * (len(ids) - ids.null_count()) else sure
 
 
+def too_large(ids: pl.Series) -> bool:
+    """Whether some are floats that can't hold each whole number of their size."""
+    return ids.dtype.is_float() and bool((ids.abs() >= _EXACT.get(ids.dtype.base_type(), _HALF_EXACT)).any())
+
+
 def id_text(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
     """A column as text: whole numbers without `.0`, since an id is often a float because one of its column is missing.
 
@@ -40,7 +46,7 @@ def id_text(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
     if isinstance(kind, pl.Decimal):
         return column.cast(pl.String).str.replace(r"\.0+$", "")
     if kind.is_float():
-        whole = (column == column.floor()) & (column.abs() < _EXACT.get(kind.base_type(), 2**11))
+        whole = (column == column.floor()) & (column.abs() < _EXACT.get(kind.base_type(), _HALF_EXACT))
         written = pl.when(column.is_not_nan()).then(column.cast(pl.Float64).cast(pl.String))
         return pl.when(whole).then(column.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(written)
     return column.cast(pl.String)

@@ -298,6 +298,12 @@ class _Reading:
         self._scan = scan_table(file, separator=mapping.separator, encoding=mapping.encoding)
         self._schema = self._scan.collect_schema()
         self._used: set[str] = set()
+        self._again = {
+            name: again
+            for again in self._schema
+            if again not in mapping.drop and (name := repeats(again, self._schema)) is not None
+        }
+        """By a name that two columns have, what the second is called."""
         self._times: dict[str, pl.Expr] = {}
         """What is read of times, by the name of a column of its own, which several columns are taken from."""
 
@@ -340,6 +346,12 @@ class _Reading:
             )
         if column in self._mapping.drop:
             raise self._wrong(key, f"names the column {column!r}, which `drop` leaves out")
+        if again := self._again.get(column):
+            raise self._wrong(
+                key,
+                f"names the column {column!r}, and {self._file} has two of that name: give the other one another, or put "
+                f"{again!r}, as it is called here, into `drop`",
+            )
         self._used.add(column)
         return column
 
@@ -470,7 +482,7 @@ class _Reading:
         empty = [exactly(name).str.strip_chars().fill_null("") == "" for name in sorted(self._used)]
         return {
             "row repeats the header line": pl.all_horizontal(again).fill_null(value=False),
-            "row is empty": pl.all_horizontal(empty),
+            "row is empty where the mapping looks": pl.all_horizontal(empty),
         }
 
     def _moment(self, key: str, come_from: From) -> tuple[pl.Expr, pl.Expr, pl.Expr]:
@@ -672,12 +684,7 @@ class _Reading:
         if wanted == "*":
             names = [name for name in self._schema if name not in self._used and name not in self._mapping.drop]
             for name in names:
-                if (twice := repeats(name, list(self._schema))) is not None:
-                    raise self._wrong(
-                        "attributes",
-                        f"is everything, but {self._file} has two columns called {twice!r}, and a message carries "
-                        f"one: name the other one, {name!r}, in `drop`",
-                    )
+                self._need("attributes", name)
         else:
             names = [self._need("attributes", name) for name in wanted]
         kinds = self._kinds(names)
@@ -811,7 +818,9 @@ def _what_is_wrong(told: Sequence[str], amounts: Amounts) -> pl.Expr:
     for name in ("channel", "category"):
         checks[f"{name} is over 64 characters"] = column[name].str.len_chars() > 64
     checks |= {
-        "amount is no number as `amount` says that they are written": column["amount"].is_null()
+        "amount can't be read as a number: `amount.decimal` and `amount.thousands` say how it is written": column[
+            "amount"
+        ].is_null()
         | column["amount"].is_nan(),
         f"amount {wrong_sign}": column["amount"] < 0,
         f"amount is over {MAX_AMOUNT} minor units": column["amount"] > MAX_AMOUNT,

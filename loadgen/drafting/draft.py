@@ -19,6 +19,7 @@ from loadgen.drafting.toml import comment, quoted
 from schemas.errors import WrongSettings
 from schemas.foreign import is_parquet
 from schemas.header import repeats
+from schemas.ids import too_large
 from schemas.mapping import Rejected, TableMapping, read_past
 
 _EACH_ANOTHER: Final = 0.9
@@ -154,6 +155,10 @@ def _useless(column: Column) -> str | None:  # noqa: PLR0911 - a table, read top
         return "empty in all rows looked at"
     if column.kind is Kind.OTHER:
         return f"{column.type}: a message carries numbers, booleans and text"
+    if column.whole and too_large(column.present):
+        return (
+            "whole numbers that went through a float: digits are lost, and what differed may be one; write them as text"
+        )
     if column.distinct == 1 and not column.missing:
         return f"the same in all rows looked at: {str(column.present[0])[:40]!r}"
     if column.kind in (Kind.TIME, Kind.CLOCK):

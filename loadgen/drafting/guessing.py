@@ -15,6 +15,7 @@ from loadgen.drafting.occurring import Occurring, known_at, not_read, occurring
 from loadgen.drafting.times import share
 from loadgen.drafting.toml import quoted
 from loadgen.drafting.words import AN_ID, DIRECTED, FIELDS, YES, said
+from schemas.ids import too_large
 from schemas.money import currency_code
 from schemas.numerals import Numerals
 from schemas.wire import MAX_ID_BYTES
@@ -452,6 +453,7 @@ def _what_may_be_left_out(columns: list[Column], guesses: Guesses) -> None:
                 "no column is called account, customer or card"
                 if one is None
                 else f"{one.named} is called so, but all its values are {_shown(one.present[0])}"
+                + (", floats that have lost their last digits" if too_large(one.present) else "")
             )
             + ": each row gets an account of its own, and there are no habits to "
             "learn" + (f". Columns whose values come again: {repeated}" if repeated else ""),

@@ -162,7 +162,7 @@ def test_an_amount_that_cannot_be_read_is_named_with_its_row_and_column(tmp_path
 
     assert transactions.height == N - 1
     (example,) = rejected.examples
-    assert example.startswith("row 5: amount is no number as `amount` says")
+    assert example.startswith("row 5: amount can't be read as a number: `amount.decimal` and `amount.thousands`")
     assert "'amount' is '1,234.50'" in example
 
 
@@ -389,6 +389,18 @@ def test_ids_that_a_float_cannot_hold_are_refused(tmp_path: Path, kind: type[pl.
         assert f"{N} of {N} ids are floats" in refused["account_id"]
 
 
+def test_a_draft_says_of_an_account_that_has_become_one_why(tmp_path: Path) -> None:
+    file = tmp_path / "payments.parquet"
+    ids = pl.Series("account", [900_719_925_474_099_300 + n % 12 for n in range(N)]).cast(pl.Float64)
+    pl.DataFrame(PAYMENTS).with_columns(ids).write_parquet(file)
+
+    drafted = draft(file)
+
+    (why,) = [each.why for each in drafted.missing if each.key == "transaction.account_id"]
+    assert why.startswith("'account' is called so, but all its values are 9.007199254740993e+17, floats that have lost")
+    assert "went through a float" in {each.column: each.why for each in drafted.drop}["account"]
+
+
 def test_smaller_ids_that_are_floats_since_one_is_missing_are_whole_numbers(tmp_path: Path) -> None:
     file = tmp_path / "payments.parquet"
     ids = pl.Series("merchant", [None if n == 3 else 2**53 - 1 - n % 7 for n in range(N)]).cast(pl.Float64)
@@ -539,8 +551,13 @@ def test_a_name_that_comes_twice_and_one_that_is_empty_go_along_with_nobody(tmp_
         "score_duplicated_0": "another column is called 'score' too, and a message carries one of a name",
         "": "it has no name, so that no message can carry it",
     }
-    with pytest.raises(WrongSettings, match=r"two columns called 'score'.*'score_duplicated_0', in `drop`"):
-        by_own(file, 'attributes = "*"\n' + OWN)
+    for asked in ('"*"', '["score"]'):
+        with pytest.raises(
+            WrongSettings, match=r"'score', and .* has two of that name: .* 'score_duplicated_0'.* `drop`"
+        ):
+            by_own(file, f"attributes = {asked}\n" + OWN)
+    transactions, _, _ = by_own(file, 'attributes = "*"\ndrop = ["score_duplicated_0", ""]\n' + OWN)
+    assert transactions["attributes.score"].to_list() == PAYMENTS["score"]
 
 
 def test_a_name_that_differs_by_case_is_pointed_at(tmp_path: Path) -> None:
@@ -564,8 +581,8 @@ def test_lines_that_come_again_leave_the_ids_what_they_are(tmp_path: Path, times
 @pytest.mark.parametrize(
     ("behind", "reason"),
     [
-        ("\n", "row is empty"),
-        (",,,,,,,\n", "row is empty"),
+        ("\n", "row is empty where the mapping looks"),
+        (",,,,,,,\n", "row is empty where the mapping looks"),
         (",".join(PAYMENTS) + "\n", "row repeats the header line"),
         ("Total,,,109259.50,,,,\n", "account_id is missing"),
         ("(60 rows),,,,,,,\n", "amount is missing"),
