@@ -16,14 +16,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from features.load import STEPS, as_json, load
-from features.log import Log, LogUnavailable
+from features.log import Log
 from features.position import Keys, Position
 from features.profile import ACCOUNT, Profiles
 from features.rebuild import Moved, connect, rebuild
 from features.redis_words import why
 from features.settings import Settings
 from features.settings import load as load_settings
-from schemas.errors import FraudScorerError, StoreUnavailable, WrongSettings
+from schemas.errors import FraudScorerError, LogUnavailable, StoreUnavailable, WrongSettings
 from schemas.mapping import read_past
 from schemas.partitioning import partition_of
 from schemas.spans import moment

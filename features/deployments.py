@@ -9,10 +9,10 @@ from contextlib import suppress
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from features.log import PATIENCE, Log, LogUnavailable
+from features.log import PATIENCE, Log
 from features.settings import Settings
 from schemas.deployment import Deployment, Serving, decode_deployment, decode_serving
-from schemas.errors import BadMessage
+from schemas.errors import BadMessage, LogUnavailable
 from schemas.topics import MODELS
 from schemas.wire import encode
 

@@ -14,7 +14,7 @@ from features.accepting import Record
 from features.position import Offsets
 from features.settings import Settings
 from schemas.dead_letter import DeadLetter
-from schemas.errors import LEFT_OUT, BadMessage, Fault, FraudScorerError, WrongSettings
+from schemas.errors import LEFT_OUT, BadMessage, Fault, LogUnavailable, WrongSettings
 from schemas.marks import Marks
 from schemas.topics import ALERTS, DEAD_LETTERS, INPUTS, LABELS, TRANSACTIONS, VERDICTS, Topic
 from schemas.verdict import decode_verdict
@@ -31,10 +31,6 @@ _TAIL = 1_000
 """Messages of an output's end that are looked at first."""
 PATIENCE = 30.0
 """Seconds that Kafka may take for an answer."""
-
-
-class LogUnavailable(FraudScorerError):
-    """Kafka did not answer in time, or not all that was promised could be read."""
 
 
 class Written(NamedTuple):

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from features import packing
 from features.catalogue import DAY, REACH, SEEN_BY_ACCOUNT, WINDOWS
 
 HEAD = np.dtype(
@@ -206,6 +205,8 @@ class Profiles:
 
         Raises ValueError where one is no packed profile of this shape.
         """
+        from features import packing  # noqa: PLC0415 - compiled: whoever asks for shapes only need not wait for numba
+
         self.clear(len(blobs))
         lengths = np.fromiter((len(blob) if blob else 0 for blob in blobs), np.int64, len(blobs))
         ends = np.cumsum(lengths)
@@ -216,6 +217,8 @@ class Profiles:
 
     def pack(self, rows: npt.NDArray[np.int64]) -> list[bytes]:
         """The blobs of these rows; equal profiles have equal blobs."""
+        from features import packing  # noqa: PLC0415 - as above
+
         data = np.empty(packing.room(rows, self.rows), np.uint8)
         ends = np.empty(len(rows), np.int64)
         packing.pack(data, rows, ends, self.rows)

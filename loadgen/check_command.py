@@ -13,10 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from features.log import LogUnavailable
 from features.settings import Settings, load
 from loadgen.check import Report, check
-from schemas.errors import TryAgain, WrongSettings
+from schemas.errors import LogUnavailable, TryAgain, WrongSettings
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
 _people = Console(stderr=True)

@@ -3,8 +3,8 @@
     <digest>/model.onnx       float32 vectors [n, features] -> `margin`, float64 [n, 1]
     <digest>/bundle.json      the Manifest
     <digest>/attributes.json  the encoding of the columns behind the catalogue's (features/attributes.py)
-    <digest>/trees.parquet    the same trees with their covers (NODE_COLUMNS): what reasons are computed from
-    <digest>/linear.parquet   what is linear in the margin (LINEAR_COLUMNS); absent where nothing is
+    <digest>/trees.parquet    the same trees with their covers (schemas/bundle_tables.py): what reasons are computed from
+    <digest>/linear.parquet   what is linear in the margin (the same); absent where nothing is
     <digest>/golden.parquet   a column for each feature (float32) and `margin` (float64): what the graph must answer
     <digest>/evaluation.html  how well it does
 
@@ -23,7 +23,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import msgspec
-import polars as pl
 
 from schemas.verdict import Outcome
 
@@ -46,29 +45,6 @@ INPUT, OUTPUT = "vectors", "margin"
 
 ZERO = 1.0000000180025095e-35
 """What is no further from 0 than this is 0 to LightGBM; the float32 next to 1e-35."""
-
-NODE_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
-    "tree": pl.Int32,
-    "feature": pl.Int32,  # the column of the vector that is asked; -1: a leaf
-    "threshold": pl.Float64,  # vector[feature] <= threshold goes left
-    "missing_left": pl.Boolean,  # whether NaN goes left
-    "zero_is_missing": pl.Boolean,  # whether |x| <= ZERO goes where NaN goes
-    "left": pl.Int32,  # rows of this table; 0 in a leaf
-    "right": pl.Int32,
-    "value": pl.Float64,  # a leaf's part of the margin; 0 in the others
-    "cover": pl.Float64,  # training rows that came by
-}
-"""`trees.parquet`: a row for each node, tree after tree, in each the parent before its children."""
-
-LINEAR_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
-    "feature": pl.Int32,  # the column of the vector; each at most once
-    "weight": pl.Float64,
-    "lowest": pl.Float64,  # the term is weight * vector[feature], cut to lowest ... highest
-    "highest": pl.Float64,
-    "missing": pl.Float64,  # the term where the value is NaN
-    "mean": pl.Float64,  # of the term over the training rows: what its contribution is counted from
-}
-"""`linear.parquet`: a row for each linear term of the margin."""
 
 
 class Thresholds(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@
     + RegistryUnavailable
   x PositionMoved     somebody else wrote the profiles: take the partition over again
   x PartitionParked   leave this partition number out, raise the alarm, serve the others
+  x LogUnavailable    a command ends (exit status 1); a worker asks again
   x UnusableModel     keep serving with the model at hand; at the start: wait for a usable one
   x WrongSettings     name it, start nothing (exit status 2)
 
@@ -49,6 +50,10 @@ class Fault(StrEnum):
 LEFT_OUT = frozenset((Fault.BUG, Fault.TOO_LARGE, Fault.NO_REGISTRY, Fault.UNKNOWN_SCHEMA))
 """Faults that the message's own bytes don't show: another release, another setting or a registry that has learnt meanwhile
 would find nothing wrong.  What was dead-lettered for one of them is found by its dead letter, and left out of every fold."""
+
+
+class LogUnavailable(FraudScorerError):
+    """Kafka did not answer in time, or not all that was promised could be read."""
 
 
 class BadMessage(FraudScorerError):

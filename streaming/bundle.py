@@ -25,16 +25,15 @@ from schemas.bundle import (
     GOLDEN,
     INPUT,
     LINEAR,
-    LINEAR_COLUMNS,
     MANIFEST,
     MODEL,
     MOST_BYTES,
-    NODE_COLUMNS,
     OUTPUT,
     TREES,
     Manifest,
     digest_of,
 )
+from schemas.bundle_tables import LINEAR_COLUMNS, NODE_COLUMNS
 from schemas.errors import UnusableModel
 
 Vectors = npt.NDArray[np.float32]
@@ -123,11 +122,11 @@ class LoadedBundle:
         return vectors, table[OUTPUT].to_numpy().astype(np.float64, copy=False)
 
     def trees(self) -> pl.DataFrame:
-        """The same trees as a table, schemas.bundle.NODE_COLUMNS.  Raises UnusableModel."""
+        """The same trees as a table, schemas.bundle_tables.NODE_COLUMNS.  Raises UnusableModel."""
         return self._columns(TREES, NODE_COLUMNS)
 
     def linear(self) -> pl.DataFrame:
-        """The linear terms beside the trees, schemas.bundle.LINEAR_COLUMNS.  Raises UnusableModel."""
+        """The linear terms beside the trees, schemas.bundle_tables.LINEAR_COLUMNS.  Raises UnusableModel."""
         if not (self.folder / LINEAR).exists():
             return pl.DataFrame(schema=LINEAR_COLUMNS)
         return self._columns(LINEAR, LINEAR_COLUMNS)

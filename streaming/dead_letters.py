@@ -14,10 +14,10 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from rich.console import Console
 from rich.table import Table
 
-from features.log import Letter, Log, LogUnavailable
+from features.log import Letter, Log
 from features.settings import Settings, load
 from schemas.dead_letter import ATTEMPT
-from schemas.errors import Fault, WrongSettings
+from schemas.errors import Fault, LogUnavailable, WrongSettings
 from schemas.partitioning import partition_of
 
 app = typer.Typer(

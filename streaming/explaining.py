@@ -24,9 +24,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from xxhash import xxh3_64_hexdigest
 
-from features.log import Log, LogUnavailable
+from features.log import Log
 from features.settings import unknown
-from schemas.errors import BadMessage, UnusableModel
+from schemas.errors import BadMessage, LogUnavailable, UnusableModel
 from schemas.topics import ALERTS, EXPLANATIONS
 from schemas.verdict import Alert, Explanation, decode_alert, decode_explanation
 from schemas.wire import encode

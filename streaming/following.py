@@ -27,7 +27,6 @@ from features.accepting import Rules
 from features.catalogue import DIGEST, FEATURES
 from features.collecting import spare_the_collector
 from features.deployments import Deployments
-from features.log import LogUnavailable
 from schemas.bundle import BUNDLE_TAG, Thresholds, make_current
 from schemas.deployment import (
     ANNOUNCED_EVERY,
@@ -41,7 +40,7 @@ from schemas.deployment import (
     promoted,
     rolled_back,
 )
-from schemas.errors import BadMessage, UnusableModel
+from schemas.errors import BadMessage, LogUnavailable, UnusableModel
 from schemas.topics import MODELS
 from schemas.wire import encode
 from streaming.agents import warm_up

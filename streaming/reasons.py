@@ -95,7 +95,7 @@ class LinearTerms:
     """What of the margin is linear."""
 
     def __init__(self, table: pl.DataFrame) -> None:
-        """`table`: as in a bundle (schemas.bundle.LINEAR_COLUMNS)."""
+        """`table`: as in a bundle (schemas.bundle_tables.LINEAR_COLUMNS)."""
         self._features = table["feature"].to_numpy()
         self._weight, self._lowest, self._highest, self._missing, self._mean = (
             table[name].to_numpy() for name in ("weight", "lowest", "highest", "missing", "mean")

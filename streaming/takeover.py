@@ -20,11 +20,18 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollectio
 from confluent_kafka.admin import AdminClient
 
 from features.accepting import Rules
-from features.log import Log, LogUnavailable
+from features.log import Log
 from features.position import Keys, Offsets, Position, new_epoch
 from features.redis_store import retries
 from features.redis_words import why
-from schemas.errors import FraudScorerError, PartitionParked, RegistryUnavailable, TryAgain, WrongSettings
+from schemas.errors import (
+    FraudScorerError,
+    LogUnavailable,
+    PartitionParked,
+    RegistryUnavailable,
+    TryAgain,
+    WrongSettings,
+)
 from schemas.marks import Marks
 from schemas.topics import ALL, INPUTS, MODELS
 from streaming.leaving import BROKEN, WRONG_USE, leave

@@ -63,7 +63,7 @@ class Forest(NamedTuple):
 
 
 def forest_of(trees: pl.DataFrame) -> Forest:
-    """From the table in a bundle (schemas.bundle.NODE_COLUMNS)."""
+    """From the table in a bundle (schemas.bundle_tables.NODE_COLUMNS)."""
     tree, feature = (trees[name].to_numpy().astype(np.int64) for name in ("tree", "feature"))
     left, right = (trees[name].to_numpy().astype(np.int64) for name in ("left", "right"))
     above, share, asked = _ways(feature, left, right, trees["cover"].to_numpy())

@@ -28,7 +28,8 @@ from training import archive_commands, backtest_command, ending, promote_command
 from training.deploying import Changed, Found
 from training.errors import MLflowAway
 from training.fetching import fetch
-from training.gates import Limits, quality
+from training.gate_limits import Limits
+from training.gates import quality
 from training.job import TrainedBundle, report, train
 from training.judging import Interval
 from training.learners.chosen import chosen_until, learner_of, parameters

@@ -27,10 +27,11 @@ from features.archive_tables import (
     make_table,
     source_of,
 )
-from features.log import PATIENCE, Log, LogUnavailable
+from features.log import PATIENCE, Log
 from features.settings import Settings
-from schemas.errors import RegistryUnavailable, WrongSettings
+from schemas.errors import LogUnavailable, RegistryUnavailable, WrongSettings
 from schemas.topics import DEAD_LETTERS, Topic
+from training.archive_limits import Limits
 from training.archive_rows import Arrived, rows_of
 
 logger = logging.getLogger(__name__)
@@ -46,21 +47,6 @@ class Stop(Protocol):
 
     def is_set(self) -> bool:
         """Whether it is time to end."""
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """When what was read becomes a file: whichever comes first.  Raises WrongSettings where a value can't be meant."""
-
-    rows: int = 200_000
-    """Of one topic."""
-    size: int = 96 << 20
-    """Bytes of one topic's messages."""
-    seconds: float = 60.0
-    """That a message waits at most."""
-
-    def __post_init__(self) -> None:
-        if self.rows < 1 or self.seconds <= 0:
-            raise WrongSettings("rows must be at least 1, and seconds above 0")
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,7 +26,8 @@ from features.settings import Settings, load
 from schemas import installation
 from schemas.errors import WrongSettings
 from schemas.spans import duration
-from training.archive import Archived, Archiver, Limits
+from training.archive import Archived, Archiver
+from training.archive_limits import Limits
 from training.options import own
 
 DEFAULT = installation.archive("")

@@ -13,7 +13,8 @@ import polars as pl
 
 from features.attributes import Encoder
 from features.catalogue import DIGEST, FEATURES
-from schemas.bundle import CURRENT, FORMAT, GOLDEN, MANIFEST, MODEL, NODE_COLUMNS, OUTPUT, TREES, Manifest
+from schemas.bundle import CURRENT, FORMAT, GOLDEN, MANIFEST, MODEL, OUTPUT, TREES, Manifest
+from schemas.bundle_tables import NODE_COLUMNS
 from schemas.errors import UnusableModel
 from training.attributes import made_again
 from training.bundle import require_whole

@@ -18,7 +18,6 @@ from pathlib import Path
 import msgspec
 
 from features.deployments import Deployments, Update
-from features.log import LogUnavailable
 from schemas.bundle import CURRENT, MANIFEST, make_current
 from schemas.deployment import (
     ANNOUNCED_EVERY,
@@ -32,9 +31,10 @@ from schemas.deployment import (
     rolled_back,
     withdrawn,
 )
-from schemas.errors import UnusableModel
+from schemas.errors import LogUnavailable, UnusableModel
 from training.errors import MLflowAway, Refused
-from training.gates import Gate, Limits, in_words, no_probation, not_sent_back, service, still_champion, when
+from training.gate_limits import Limits
+from training.gates import Gate, in_words, no_probation, not_sent_back, service, still_champion, when
 from training.narration import Narrator
 from training.registered import fetch_bundle, is_digest, mirror, registered, versions_of
 from training.tracking import Tracking

@@ -5,8 +5,7 @@ from __future__ import annotations
 import typer
 from rich.console import Console
 
-from features.log import LogUnavailable
-from schemas.errors import FraudScorerError
+from schemas.errors import FraudScorerError, LogUnavailable
 from training.errors import MLflowAway, ParityBroken, Refused
 
 

@@ -23,7 +23,8 @@ import onnxruntime as ort
 import polars as pl
 from onnx import TensorProto, helper, numpy_helper
 
-from schemas.bundle import INPUT, LINEAR_COLUMNS, NODE_COLUMNS, OUTPUT, ZERO
+from schemas.bundle import INPUT, OUTPUT, ZERO
+from schemas.bundle_tables import LINEAR_COLUMNS, NODE_COLUMNS
 from training.errors import NotExportable, ParityBroken
 
 Vectors = npt.NDArray[np.float32]
@@ -42,9 +43,9 @@ class Exported:
     graph: bytes
     """ONNX: `vectors` float32 [n, features] -> `margin` float64 [n, 1]."""
     trees: pl.DataFrame
-    """schemas.bundle.NODE_COLUMNS."""
+    """schemas.bundle_tables.NODE_COLUMNS."""
     linear: pl.DataFrame
-    """schemas.bundle.LINEAR_COLUMNS; empty where all is in the trees."""
+    """schemas.bundle_tables.LINEAR_COLUMNS; empty where all is in the trees."""
     base: float
     """The mean margin of the training rows, by the trees' covers and the terms' means: what contributions start from."""
 

@@ -23,6 +23,7 @@ from schemas.deployment import Change, Deployment, Kind, Serving
 from schemas.errors import UnusableModel
 from training.contender import Contender
 from training.export import session_of
+from training.gate_limits import Limits
 from training.judging import Judgement
 
 Vectors = npt.NDArray[np.float32]
@@ -34,24 +35,6 @@ _BATCH = 256
 _WARMING, _RUNS = 3, 20
 _AT_A_TIME = (1, 7)
 """Golden rows are asked so many at a time, beside all at once: ONNX Runtime takes another path for one row than for many."""
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What the gates go by."""
-
-    precision_tolerance: float = 0.01
-    """The interval of the difference in average precision must not reach further below 0."""
-    cost_tolerance: float = 0.05
-    """The cost itself must not be further above the champion's, as a share of it, nor its interval wholly above: a few large
-    frauds decide it, and by the interval's upper end (+20 % and more on two weeks) nobody would ever pass."""
-    brier: float = 1.1
-    """Times the champion's, at most."""
-    bias: float = 2.0
-    """The mean score is within this factor of the share of frauds."""
-    least_frauds: int = 50
-    """Fewer among the rows say nothing."""
-    latency_budget: float = 0.025
-    """Seconds for a batch of 256 vectors."""
 
 
 class Gate(msgspec.Struct, frozen=True, kw_only=True):

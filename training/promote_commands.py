@@ -23,7 +23,8 @@ from training.contender import Contender
 from training.costs import Costs
 from training.deploying import Changed, Deployer, Found
 from training.errors import Refused, TooFew
-from training.gates import Gate, Limits, in_words, quality, unjudged
+from training.gate_limits import Limits
+from training.gates import Gate, in_words, quality, unjudged
 from training.narration import Narrator, OnConsole
 from training.options import (
     ArtifactsOption,

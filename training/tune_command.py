@@ -30,8 +30,9 @@ from training.options import (
     ValidationOption,
 )
 from training.reading import read
+from training.search import Search
 from training.settings import TrainingSettings, columns, learners
-from training.tuning import Found, Search, Standing, only_learner, prepare
+from training.tuning import Found, Standing, only_learner, prepare
 from training.tuning import tune as search_for
 
 DEFAULTS = TrainingSettings()

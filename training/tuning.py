@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,6 +39,7 @@ from training.learners.chosen import learner_of
 from training.learners.frugal import FEW_FRAUDS
 from training.narration import Narrator, Silent
 from training.prequential import Described, Fold, Judged
+from training.search import Search
 from training.settings import LearnerName, Parameters, TrainingSettings
 from training.split import known_at, split
 
@@ -91,25 +92,6 @@ SPACES: Mapping[LearnerName, Mapping[str, Range]] = {
         "clip": Range(low=1e-4, high=0.02, log=True),
     },
 }
-
-
-class Search(msgspec.Struct, frozen=True, kw_only=True):
-    """How long, and by what.  Raises WrongSettings where that can't be meant."""
-
-    folds: int = 3
-    trials: int = 100
-    """Of the study in all, also of earlier commands."""
-    budget: timedelta = timedelta(minutes=10)
-    """For this command's trials.  What is under way then is given up."""
-    folder: Path = Path(".local/tuning")
-
-    def __post_init__(self) -> None:
-        if not 2 <= self.folds <= 20:
-            raise WrongSettings("folds must be from 2 to 20")
-        if self.trials < 1:
-            raise WrongSettings("trials must be at least 1")
-        if self.budget <= timedelta(0):
-            raise WrongSettings("budget must be above 0; write it as 10m or 2h")
 
 
 @dataclass(frozen=True, kw_only=True)

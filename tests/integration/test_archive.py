@@ -31,7 +31,8 @@ from tests.fleet.processes import Forked
 from tests.integration.waiting import within
 from training import replay
 from training.__main__ import app
-from training.archive import Archived, Archiver, Limits
+from training.archive import Archived, Archiver
+from training.archive_limits import Limits
 from training.served import instead_of, read_served
 
 NEVER = threading.Event()

@@ -21,7 +21,8 @@ from training.comparing import compare
 from training.contender import Contender
 from training.costs import Costs
 from training.errors import TooFew
-from training.gates import Limits, quality
+from training.gate_limits import Limits
+from training.gates import quality
 from training.job import train
 from training.judging import Judgement
 from training.narration import Silent

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from features.log import LogUnavailable
 from schemas.bundle import make_current
 from schemas.deployment import Deployment, Kind, Model, Serving, rolled_back, withdrawn
 from schemas.deployment import promoted as with_champion
-from schemas.errors import UnusableModel
+from schemas.errors import LogUnavailable, UnusableModel
 from tests.fleet.models import a_bundle
 from tests.unit.deployed import FakeDeployments, altered, with_manifest
 from training import deploying
 from training.deploying import Changed, Deployer, Found
 from training.errors import Refused
-from training.gates import Gate, Limits
+from training.gate_limits import Limits
+from training.gates import Gate
 from training.narration import Silent
 
 PASSED = (Gate(name="cost", passed=True, said="as little"),)

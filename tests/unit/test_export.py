@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.bundle import NODE_COLUMNS
+from schemas.bundle_tables import NODE_COLUMNS
 from tests.unit.boosters import Vectors, a_booster, hard_vectors, some_frauds, some_vectors
 from training.errors import NotExportable, ParityBroken
 from training.export import graph_of, require_parity, run

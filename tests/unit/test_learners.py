@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from schemas.bundle import LINEAR_COLUMNS, NODE_COLUMNS
+from schemas.bundle_tables import LINEAR_COLUMNS, NODE_COLUMNS
 from schemas.errors import WrongSettings
 from streaming.reasons import LinearTerms
 from streaming.treeshap import explain, forest_of, quadrature

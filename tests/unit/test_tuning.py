@@ -24,9 +24,10 @@ from schemas.errors import WrongSettings
 from tests.unit.pasts import a_past
 from training import __main__ as command
 from training.learners.chosen import chosen_until, learner_of, parameters
+from training.search import Search
 from training.settings import LearnerName, TrainingSettings
 from training.split import known_at, split
-from training.tuning import SPACES, Found, Search, Standing, by_chance, prepare, space_of, tune
+from training.tuning import SPACES, Found, Standing, by_chance, prepare, space_of, tune
 
 DAY = timedelta(days=1)
 PAST = a_past(days=60, per_day=50)

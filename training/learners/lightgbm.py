@@ -24,7 +24,8 @@ import numpy as np
 import polars as pl
 from msgspec import UNSET, Meta, UnsetType
 
-from schemas.bundle import NODE_COLUMNS, ZERO, Calibration
+from schemas.bundle import ZERO, Calibration
+from schemas.bundle_tables import NODE_COLUMNS
 from training.errors import NotExportable
 from training.export import Exported, exported
 from training.learners.learner import Card, Floats, Rows, Steps, Vectors, shares
@@ -193,7 +194,7 @@ def export(booster: lgb.Booster) -> Exported:
 
 
 def trees_of(booster: lgb.Booster) -> pl.DataFrame:
-    """Every node of every tree, as schemas.bundle.NODE_COLUMNS.
+    """Every node of every tree, as schemas.bundle_tables.NODE_COLUMNS.
 
     Raises NotExportable for several classes, categorical splits, linear leaves, random forests, no trees.
     """

@@ -24,7 +24,8 @@ from msgspec import UNSET, Meta, UnsetType
 from sklearn.linear_model import LogisticRegression as Regression
 from threadpoolctl import threadpool_limits
 
-from schemas.bundle import LINEAR_COLUMNS, NODE_COLUMNS, Calibration
+from schemas.bundle import Calibration
+from schemas.bundle_tables import LINEAR_COLUMNS, NODE_COLUMNS
 from schemas.errors import WrongSettings
 from training.export import Exported, after_another, constant, exported
 from training.learners.learner import ROWS_AT_ONCE, Card, Floats, Rows, Steps, Vectors, finite, shares

@@ -16,7 +16,8 @@ import sklearn
 from msgspec import UNSET, Meta, UnsetType
 from sklearn.ensemble import RandomForestClassifier
 
-from schemas.bundle import NODE_COLUMNS, Calibration
+from schemas.bundle import Calibration
+from schemas.bundle_tables import NODE_COLUMNS
 from training.export import Exported, after_another, exported
 from training.learners.learner import ROWS_AT_ONCE, Card, Floats, Rows, Steps, Vectors, finite
 from training.settings import TrainingSettings

@@ -21,7 +21,8 @@ import polars as pl
 import xgboost as xgb
 from msgspec import UNSET, Meta, UnsetType
 
-from schemas.bundle import NODE_COLUMNS, Calibration
+from schemas.bundle import Calibration
+from schemas.bundle_tables import NODE_COLUMNS
 from training.export import Exported, after_another, constant, exported
 from training.learners.learner import ROWS_AT_ONCE, Card, Floats, Rows, Steps, Vectors, finite, shares
 from training.settings import TrainingSettings
