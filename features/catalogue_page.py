@@ -44,8 +44,9 @@ Of what the log held before the transaction, without the transaction itself:
   worker could not have seen.
 - **A matured window** holds ages in [{_D} d, {_D} d + w), since a label may be expected after {_D} days: frauds over
   transactions there is a rate, and not biased by labels to come.
-- **A fraud is known** to a transaction if the newest label of it has `known_at` no later than the transaction's
-  `occurred_at`, and says fraud.
+- **A fraud is known** to a transaction if, of its labels with a `known_at` no later than the transaction's `occurred_at`,
+  the newest says fraud; of two with the same `known_at` it is the one that came last. No label that became known after
+  the transaction occurred is seen by it.
 
 ## What is remembered in short
 
@@ -60,8 +61,8 @@ Of what the log held before the transaction, without the transaction itself:
 - **Speed** takes the shortest way between two places, and at least a minute.
 
 Amounts are in minor units of the currency that profiles are kept in (`FRAUD_CURRENCY`). Missing is NaN: a mean of nothing,
-and everything about the counterparty where a transaction names none. Local time is that of the message's own UTC offset.
-Every feature is a float32.
+and everything about the counterparty where a transaction names none, or where the verdict is flagged `degraded`. Local time
+is that of the message's own UTC offset. Every feature is a float32.
 """
 
 _TAIL = """
@@ -75,7 +76,13 @@ A tile holds the count, the sum, the largest and the sum of squares of neighbour
 and which buckets of accounts, and counts as of the time of its newest: what it holds is taken for at most 67 s, or an eighth
 of its age, younger than it is. None is counted twice or lost.
 What is older than the horizon (the longest window and {lateness} more, so that a transaction this late still has whole
-windows) is forgotten. Labels beyond the last so many stay as frauds of their day.
+windows) is forgotten.
+
+**Labels** are exact within the bound above: the last so many, by `known_at`, of all transactions together. Told again,
+late, in another order or withdrawn, they say what all of them say together. Of what falls off, frauds stay as counts of
+the day on which they occurred (the last 64 such days; of more the oldest are added up); they are seen from when the
+last of their day became known. Beyond the bound a label can't be told from one that is told again: a fraud among them
+counts again then, and its withdrawal is not seen.
 
 A `transaction_id` is recognised as a duplicate, or as used again, as long as the account's last events hold it.
 """

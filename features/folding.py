@@ -12,7 +12,7 @@ import numpy as np
 from features.catalogue import DAY, FAR, NIGHT_ENDS, PAYER_BUCKETS, SECOND, TYPICAL_OVER
 from features.compiling import compiled, move
 from features.facts import MOST_RATIO, NO_PLACE, UNNAMED
-from features.profile import BELOW_ROUND, FAR_ABOVE, KINDS, NIGHT, NOWHERE
+from features.profile import BELOW_ROUND, FAR_ABOVE, FOREVER, KINDS, NIGHT, NOWHERE
 
 FINEST = 26
 """Tiles are powers of two of microseconds wide, the finest 2**26 (67 s), and at most an eighth of their age."""
@@ -220,29 +220,40 @@ def fold_event(
 
 @compiled()
 def fold_label(row: int, ident: int, occurred: int, known: int, fraud: int, p: Any) -> None:
-    """One state a transaction; the newest `known` wins.  What falls off the ring stays as a fraud of its day."""
+    """Add a label to the ring, by growing `known`; of a transaction each holds from when it is known until the next one is.
+
+    One that is known when another of its transaction was takes its place: it was told again, or corrected at once.  What
+    falls off stays as a fraud of its day if it held when it fell.
+    """
     h = p.head[row]
     ring = p.labels[row]
     n = h.labels
+    older = -1
+    until: Any = np.int64(FOREVER)
     for j in range(n):
-        if ring[j].id == ident:
-            if known < ring[j].known:
-                return
-            for i in range(j, n - 1):
-                ring[i] = ring[i + 1]
-            n -= 1
+        if ring[j].id != ident:
+            continue
+        if ring[j].known == known:
+            ring[j].occurred = occurred
+            ring[j].fraud = fraud
+            return
+        if ring[j].known > known:
+            until = ring[j].known
             break
+        older = j
     if n == ring.shape[0]:
         if known < ring[0].known:
-            h.labels = n
-            if fraud:
-                _fold_fraud_day(row, occurred, p)
+            if fraud and until == FOREVER:
+                _fold_fraud_day(row, occurred, known, p)
             return
-        if ring[0].fraud:
-            _fold_fraud_day(row, ring[0].occurred, p)
+        if ring[0].fraud and ring[0].until == FOREVER and older != 0:
+            _fold_fraud_day(row, ring[0].occurred, ring[0].known, p)
         for j in range(1, n):
             ring[j - 1] = ring[j]
         n -= 1
+        older -= 1
+    if older >= 0:
+        ring[older].until = known
     k = n
     while k > 0 and ring[k - 1].known > known:
         ring[k] = ring[k - 1]
@@ -251,12 +262,13 @@ def fold_label(row: int, ident: int, occurred: int, known: int, fraud: int, p: A
     lab.id = ident
     lab.occurred = occurred
     lab.known = known
+    lab.until = until
     lab.fraud = fraud
     h.labels = n + 1
 
 
 @compiled()
-def _fold_fraud_day(row: int, occurred: int, p: Any) -> None:
+def _fold_fraud_day(row: int, occurred: int, known: int, p: Any) -> None:
     h = p.head[row]
     days = p.fraud_days[row]
     n = h.fraud_days
@@ -266,9 +278,11 @@ def _fold_fraud_day(row: int, occurred: int, p: Any) -> None:
         k -= 1
     if k > 0 and days[k - 1].day == day:
         days[k - 1].frauds += np.uint32(1)
+        days[k - 1].known = max(days[k - 1].known, known)
         return
     if n == days.shape[0]:  # the oldest two become one
         days[1].frauds += days[0].frauds
+        days[1].known = max(days[1].known, days[0].known)
         for j in range(1, n):
             days[j - 1] = days[j]
         n -= 1
@@ -277,6 +291,7 @@ def _fold_fraud_day(row: int, occurred: int, p: Any) -> None:
         days[j] = days[j - 1]
     days[k].day = day
     days[k].frauds = np.uint32(1)
+    days[k].known = known
     h.fraud_days = n + 1
 
 

@@ -257,7 +257,9 @@ def _write_frauds(at: int, row: int, time: int, cells: Any, p: Any, vector: Any)
     first: Any = np.int64(-1)
     for j in range(h.labels):
         label = p.labels[row, j]
-        if label.fraud and label.known <= time:
+        if label.known > time:
+            break
+        if label.fraud and label.until > time:
             known += 1
             age: Any = max(time - label.occurred, 0)
             last = age if last < 0 else min(last, age)
@@ -265,6 +267,8 @@ def _write_frauds(at: int, row: int, time: int, cells: Any, p: Any, vector: Any)
             frauds[_cell(age)] += 1
     for j in range(h.fraud_days):
         day = p.fraud_days[row, j]
+        if day.known > time:
+            continue
         known += day.frauds
         age = max(time - (np.int64(day.day) + 1) * DAY, 0)
         last = age if last < 0 else min(last, age)

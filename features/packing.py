@@ -9,8 +9,11 @@ event      the newest first: age, less that of the one before, varint | amount v
   counterparty  ratio varint | payer u8                          12 bytes or so
 tile       age varint | count, sum, max varints | squares f64 | far above, night, below round, ratios, ratio sum: varints
   counterparty  payers 128 bits
-label      id u64 | occurred i64 | known i64 | fraud u8          25 bytes
-fraud day  day i32 | frauds u32                                   8 bytes
+label      when the newest was known i64; the newest first: id u64 | but for the newest: age, less that of the one before, varint
+           | from the transaction until it was known varint | 1 if a fraud, 2 if another of this transaction was known later u8
+                                                                 20 bytes or so
+fraud day  day i32 | frauds varint | age of when the last was known varint
+                                                                 11 bytes or so
 seen       key u32 | age in seconds varint                        7 bytes or so
 """
 
@@ -24,10 +27,10 @@ import numpy.typing as npt
 from features.catalogue import SECOND
 from features.compiling import compiled
 
-LABEL_BYTES, FRAUD_DAY_BYTES = 25, 8
-_HEAD_MOST, _EVENT_MOST, _TILE_MOST, _SEEN_MOST = 128, 42, 124, 14
+_HEAD_MOST, _EVENT_MOST, _TILE_MOST, _SEEN_MOST, _LABEL_MOST, _FRAUD_DAY_MOST = 136, 42, 124, 14, 29, 19
 """No more bytes than this, whatever the numbers."""
 _NOWHERE = -(1 << 62)
+_FOREVER = (1 << 63) - 1
 
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
@@ -103,8 +106,8 @@ def room(rows: Ints, p: Any) -> int:
             + p.habits.shape[1]
             + h.events * _EVENT_MOST
             + h.tiles * _TILE_MOST
-            + h.labels * LABEL_BYTES
-            + h.fraud_days * FRAUD_DAY_BYTES
+            + h.labels * _LABEL_MOST
+            + h.fraud_days * _FRAUD_DAY_MOST
             + h.seen * _SEEN_MOST
         )
     return size
@@ -170,16 +173,25 @@ def pack(data: Bytes, rows: Ints, ends: Ints, p: Any) -> None:  # noqa: PLR0912 
             if not of_account:
                 at = _put(data, at, 8, t.payers_low)
                 at = _put(data, at, 8, t.payers_high)
-        for j in range(h.labels):
+        last = np.int64(0)
+        if h.labels > 0:
+            last = p.labels[r, h.labels - 1].known
+            at = _put(data, at, 8, last)
+        before = last
+        for j in range(h.labels - 1, -1, -1):
             lab = p.labels[r, j]
             at = _put(data, at, 8, lab.id)
-            at = _put(data, at, 8, lab.occurred)
-            at = _put(data, at, 8, lab.known)
-            at = _put(data, at, 1, lab.fraud)
+            if j < h.labels - 1:
+                at = _put_varint(data, at, before - lab.known)
+                before = lab.known
+            at = _put_varint(data, at, lab.known - lab.occurred)
+            data[at] = (1 if lab.fraud else 0) + (2 if lab.until != _FOREVER else 0)
+            at += 1
         for j in range(h.fraud_days):
             d = p.fraud_days[r, j]
             at = _put(data, at, 4, d.day)
-            at = _put(data, at, 4, d.frauds)
+            at = _put_varint(data, at, d.frauds)
+            at = _put_varint(data, at, last - d.known)
         second = newest // SECOND
         for j in range(h.seen):
             s = p.seen[r, j]
@@ -290,20 +302,21 @@ def _unpack(data: Bytes, at: int, end: int, r: int, most: int, p: Any) -> int:  
             t.payers_low = _get(data, at, 8)
             t.payers_high = _get(data, at + 8, 8)
             at += 16
-    if at < 0 or at + n_labels * LABEL_BYTES + n_days * FRAUD_DAY_BYTES > end:
-        return -1
-    for j in range(n_labels):
-        lab = p.labels[r, j]
-        lab.id = _get(data, at, 8)
-        lab.occurred = np.int64(_get(data, at + 8, 8))
-        lab.known = np.int64(_get(data, at + 16, 8))
-        lab.fraud = np.int64(_get(data, at + 24, 1))
-        at += LABEL_BYTES
+    last = np.int64(0)
+    if n_labels > 0:
+        at = _unpack_labels(data, at, end, r, n_labels, p)
+        last = p.labels[r, n_labels - 1].known
     for j in range(n_days):
         d = p.fraud_days[r, j]
+        if at < 0 or at + 4 > end:
+            return -1
         d.day = np.int32(np.int64(_get(data, at, 4)))
-        d.frauds = np.uint32(_get(data, at + 4, 4))
-        at += FRAUD_DAY_BYTES
+        frauds, at = _get_varint(data, at + 4, end)
+        if not 0 <= frauds < 1 << 32:
+            return -1
+        d.frauds = np.uint32(frauds)
+        age, at = _get_varint(data, at, end)
+        d.known = last - age
     second = newest // SECOND
     for j in range(n_seen):
         s = p.seen[r, j]
@@ -318,4 +331,39 @@ def _unpack(data: Bytes, at: int, end: int, r: int, most: int, p: Any) -> int:  
     h.labels = n_labels
     h.fraud_days = n_days
     h.seen = n_seen
+    return at
+
+
+@compiled()
+def _unpack_labels(data: Bytes, at: int, end: int, r: int, count: int, p: Any) -> int:
+    """Where they end; -1 where there are none."""
+    ring = p.labels[r]
+    if at < 0 or at + 8 > end:
+        return -1
+    known = np.int64(_get(data, at, 8))
+    at += 8
+    for j in range(count - 1, -1, -1):
+        lab = ring[j]
+        if at < 0 or at + 8 > end:
+            return -1
+        lab.id = _get(data, at, 8)
+        at += 8
+        if j < count - 1:
+            age, at = _get_varint(data, at, end)
+            known -= age
+        lab.known = known
+        delay, at = _get_varint(data, at, end)
+        lab.occurred = known - delay
+        if at < 0 or at >= end or data[at] > 3:
+            return -1
+        lab.fraud = np.int64(data[at] & 1)
+        lab.until = _FOREVER
+        if data[at] & 2:
+            k = j + 1
+            while k < count and ring[k].id != lab.id:
+                k += 1
+            if k == count or ring[k].known == _FOREVER:
+                return -1
+            lab.until = ring[k].known
+        at += 1
     return at

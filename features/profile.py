@@ -54,8 +54,22 @@ TILE = np.dtype(
         ("payers_high", "<u8"),
     ]
 )
-LABEL = np.dtype([("id", "<u8"), ("occurred", "<i8"), ("known", "<i8"), ("fraud", "<i8")])
-FRAUD_DAY = np.dtype([("day", "<i4"), ("frauds", "<u4")])
+LABEL = np.dtype(
+    [
+        ("id", "<u8"),
+        ("occurred", "<i8"),
+        ("known", "<i8"),
+        (
+            "until",
+            "<i8",
+        ),  # when the next label of this transaction was known, and this one held no more; FOREVER: none was
+        ("fraud", "<i8"),
+    ]
+)
+"""Of a transaction there may be several: each held from when it was known."""
+FOREVER = (1 << 63) - 1
+FRAUD_DAY = np.dtype([("day", "<i4"), ("frauds", "<u4"), ("known", "<i8")])
+"""Frauds whose labels fell off the ring, and when the last of these was known."""
 SEEN = np.dtype([("last", "<i8"), ("key", "<u4")], align=True)
 """Something seen with an account, and the second it was last seen: the key is a kind and 24 bits of a hash."""
 KINDS = tuple(kind for kind, _ in SEEN_BY_ACCOUNT)
@@ -91,13 +105,13 @@ LATENESS = DAY
 _HORIZON = REACH + LATENESS
 ACCOUNT = Shape(
     events=192,
-    labels=32,
+    labels=128,
     seen=tuple(most for _, most in SEEN_BY_ACCOUNT),
     exact=WINDOWS[-1][1] + LATENESS,
     horizon=_HORIZON,
     habits=HABITS,
 )
-COUNTERPARTY = Shape(events=512, labels=128, seen=(), exact=_HORIZON, horizon=_HORIZON)
+COUNTERPARTY = Shape(events=512, labels=512, seen=(), exact=_HORIZON, horizon=_HORIZON)
 
 
 class Limits(NamedTuple):

@@ -75,11 +75,13 @@ class Walked:
     @property
     def labels(self) -> list[Told]:
         labels = self.profiles.rows.labels[0, : self.profiles.rows.head["labels"][0]]
-        return [Told(ident, occurred, known, bool(fraud)) for ident, occurred, known, fraud in labels.tolist()]
+        return [Told(ident, occurred, known, bool(fraud)) for ident, occurred, known, _, fraud in labels.tolist()]
 
     @property
-    def fraud_days(self) -> dict[int, int]:
-        return dict(self.profiles.rows.fraud_days[0, : self.profiles.rows.head["fraud_days"][0]].tolist())
+    def fraud_days(self) -> dict[int, tuple[int, int]]:
+        """By day how many, and when the last of them was known."""
+        days = self.profiles.rows.fraud_days[0, : self.profiles.rows.head["fraud_days"][0]]
+        return {day: (frauds, known) for day, frauds, known in days.tolist()}
 
 
 def account(steps: Sequence[Event | Told], shape: Shape = ACCOUNT) -> Walked:

@@ -94,7 +94,8 @@ class Profile:
     ring: list[Event] = field(default_factory=list)
     tiles: list[Tile] = field(default_factory=list)
     labels: list[Told] = field(default_factory=list)
-    fraud_days: dict[int, int] = field(default_factory=dict)
+    fraud_days: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """By day how many, and when the last of them was known."""
 
     def fold(self, event: Event) -> None:
         """Take an event in."""
@@ -147,29 +148,36 @@ class Profile:
         self.tiles = kept
 
     def hear(self, label: Told) -> None:
-        """Take a label in: of a transaction the newest holds; of two known at once the one heard last."""
-        for one in self.labels:
-            if one.ident == label.ident:
-                if label.known < one.known:
-                    return
-                self.labels.remove(one)
-                break
-        self.labels = sorted([*self.labels, label], key=lambda one: one.known)
-        if len(self.labels) > self.most_labels:
-            oldest = self.labels.pop(0)
-            if oldest.fraud:
-                self._remember_day(oldest.occurred // DAY)
+        """Take a label in: one that is known when another of its transaction was takes its place."""
+        for place, one in enumerate(self.labels):
+            if (one.ident, one.known) == (label.ident, label.known):
+                self.labels[place] = label
+                return
+        full = len(self.labels) == self.most_labels
+        labels = sorted([*self.labels, label], key=lambda one: one.known)
+        if full and label.known < self.labels[0].known:
+            labels = [label, *self.labels]
+        self.labels = labels[1:] if full else labels
+        if full and labels[0].fraud and labels[0].ident not in {one.ident for one in self.labels}:
+            self._remember_day(labels[0])
 
-    def _remember_day(self, day: int) -> None:
+    def _remember_day(self, label: Told) -> None:
+        day = label.occurred // DAY
         if day not in self.fraud_days and len(self.fraud_days) == self.most_days:
             first, second = sorted(self.fraud_days)[:2]
-            self.fraud_days[second] += self.fraud_days.pop(first)
-        self.fraud_days[day] = self.fraud_days.get(day, 0) + 1
+            (one, known), (other, other_known) = self.fraud_days.pop(first), self.fraud_days[second]
+            self.fraud_days[second] = (one + other, max(known, other_known))
+        count, known = self.fraud_days.get(day, (0, label.known))
+        self.fraud_days[day] = (count + 1, max(known, label.known))
 
     def counted(self) -> list[Event]:
         """All events that still count, each at the time at which it does."""
         fallen = [replace(event, time=tile.newest) for tile in self.tiles for event in tile.events]
         return fallen + self.ring
+
+    def frauds_known(self, time: int) -> list[Told]:
+        """The labels in the ring that hold at this moment, and say fraud."""
+        return frauds_known(self.labels, time)
 
     def _sums(self, side: str, events: list[Event], time: int) -> Vector:
         vector: Vector = {}
@@ -183,8 +191,8 @@ class Profile:
         return vector
 
     def _frauds(self, side: str, events: list[Event], time: int) -> Vector:
-        known = [(max(time - one.occurred, 0), 1) for one in self.labels if one.fraud and one.known <= time]
-        known += [(max(time - (day + 1) * DAY, 0), count) for day, count in self.fraud_days.items()]
+        known = [(max(time - one.occurred, 0), 1) for one in self.frauds_known(time)]
+        known += [(max(time - (day + 1) * DAY, 0), count) for day, (count, at) in self.fraud_days.items() if at <= time]
         vector: Vector = {}
         for name, span in MATURED_WINDOWS.items():
             count = sum(MATURITY <= time - event.time < MATURITY + span for event in events)
@@ -197,6 +205,15 @@ class Profile:
         lately = [age for age, _ in known if age < REACH]
         vector[f"{side}_since_first_fraud"] = max(lately) / SECOND if lately else math.nan
         return vector
+
+
+def frauds_known(heard: list[Told], time: int) -> list[Told]:
+    """Of all that was heard: of each transaction the label known last until then; of two known at once the one heard last."""
+    newest: dict[int, Told] = {}
+    for label in heard:
+        if label.known <= time and (label.ident not in newest or label.known >= newest[label.ident].known):
+            newest[label.ident] = label
+    return [label for label in newest.values() if label.fraud]
 
 
 class Seen:

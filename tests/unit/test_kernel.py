@@ -402,9 +402,9 @@ def test_a_busy_counterparty_is_described_as_by_hand() -> None:
             life.append(Told(ident, time, time + random.randrange(9 * DAY), random.random() < 0.7))
         if ident % 40 == 0:
             life.append(Question(time + random.choice([0, SETTLING, HOUR, DAY])))
-    walked = counterparty(life)
+    walked = counterparty(life, replace(COUNTERPARTY, labels=128))
 
-    by_hand = oracle.Counterparty(COUNTERPARTY.events, COUNTERPARTY.labels, COUNTERPARTY.horizon)
+    by_hand = oracle.Counterparty(COUNTERPARTY.events, 128, COUNTERPARTY.horizon)
     row = 0
     for step in life:
         if isinstance(step, Question):

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.accepting import FORMAT_VERSION
-from features.packing import FRAUD_DAY_BYTES, LABEL_BYTES
 from features.profile import ACCOUNT, COUNTERPARTY, Profiles, Shape
 from tests.examples import examples
 from tests.unit.lives import (
@@ -79,19 +78,20 @@ def test_the_ends_of_what_a_profile_can_hold_are_the_same_too(life: list[Event |
 def test_a_blob_holds_what_is_used_and_no_more() -> None:
     """As many bytes as the table in features/packing.py says."""
     events = [Event(T0 + HOUR * ident, 350, ident) for ident in range(ACCOUNT.events)]
-    labels = [Told(ident, T0, T0, True) for ident in range(ACCOUNT.labels)]
+    labels = [Told(ident, T0, T0 + 7 * DAY + HOUR * ident, True) for ident in range(ACCOUNT.labels)]
     nothing, event = 1 + 1 + 8 + 1 + 5 + 8 + 1 + 31, 5 + 2 + 1 + 6 + 3
+    count, of_labels = 1, 8 - 5 + ACCOUNT.labels * (8 + 5 + 6 + 1)  # a count of 128 takes another byte
 
     assert len(packed(account([]))) == nothing
     assert len(packed(account(events[:1]))) == nothing + event - 4  # its age is that of the newest: nothing
     assert len(packed(account(events[:2]))) == nothing + 2 * event - 4 + 4  # the first is an hour old
-    assert len(packed(account(labels))) == nothing + ACCOUNT.labels * LABEL_BYTES
+    assert len(packed(account(labels))) == nothing + count + of_labels
     seen = replace(events[0], counterparty=7, country=7)
     assert len(packed(account([seen]))) == nothing + event - 4 + 2 * 5
     placed = replace(events[0], place=(52.5, 13.4))
     assert len(packed(account([placed]))) == nothing + event - 4 + 8
-    many_days = [Told(ident, T0 + DAY * ident, T0 + DAY * ident, True) for ident in range(ACCOUNT.labels + 1)]
-    assert len(packed(account(many_days))) == nothing + ACCOUNT.labels * LABEL_BYTES + FRAUD_DAY_BYTES
+    one_more = Told(999, T0, T0 + DAY, True)
+    assert len(packed(account([one_more, *labels]))) == nothing + count + of_labels + 4 + 1 + 6
 
 
 def test_a_blob_that_was_cut_or_is_another_shapes_is_refused() -> None:
@@ -168,16 +168,15 @@ GOLDEN = {
         "0000000000000301010101010100da050007000000008007000080f8a5f05d80050206000000008006000080f8a5f05da604020500000000"
         "8005000080f8a5f05dcc030204000000008004000080f8a5f05df202020300000000800300008088d3f6e11b01ffffffffffff1fffffffff"
         "ffff1f80ffffffffffcf45010000000080c889929105016464000000000088c340000100000080d0e3a1b30401be01be010000000080a0e1"
-        "40000100000080d8bdb1d5030198029802000000000024f3400001010000020000000000000000b8ad000b4c06000030358f314c06000103"
-        "00000000000000005c41d70b4c060000900cad454c06000004000000000000000000d5ad0c4c060000f0e3ca594c06000122500000010000"
-        "0000000000e0890301000000f0c4010200000000030000010006000002f0c40107000002000900000400",
+        "40000100000080d8bdb1d5030198029802000000000024f340000101000000f0e3ca594c0600040000000000000080e0bbe8d10901030000"
+        "000000000080c0ddeec10280e8acae9d0700020000000000000080c0ddeec10280f09df4e80401225000000180c098ccc50700000000e089"
+        "0301000000f0c4010200000000030000010006000002f0c40107000002000900000400",
         "098080d8eb9d280070fc304b4d06000105040303000080a4e80300a01f0f8080bbdd8305c09fab0300ac1b0e8080bbdd8305809bee0200b8"
         "170d8080bbdd8305c096b10200c4130c8080bbdd83058092f40100d00f0b8080d8eb9d280100000000000000000000000000000080000000"
         "00000000000000000000000080809d8e9a2301c0843dc0843d000000a2941a6d4200000001f4030001000000000000000000000000000080"
         "80e2b0961e0180897a80897a000000a2941a8d4200000001e807000200000000000000000000000000008080a7d3921901c08db701c08db7"
-        "010000209bf35ea04200000001dc0b00040000000000000000000000000000040000000000000000f0e3ca594c060000704142aa4c060001"
-        "05000000000000000050bbe86d4c060000704142aa4c060001060000000000000000b09206824c060000704142aa4c060001235000000200"
-        "000024500000010000002550000001000000",
+        "010000209bf35ea04200000001dc0b0004000000000000000000000000000000704142aa4c060006000000000000008080bbdd8305010500"
+        "0000000000000080c098ccc507010400000000000000008080f6ba870a01235000000200245000000100255000000100",
     ),
 }
 """By FORMAT_VERSION: an account's profile and a counterparty's.  Never change one: add the next version's."""
@@ -195,10 +194,10 @@ def test_a_profile_has_the_bytes_that_its_format_version_says() -> None:
 def test_how_much_a_profile_holds_is_part_of_its_format() -> None:
     """`Rules.format` names the shapes: a worker that keeps more or less parks the partition instead of misreading it."""
     assert (ACCOUNT.events, ACCOUNT.labels, ACCOUNT.tiles, ACCOUNT.fraud_days, ACCOUNT.seen, ACCOUNT.habits) == (
-        192, 32, 128, 64, (64, 8, 12, 6, 16), 31,
+        192, 128, 128, 64, (64, 8, 12, 6, 16), 31,
     )  # fmt: skip
     assert (COUNTERPARTY.events, COUNTERPARTY.labels, COUNTERPARTY.tiles, COUNTERPARTY.fraud_days, COUNTERPARTY.all_seen) == (
-        512, 128, 128, 64, 0,
+        512, 512, 128, 64, 0,
     )  # fmt: skip
     assert (ACCOUNT.exact, ACCOUNT.horizon, COUNTERPARTY.exact, COUNTERPARTY.horizon) == (
         31 * DAY, 38 * DAY, 38 * DAY, 38 * DAY,
