@@ -283,6 +283,7 @@ _EXAMPLES: Final = 5
 _A_LOOK: Final = 1_000
 """Rows."""
 _LONGEST: Final = 60
+_A_CREDIT: Final = "amount is a credit: `amount.debits` does not name its direction"
 _TIME: Final = "\0time "
 _WHY, _NUMBER, _FRAUD, _KNOWN, _LABEL, _SOURCE = "\0why", "\0row", "\0fraud", "\0known", "\0label", "\0source"
 _NO_TIME, _UNKNOWN = "\0no time", "\0unknown"
@@ -460,7 +461,7 @@ class _Reading:
         if amounts.direction is not None:
             direction = id_text(*self._column("amount.direction", amounts.direction)).str.strip_chars()
             paid = direction.is_in(list(amounts.debits)).fill_null(value=False)
-            checks["amount is a credit: `amount.debits` does not name its direction"] = ~paid
+            checks[_A_CREDIT] = ~paid
         column, kind = self._value("transaction.amount", self._mapping.transaction.amount)
         checks["amount is missing"] = (column.is_null() | column.is_nan()) if kind.is_float() else column.is_null()
         if kind == pl.String and said and said != self._columns_of("transaction.currency"):
@@ -770,7 +771,9 @@ class _Reading:
         field = reason.split(" ", 1)[0]
         columns = self._columns_of(f"transaction.{field}") if field in TransactionFields.__struct_fields__ else []
         if field == "row":
-            return f"row {number}: {reason.removeprefix('row ')}"
+            return f"row {number} {reason.removeprefix('row ')}"
+        if reason == _A_CREDIT and self._mapping.amount.direction is not None:
+            columns = [self._mapping.amount.direction]
         # Without a column it is a constant, or follows from another field.
         shown = ", ".join(f"{name!r} is {_cut(raw[name])}" for name in columns) or _cut(made.get(field))
         return f"row {number}: {reason} ({shown})"

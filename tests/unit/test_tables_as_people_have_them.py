@@ -138,6 +138,9 @@ def test_whole_amounts_with_a_mark_before_each_three_digits_are_to_be_checked(
         (Numerals(), "12,50", None),
         (Numerals(), "1,234.50", None),
         (Numerals(), "12'34", None),
+        (Numerals(), "+12.50", 12.5),
+        (Numerals(), "+49 100 200", None),
+        (Numerals(decimal=","), "1.10.345", None),
         (Numerals(), "(12.50", None),
         (Numerals(), "12 abc", None),
         (Numerals(), "inf", None),
@@ -197,6 +200,7 @@ def test_a_column_may_say_which_rows_are_payments(tmp_path: Path) -> None:
     assert "12 rows of the latter are no payments" in unsure(drafted)["amount.direction"]
     assert transactions.height == N - 12
     assert rejected.reasons == {"amount is a credit: `amount.debits` does not name its direction": 12}
+    assert rejected.examples[0].endswith("('dc' is 'C')")
 
 
 def test_where_debits_and_credits_have_columns_of_their_own_the_debits_are_the_amounts(tmp_path: Path) -> None:
@@ -582,6 +586,7 @@ def test_lines_that_come_again_leave_the_ids_what_they_are(tmp_path: Path, times
     ("behind", "reason"),
     [
         ("\n", "row is empty where the mapping looks"),
+        ("\r\n" * 5, "row is empty where the mapping looks"),
         (",,,,,,,\n", "row is empty where the mapping looks"),
         (",".join(PAYMENTS) + "\n", "row repeats the header line"),
         ("Total,,,109259.50,,,,\n", "account_id is missing"),
@@ -598,8 +603,9 @@ def test_lines_that_are_no_rows_spoil_nothing_and_are_counted(tmp_path: Path, be
     assert says(drafted)["label.is_fraud"] == '"is_fraud"'
     assert transactions["transaction_id"].to_list() == list(PAYMENTS["txn_id"])
     assert transactions.schema["attributes.score"] == pl.Float64
-    assert (rejected.count, rejected.reasons, labels.height) == (1, {reason: 1}, 6)
-    assert rejected.examples[0].startswith("row 60: ")
+    lines = 5 if behind.startswith("\r") else 1
+    assert (rejected.count, rejected.reasons, labels.height) == (lines, {reason: lines}, 6)
+    assert rejected.examples[0].startswith("row 60")
 
 
 def test_two_exports_glued_together_are_one_table(tmp_path: Path) -> None:
