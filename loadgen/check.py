@@ -605,9 +605,12 @@ def _match_verdicts(
                 findings.doubled(f"{_named(number, found, row)} came again, and has a verdict of its own")
         elif verdict is not None:
             rows.append(row)
-            said = verdict.transaction_id, verdict.account_id, verdict.source.timestamp
-            there = found.transaction_id[row], found.account_id[row], timestamps[offset]
-            if said != there:
+            is_meant = verdict.source.timestamp in (-1, timestamps[offset])
+            said, there = (
+                (verdict.transaction_id, verdict.account_id),
+                (found.transaction_id[row], found.account_id[row]),
+            )
+            if said != there or not is_meant:
                 findings.contradicts(f"{_named(number, found, row)} has the verdict of {verdict.transaction_id!r}")
         elif known.is_excused(VERDICTS, timestamps[offset], partition=number, offset=offset):
             report.gone += 1
