@@ -274,6 +274,28 @@ def test_more_decimals_than_the_currency_has_are_to_be_checked(tmp_path: Path) -
     assert "such as '1.001'" in unsure(drafted)["amount.unit"]
 
 
+def test_amounts_that_are_rounded_are_said_whatever_the_mapping(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    thousands = a_file(tmp_path, {"amount": ["912" if n < 2 else f"{1 + n}.{100 + n}" for n in range(N)]})
+
+    by_own(thousands)
+
+    assert "53 of 60 amounts of" in caplog.text
+    assert (
+        "have more decimals than their currency, and are rounded; the first: row 2 ('amount' is '3.102')" in caplog.text
+    )
+
+
+@pytest.mark.parametrize("amounts", [AMOUNTS, [1e10 + 0.07 * n for n in range(N)], [0.1 + 0.2] * N])
+def test_amounts_of_floats_are_as_fine_as_their_currency(
+    tmp_path: Path, amounts: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    by_own(a_file(tmp_path, {"amount": amounts}))
+
+    assert "rounded" not in caplog.text
+
+
 # Currencies
 
 
