@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,7 @@ from features.archive_tables import ARCHIVED, Place, Table
 from features.log import Log
 from features.settings import Settings
 from loadgen.check import Report
-from loadgen.rehearsal import SETTLE_WITHIN, Failed, environment_of, run_command, say
+from loadgen.rehearsal import Failed, environment_of, run_command, say, wait_while_it_moves
 from schemas.topics import ACTIVITY, DEAD_LETTERS, LABELS, TRANSACTIONS, VERDICTS
 
 NICE = 10
@@ -38,11 +39,8 @@ def wait_until_archived(archiver: Child, settings: Settings, found: Report, arch
     Raises Failed where they don't come, or there are others.
     """
     due = _due(settings, found)
-    deadline = time.monotonic() + SETTLE_WITHIN
-    while (rows := _rows(archive)) != due and time.monotonic() < deadline:
-        if not archiver.running:
-            raise Failed(f"the archiver ended with status {archiver.status}:\n{tail(archiver.log)}")
-        time.sleep(0.5)
+    with suppress(Failed):  # the rows say it better
+        _wait_for_rows(archiver, archive, lambda rows: rows == due)
     archiver.stop()
     if (rows := _rows(archive)) != due:
         wrong = {name: (rows[name], count) for name, count in due.items() if rows[name] != count}
@@ -61,13 +59,16 @@ def wait_until_caught_up(archiver: Child, settings: Settings, archive: Path) -> 
     with Log(settings) as log:
         numbers = range(settings.partitions)
         due = _sent(log, settings) | {DEAD_LETTERS.name: sum(1 for number in numbers for _ in log.letters(number))}
-    deadline = time.monotonic() + SETTLE_WITHIN
-    while any(rows < due.get(name, 0) for name, rows in _rows(archive).items()):
+    _wait_for_rows(archiver, archive, lambda rows: all(rows[name] >= count for name, count in due.items()))
+
+
+def _wait_for_rows(archiver: Child, archive: Path, enough: Callable[[dict[str, int]], bool]) -> None:
+    def has_them() -> bool:
         if not archiver.running:
             raise Failed(f"the archiver ended with status {archiver.status}:\n{tail(archiver.log)}")
-        if time.monotonic() > deadline:
-            raise Failed(f"the archive does not come to {due}, but to {_rows(archive)}:\n{tail(archiver.log)}")
-        time.sleep(0.5)
+        return enough(_rows(archive))
+
+    wait_while_it_moves(has_them, lambda: _rows(archive), "the rows of the archive")
 
 
 def _sent(log: Log, settings: Settings) -> dict[str, int]:

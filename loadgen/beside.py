@@ -89,7 +89,7 @@ class Beside(Generic[Told, Result]):
         self._hear()
         return not self._over
 
-    def wait_ready(self, timeout: float = 60.0) -> None:
+    def wait_ready(self, timeout: float = 600.0) -> None:
         """Until all is prepared.  Raises Ended, or WrongSettings where that is why it ended."""
         deadline = time.monotonic() + timeout
         while not self._ready:
@@ -113,7 +113,7 @@ class Beside(Generic[Told, Result]):
         """Asks it to end; it still gives its result."""
         self._stop.set()
 
-    def result(self, timeout: float = 90.0) -> Result:
+    def result(self, timeout: float = 300.0) -> Result:
         """Waits for it.  Raises Ended, or WrongSettings where that is why it ended."""
         deadline = time.monotonic() + timeout
         while self.running:

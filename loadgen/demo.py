@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -16,18 +17,22 @@ import msgspec
 import polars as pl
 import typer
 
-from deploy.local.children import AlreadyRunning, Child, FailedToStart
+from deploy.local.children import AlreadyRunning, Child, FailedToStart, unhurried
 from deploy.local.stack import LocalStack
 from features.settings import Settings
 from loadgen.archiving import launch_archiver, wait_until_archived
 from loadgen.check import check
 from loadgen.demo_report import report_of, show, write
+from loadgen.holding import Enough, perform
 from loadgen.mischief import Mischief
+from loadgen.reader import Answers
 from loadgen.rehearsal import (
+    PATIENT,
     Failed,
     Sending,
     Steps,
     environment_of,
+    following,
     launch_explainer,
     run_command,
     say,
@@ -36,20 +41,21 @@ from loadgen.rehearsal import (
     wait_until_explained,
     wait_until_settled,
 )
-from loadgen.retraining import QUICKLY, Retraining
+from loadgen.retraining import LEGS, QUICKLY, TRANSACTIONS, Retraining
 from loadgen.simulate import Past, World, simulate, world_ending
-from loadgen.stream import Stream
+from loadgen.stream import Sent, Stream
 from loadgen.target import Target
 
 FOLDER = Path(".local/demo")
-BUNDLES = Path(".local/bundles")
+BUNDLES = FOLDER / "bundles"
+MLFLOW = FOLDER / "mlflow"
+"""Its own, as all it has: `make up` and whatever is installed beside keep theirs."""
 ARCHIVE = FOLDER / "archive"
 HISTORY = FOLDER / "history"
 PER_DAY = 24_000
 HISTORY_DAYS = 28
-RETRAINING_RATE = 500.0
-RETRAINING = 75_000
-"""Transactions at the most that go on while another model is learnt."""
+SENDING_WITHIN = 900.0
+"""Seconds: a machine that can't hold the rate sends what it can in that time."""
 MISCHIEF = Mischief(malformed=0.002, duplicates=0.002, seed=11)
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
@@ -66,11 +72,18 @@ def run(
 ) -> None:
     """The main job: simulate, train, load, score live transactions on a real Kafka and a real Redis, sum up.
 
+    A machine that can't hold the rate is given a lower one, which is said; `kept_up` is false then. Settings of yours
+    (FRAUD_…) are not asked: the demo is an installation of its own, in .local/demo.
+
     Exit status 1 if anything was lost, doubled or contradicting. Ctrl-C leaves no process and no port behind.
 
     Example: loadgen demo --transactions 60000 --rate 1000
     """
-    signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: everything that was started is ended
+    # SIGTERM is as Ctrl-C, also where a script's background ignores that: everything that was started is ended.
+    for asking in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(asking, _interrupt)
+    for name in [name for name in os.environ if name.startswith("FRAUD_")]:
+        del os.environ[name]
     try:
         status = (
             _model_only(transactions, seed, accounts)
@@ -112,35 +125,43 @@ def _demo(count: int, rate: float, seed: int, accounts: int, as_json: bool) -> i
             training = _train_and_load(stack, settings)
         stream = Stream(live.transactions, live.labels, rate=rate, mischief=MISCHIEF)
         frauds = frozenset(live.truth.filter("is_fraud")["transaction_id"].to_list())
-        with Sending(stream, frauds, Target(url=stack.kafka_url)) as sending:
+        with Sending(stream, frauds, Target(url=stack.kafka_url)) as first:  # it prepares itself meanwhile
             with steps.step("starting a worker, while MLflow is told of the model"):
-                worker = start_worker(stack, settings, FOLDER, BUNDLES / "current")
+                worker = start_worker(stack, settings, FOLDER, BUNDLES / "current", other=PATIENT | _mlflow())
                 wait_for([training])
                 explainer = launch_explainer(stack, settings, FOLDER, BUNDLES / "current")
                 archiver = launch_archiver(stack, settings, FOLDER, ARCHIVE)
             with steps.step(f"sending {count:,} transactions at {rate:,.0f} a second, and archiving them"):
-                sent, answers = sending.run(worker)
-        with steps.step(
-            f"learning from the archive, with {RETRAINING_RATE:,.0f} a second going on, and swapping the model"
-        ):
-            again = Stream(later.transactions, later.labels, rate=RETRAINING_RATE)
-            swap = Retraining(stack, settings, FOLDER, BUNDLES, ARCHIVE, archiver).run(again, worker)
+
+                def send(part: Stream, enough: Enough) -> tuple[Sent, Answers]:
+                    if part is stream:
+                        return first.run(worker, enough=enough)
+                    with Sending(part, frauds, Target(url=stack.kafka_url)) as sending:
+                        return sending.run(worker, enough=enough)
+
+                performed = perform(
+                    stream, rate, send, within=SENDING_WITHIN, clock=time.monotonic, say=lambda text: say(f"  {text}")
+                )
+        with steps.step(f"learning from the archive, with {LEGS[0][0]:,.0f} a second going on, and swapping the model"):
+            swap = Retraining(stack, settings, FOLDER, BUNDLES, ARCHIVE, archiver, _mlflow()).run(later, worker)
         with steps.step("checking every verdict against the log"):
             wait_until_settled(settings)
             wait_until_explained(settings, explainer)
             found = check(settings, bundles=BUNDLES)
         with steps.step("waiting for the archive to hold every message"):
             archived = wait_until_archived(archiver, settings, found, ARCHIVE)
+        frauds_sent = int(live.truth["is_fraud"][: performed.sent.transactions].sum())
         report = report_of(
-            stream, sent, answers, found, archived, swap, len(frauds), BUNDLES / swap.before, settings, steps.seconds
+            stream, performed, found, archived, swap, frauds_sent, BUNDLES / swap.before, settings, steps.seconds
         )
     finally:
-        stack.stop()
+        with unhurried():
+            stack.stop()
     written = write(report, FOLDER)
     show(report, found, archive=ARCHIVE)
     say(f"{'All is well.' if report.well else 'Something is wrong: see above.'} The report is {written},")
     say(f"how good the model is says {BUNDLES / 'current' / 'evaluation.html'}.")
-    say("What next: `make up` leaves all of it running, for your own transactions; README.md says how to send one.")
+    say("What next: `make mine TABLE=payments.csv` learns from a table of yours, and leaves all of it running.")
     if as_json:
         print(msgspec.json.encode(report).decode())
     return 0 if report.well else 1
@@ -151,19 +172,21 @@ def _model_only(count: int, seed: int, accounts: int) -> int:
         say("simulating a world")
         _world(count, seed, accounts)
         _forget_models()
-        say("training a model")
-        wait_for([_training(stack)])
+        say("training a model on it")
+        training = _training(stack)
+        with following(training.log):
+            wait_for([training])
     say(f"the bundle is {BUNDLES / 'current'}")
     return 0
 
 
 def _world(count: int, seed: int, accounts: int) -> tuple[Past, Past, Past]:
-    """A past, written to `.local/demo/history`, and two parts after it that are sent live, the second of RETRAINING.
+    """A past, written to `.local/demo/history`, and two parts after it that are sent live, the second beside the retraining.
 
     The live parts' time is compressed: so many days go by in two minutes that windows move and labels arrive.  They end
     now, so that nothing is from the future.
     """
-    sent = count + RETRAINING
+    sent = count + TRANSACTIONS
     live_days = sent / PER_DAY
     world: World = world_ending(
         datetime.now(UTC), HISTORY_DAYS + 1.2 * live_days, seed=seed, accounts=accounts, per_day=PER_DAY
@@ -171,7 +194,7 @@ def _world(count: int, seed: int, accounts: int) -> tuple[Past, Past, Past]:
     whole = simulate(world)
     if whole.transactions.height <= 2 * sent:
         raise Failed(f"the world has only {whole.transactions.height:,} transactions: ask for fewer live ones")
-    history, live, later = _parts(whole, [-sent, -RETRAINING])
+    history, live, later = _parts(whole, [-sent, -TRANSACTIONS])
     HISTORY.mkdir(parents=True, exist_ok=True)
     history.transactions.write_parquet(HISTORY / "transactions.parquet")
     history.labels.write_parquet(HISTORY / "labels.parquet")
@@ -198,8 +221,15 @@ def _forget_models() -> None:
     (BUNDLES / "current").unlink(missing_ok=True)
 
 
+def _mlflow() -> dict[str, str]:
+    return {
+        "FRAUD_MLFLOW_URI": f"sqlite:///{MLFLOW / 'mlflow.db'}",
+        "FRAUD_MLFLOW_PENDING": str(MLFLOW / "pending"),
+    }
+
+
 def _training(stack: LocalStack) -> Child:
-    return run_command(stack, FOLDER, "training", "run", str(HISTORY), "--out", str(BUNDLES), *QUICKLY)
+    return run_command(stack, FOLDER, "training", "run", str(HISTORY), "--out", str(BUNDLES), *QUICKLY, **_mlflow())
 
 
 def _train_and_load(stack: LocalStack, settings: Settings) -> Child:

@@ -10,12 +10,12 @@ from rich.table import Table as Lines
 
 from features.settings import Settings
 from loadgen.check import Report
+from loadgen.holding import Leg, Performed
 from loadgen.latency import Latency
 from loadgen.mischief import DUPLICATE, expected
-from loadgen.reader import Answers
 from loadgen.rehearsal import bytes_per_account, out, say, versions
 from loadgen.retraining import Swap
-from loadgen.stream import Sent, Stream
+from loadgen.stream import Stream
 
 KEPT_UP_WITHIN_MS = 1_000.0
 """The worker kept up if its last verdict was no later than this, and the sender if 99 % of its messages weren't."""
@@ -50,6 +50,9 @@ class DemoReport(msgspec.Struct, kw_only=True):
     """The same, HdrHistogram V2 in base64, in microseconds."""
     sender_lateness_ms: Latency
     rate: float
+    rate_asked_for: float
+    legs: tuple[Leg, ...]
+    """What was sent at which rate: one, where the machine held what was asked for."""
     kept_up: bool
     precision: float
     """Of the alerts: frauds among them, by the simulated truth."""
@@ -77,8 +80,7 @@ class DemoReport(msgspec.Struct, kw_only=True):
 
 def report_of(
     stream: Stream,
-    sent: Sent,
-    answers: Answers,
+    performed: Performed,
     found: Report,
     archived: dict[str, int],
     swap: Swap,
@@ -88,7 +90,8 @@ def report_of(
     seconds: dict[str, float],
 ) -> DemoReport:
     """While the stack still runs.  `bundle`: the folder of the one that judged; `seconds`: what each step took."""
-    planned = expected(stream.planted)
+    sent, answers = performed.sent, performed.answers
+    planned = expected(stream.planted) if sent.finished else dict(sent.planted)
     duplicates = planned.pop(DUPLICATE, 0)
     manifest = json.loads((bundle / "bundle.json").read_text())
     last = stream.duration() + KEPT_UP_WITHIN_MS / 1e3
@@ -114,8 +117,13 @@ def report_of(
         histogram=answers.histogram,
         sender_lateness_ms=sent.lateness,
         rate=sent.rate,
+        rate_asked_for=performed.legs[0].rate,
+        legs=performed.legs,
         kept_up=bool(
-            answers.total.p99 < KEPT_UP_WITHIN_MS and sent.lateness.p99 < KEPT_UP_WITHIN_MS and sent.seconds < last + 5
+            performed.held
+            and answers.total.p99 < KEPT_UP_WITHIN_MS
+            and sent.lateness.p99 < KEPT_UP_WITHIN_MS
+            and sent.seconds < last + 5
         ),
         precision=answers.right_alerts / answers.alerts if answers.alerts else 0.0,
         recall=answers.right_alerts / frauds if frauds else 0.0,
@@ -137,6 +145,13 @@ def write(report: DemoReport, folder: Path) -> Path:
     return partial.replace(target)
 
 
+def _lowered(report: DemoReport) -> str:
+    if len(report.legs) == 1:
+        return ""
+    rates = ", ".join(f"{leg.rate:,.0f}" for leg in report.legs)
+    return f": this machine was asked for {rates} a second, one after the other"
+
+
 def show(report: DemoReport, found: Report, *, archive: Path) -> None:
     """The report for people."""
     latency = report.latency_ms
@@ -146,8 +161,8 @@ def show(report: DemoReport, found: Report, *, archive: Path) -> None:
     rows = [
         (
             "sent",
-            f"{report.sent - report.swap.sent:,} transactions at {report.rate:,.0f} a second; {kept_up}; then "
-            f"{report.swap.sent:,} more",
+            f"{report.sent - report.swap.sent:,} transactions at {report.rate:,.0f} a second; {kept_up}{_lowered(report)}; "
+            f"then {report.swap.sent:,} more",
         ),
         ("verdicts", f"{report.verdicts:,}"),
         ("lost, doubled, contradicting", f"{report.lost}, {report.doubled}, {report.contradicting}"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -24,6 +25,17 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     p99: float = 0.0
     p99_9: float = 0.0
     max: float = 0.0
+
+
+def merged(encoded: Sequence[str]) -> tuple[Latency, str]:
+    """Several histograms, as `Recorder.encoded` gives them, as one: to its three digits what one recorder would have had."""
+    whole = HdrHistogram(1, HIGHEST, 3)
+    for one in encoded:
+        whole.add(HdrHistogram.decode(one.encode()))
+    at = {name: whole.get_value_at_percentile(tenths / 10) / 1e3 for name, tenths in TENTHS_OF_A_PERCENT.items()}
+    count = int(whole.get_total_count())
+    latency = Latency(count=count, max=whole.get_max_value() / 1e3, **at) if count else Latency()
+    return latency, whole.encode().decode()
 
 
 # The layout of HdrHistogram for three digits: 2,048 values one by one, then 1,024 buckets for each doubling.

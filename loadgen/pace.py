@@ -6,6 +6,8 @@ Times are microseconds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -21,6 +23,20 @@ def at_rate(count: int, rate: float) -> Ints:
     if rate <= 0:
         raise ValueError(f"a rate is positive, not {rate}")
     due: Ints = np.rint(np.arange(count) * (1e6 / rate)).astype(np.int64)
+    return due
+
+
+def at_falling_rate(legs: Sequence[tuple[float, float]]) -> Ints:
+    """The same for as long as the `legs` last: each so many a second, for so many seconds.
+
+    >>> at_falling_rate([(4.0, 1.0), (1.0, 2.0)]).tolist()
+    [0, 250000, 500000, 750000, 1000000, 2000000]
+    """
+    parts, begins = [], 0.0
+    for rate, seconds in legs:
+        parts.append(at_rate(round(rate * seconds), rate) + round(begins * 1e6))
+        begins += seconds
+    due: Ints = np.concatenate(parts)
     return due
 
 

@@ -39,6 +39,8 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
     """Alerts about frauds."""
     dead_letters: dict[str, int]
     """By error."""
+    bundles: dict[str, int]
+    """The verdicts by the bundle that judged."""
     rate: float
     """Verdicts a second in the last interval."""
     interval: Latency
@@ -52,6 +54,7 @@ class _Verdict(msgspec.Struct):
 
     transaction_id: str
     outcome: str
+    bundle: str = ""
 
 
 class _Alert(msgspec.Struct):
@@ -73,6 +76,7 @@ class Tally:
         self.latency = Recorder()
         self._outcomes: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
+        self._bundles: Counter[str] = Counter()
         self._others = self._alerted = self._right = 0
 
     @property
@@ -95,6 +99,7 @@ class Tally:
             alerts=self._alerted,
             right_alerts=self._right,
             dead_letters=dict(self._errors),
+            bundles=dict(self._bundles),
             rate=rate,
             interval=interval,
             total=self.latency.total(),
@@ -105,7 +110,7 @@ class Tally:
 
         A verdict's latency is from when its transaction was due until now, whenever it came to lie on the log.
         """
-        ages, outcomes = list[int](), list[str]()
+        ages, outcomes, bundles = list[int](), list[str](), list[str]()
         for message in messages:
             if message.topic() == self._verdicts and message.error() is None:
                 verdict = _verdict(message.value() or b"")
@@ -115,9 +120,11 @@ class Tally:
                 else:
                     ages.append(now - due)
                     outcomes.append(verdict.outcome)
+                    bundles.append(verdict.bundle)
             else:
                 self._take_other(message)
         self._outcomes.update(outcomes)
+        self._bundles.update(bundles)
         self.latency.record(np.array(ages, dtype=np.int64))
 
     def _take_other(self, message: Message) -> None:

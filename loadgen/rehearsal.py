@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,15 +35,46 @@ from loadgen.stream import Progress, Sent, Stream
 from loadgen.target import Target
 from schemas.topics import INPUTS
 
-READY_WITHIN = 120.0
-SETTLE_WITHIN = 60.0
-"""Seconds that verdicts may take after the last transaction was sent."""
+READY_WITHIN = 600.0
+"""Seconds for a worker to be ready: the most of it is the kernel's compilation, which a busy machine takes minutes for."""
+STILL_FOR = 120.0
+"""Seconds after which what was moving is taken to have stopped.  However slow a machine is, something moves."""
 
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
+PATIENT = {
+    "FRAUD_SESSION_TIMEOUT": "60",
+    "FRAUD_TRANSACTION_TIMEOUT": "60",
+    "FRAUD_WATCHDOG": "120",
+    "FRAUD_REDIS_TIMEOUT": "30",
+    "FRAUD_GUARD_SECONDS": "10",
+}
+"""Of a worker that nobody kills: a machine that is busy with other things is no reason to leave."""
+
+
 class Failed(Exception):
     """A part of the demo did not do its work; the message says which, and what it said last."""
+
+
+def wait_while_it_moves(
+    done: Callable[[], bool],
+    moved: Callable[[], object],
+    what: str,
+    *,
+    still_for: float = STILL_FOR,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Until it is `done`, for as long as what `moved` says changes.  Raises Failed where that stands still."""
+    last, since = moved(), clock()
+    while not done():
+        now = moved()
+        if now != last:
+            last, since = now, clock()
+        elif clock() - since > still_for:
+            raise Failed(f"{what}: nothing has moved for {still_for:.0f} s, it stands at {last}")
+        sleep(0.2)
 
 
 def say(text: str) -> None:
@@ -78,6 +110,33 @@ def run_command(stack: LocalStack, folder: Path, *arguments: str, name: str | No
     )
 
 
+@contextmanager
+def following(log: Path) -> Iterator[None]:
+    """What is written to a log meanwhile goes to the screen as well: whoever waits sees that something is being done."""
+    over = threading.Event()
+
+    def follow() -> None:
+        at = 0
+        while True:
+            last = over.wait(0.2)
+            if log.exists():
+                with log.open(encoding="utf-8", errors="replace") as file:
+                    file.seek(at)
+                    for line in file.read().splitlines():
+                        say(f"  {line}")
+                    at = file.tell()
+            if last:
+                return
+
+    follower = threading.Thread(target=follow, daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        over.set()
+        follower.join()
+
+
 def wait_for(children: list[Child]) -> None:
     waiting = list(children)
     while waiting:
@@ -90,7 +149,12 @@ def wait_for(children: list[Child]) -> None:
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    return {"FRAUD_KAFKA_URL": settings.kafka_url, "FRAUD_REDIS_URL": settings.redis_url}
+    return {
+        "FRAUD_KAFKA_URL": settings.kafka_url,
+        "FRAUD_REDIS_URL": settings.redis_url,
+        "FRAUD_TOPIC_PREFIX": settings.topic_prefix,
+        "FRAUD_GROUP": settings.group,
+    }
 
 
 def launch_worker(
@@ -102,9 +166,11 @@ def launch_worker(
     return run_command(stack, folder, "streaming", "worker", **environment_of(settings), **own), port
 
 
-def start_worker(stack: LocalStack, settings: Settings, folder: Path, bundle: Path) -> Child:
-    """A worker that is ready.  Raises Failed."""
-    worker, port = launch_worker(stack, settings, folder, bundle)
+def start_worker(
+    stack: LocalStack, settings: Settings, folder: Path, bundle: Path, *, other: Mapping[str, str] = {}
+) -> Child:
+    """A worker that is ready, with `other` variables of its own.  Raises Failed."""
+    worker, port = launch_worker(stack, settings, folder, bundle, other=other)
     wait_until_ready(worker, port)
     return worker
 
@@ -129,11 +195,13 @@ def launch_explainer(stack: LocalStack, settings: Settings, folder: Path, bundle
 
 def wait_until_explained(settings: Settings, explainer: Child) -> None:
     """Until no alert awaits its reasons.  Raises Failed where the explainer ends."""
-    deadline = time.monotonic() + SETTLE_WITHIN
-    while awaited(settings) and time.monotonic() < deadline:
+
+    def none_awaited() -> bool:
         if not explainer.running:
             raise Failed(f"the explainer ended with status {explainer.status}:\n{tail(explainer.log)}")
-        time.sleep(0.5)
+        return not awaited(settings)
+
+    wait_while_it_moves(none_awaited, lambda: awaited(settings), "alerts that await their reasons")
 
 
 def _is_ready(port: int) -> bool:
@@ -167,27 +235,36 @@ class Sending:
             if one.running:
                 one.stop()
 
-    def run(self, worker: Child, *, enough: Callable[[], bool] = lambda: False) -> tuple[Sent, Answers]:
-        """Send it all, or until it is `enough`, read what comes back, and show both.  Raises Failed where the worker ends."""
+    def run(
+        self,
+        worker: Child,
+        *,
+        enough: Callable[[Progress | None, Answers | None], bool] = lambda _sent, _answers: False,
+    ) -> tuple[Sent, Answers]:
+        """Send it all, or until what was sent and answered is `enough`, read what comes back, and show both.
+
+        Raises Failed where the worker ends.
+        """
         sender, reader = self._sender, self._reader
         sender.wait_ready()
         reader.wait_ready()
         start_at = time.time_ns() // 1_000 + 200_000
         sender.begin(start_at)
         reader.begin(start_at)
-        over_at: float | None = None
+        last, moved_at = -1, time.monotonic()
         with Screen(self._stream) as screen:
             while sender.running or reader.running:
                 screen.show(sender.latest(), reader.latest())
                 if not worker.running:
                     raise Failed(f"the worker ended with status {worker.status}:\n{tail(worker.log)}")
-                if sender.running:
-                    if enough():
-                        sender.stop()
-                else:
-                    over_at = over_at or time.monotonic()
-                    if self._all_answered() or time.monotonic() - over_at > SETTLE_WITHIN:
-                        reader.stop()  # what has not come by now is lost, or late beyond excuse: the check will say
+                answers = reader.latest()
+                verdicts = 0 if answers is None else answers.verdicts
+                if sender.running and enough(sender.latest(), answers):
+                    sender.stop()
+                if sender.running or verdicts != last:
+                    last, moved_at = verdicts, time.monotonic()
+                elif self._all_answered() or time.monotonic() - moved_at > STILL_FOR:
+                    reader.stop()  # what has not come by now is lost: the check will say
                 time.sleep(0.1)
         sent = sender.result()
         assert sent is not None
@@ -247,18 +324,19 @@ class Screen:
 
 
 def wait_until_settled(settings: Settings) -> None:
-    """Until the group has committed all that was sent, and the profiles stand at what is committed."""
-    deadline = time.monotonic() + SETTLE_WITHIN
+    """Until the group has committed all that was sent, and the profiles stand at what is committed.  Raises Failed."""
     client: Any = redis.Redis.from_url(settings.redis_url)
+    numbers = range(settings.partitions)
     with Log(settings) as log:
-        while time.monotonic() < deadline:
-            if all(_settled(log, client, settings, number) for number in range(settings.partitions)):
-                return
-            time.sleep(0.2)
+        wait_while_it_moves(
+            lambda: all(_settled(log, client, settings, number) for number in numbers),
+            lambda: [(log.committed(n)[0], client.get(Keys(settings.topic_prefix, n).position)) for n in numbers],
+            "what the workers have committed and remembered",
+        )
 
 
 def _settled(log: Log, client: Any, settings: Settings, number: int) -> bool:
-    committed = tuple(one.offset for one in log.committed(number))
+    committed, _ = log.committed(number)
     raw = client.get(Keys(settings.topic_prefix, number).position)
     ends = [log.bounds(topic, number)[1] for topic in INPUTS]
     # The end of the activity is a transaction's marker, which nobody folds.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -16,8 +17,11 @@ from features.deployments import Deployments
 from features.log import Log
 from features.settings import Settings
 from loadgen.archiving import wait_until_caught_up
+from loadgen.pace import at_falling_rate
+from loadgen.reader import Answers
 from loadgen.rehearsal import Failed, Sending, environment_of, run_command, say
-from loadgen.stream import Stream
+from loadgen.simulate import Past
+from loadgen.stream import Progress, Stream
 from loadgen.target import Target
 from schemas.topics import VERDICTS
 
@@ -26,8 +30,14 @@ QUICKLY = ("--trees", "150", "--learning-rate", "0.12")
 """Fewer trees than by default, and larger steps: all the demo's parts share two cores with the training."""
 AS_MANY_ALERTS = ("--thresholds-by", "champion")
 """Whoever looks at them has no more time than before."""
+LEGS = ((500.0, 100.0), (25.0, 1_700.0))
+"""So many transactions a second, for so many seconds: a machine that takes longer to learn than a quiet one gets less to judge
+meanwhile, and traffic all the same."""
+WITHIN = sum(seconds for _, seconds in LEGS)
+"""Seconds of traffic: by then the swap must have been seen."""
+TRANSACTIONS = sum(round(rate * seconds) for rate, seconds in LEGS)
 GOES_ON_FOR = 3.0
-"""Seconds of traffic after the swap."""
+"""Seconds of traffic after the new model's first verdict."""
 GATE = re.compile("(NOT )?passed ")
 """How a line of a training's log begins that tells of a gate."""
 INSISTED = "the demo shows a swap, whichever model is better"
@@ -53,6 +63,27 @@ class Swap(msgspec.Struct, kw_only=True):
     """After the promotion was said."""
 
 
+class UntilSwapped:
+    """Traffic goes on until the new model has judged some of it, and a little longer: it was promoted before."""
+
+    def __init__(self, promoted: Callable[[], str | None], *, clock: Callable[[], float] = time.monotonic) -> None:
+        """`promoted`: the new champion, None before."""
+        self._promoted, self._clock = promoted, clock
+        self._bundle: str | None = None
+        self._since: float | None = None
+
+    @property
+    def seen(self) -> bool:
+        """A verdict of the new model has come."""
+        return self._since is not None
+
+    def is_over(self, _sent: Progress | None, answers: Answers | None) -> bool:
+        self._bundle = self._bundle or self._promoted()
+        if self._since is None and answers is not None and self._bundle in answers.bundles:
+            self._since = self._clock()
+        return self._since is not None and self._clock() - self._since > GOES_ON_FOR
+
+
 class _Verdict(msgspec.Struct):
     transaction_id: str
     bundle: str
@@ -69,28 +100,32 @@ class Retraining:
     bundles: Path
     archive: Path
     archiver: Child
+    other: Mapping[str, str] = field(default_factory=dict)
+    """Variables of the training's own."""
     _training: Child = field(init=False)
-    _over_at: float | None = field(init=False, default=None)
 
-    def run(self, stream: Stream, worker: Child) -> Swap:
-        """Learn, promote, and send meanwhile.  Raises Failed."""
+    def run(self, later: Past, worker: Child) -> Swap:
+        """Learn, promote, and send of `later` until the new model has judged.  Raises Failed."""
         wait_until_caught_up(self.archiver, self.settings, self.archive)
+        due = at_falling_rate(LEGS)[: later.transactions.height]
+        stream = Stream(later.transactions[: len(due)], later.labels, due=due)
         before = (self.bundles / "current").resolve().name
         since = self._ends()
         self._training = run_command(
             self.stack, self.folder, "training", "run", str(self.archive), "--out", str(self.bundles),
             *QUICKLY, *AS_MANY_ALERTS, "--promote", "--force", INSISTED,
-            name="retraining", **environment_of(self.settings),
+            name="retraining", **environment_of(self.settings), **self.other,
         )  # fmt: skip
+        until = UntilSwapped(lambda: self._promoted(before))
         with Sending(stream, frozenset(), Target(url=self.settings.kafka_url)) as sending:
-            sent, _ = sending.run(worker, enough=self._is_over)
-        while not self._is_over():  # the stream was too short for this machine
-            if not worker.running:
-                raise Failed(f"the worker ended with status {worker.status}:\n{tail(worker.log)}")
-            time.sleep(0.1)
+            sent, _ = sending.run(worker, enough=until.is_over)
+        if not until.seen:
+            raise Failed(
+                f"the new model had judged nothing after {WITHIN / 60:.0f} minutes of traffic, which is as long as is waited "
+                f"for it.  The training says:\n{tail(self._training.log)}"
+            )
         deployed = Deployments(self.settings, MODEL).latest()
-        if deployed is None or deployed.champion.bundle == before:
-            raise Failed(f"no other model was promoted:\n{tail(self._training.log)}")
+        assert deployed is not None
         mine = [verdict for verdict in self._verdicts(since) if verdict.bundle == deployed.champion.bundle]
         if not mine:
             raise Failed(f"bundle {deployed.champion.bundle} was promoted, and has judged nothing")
@@ -116,14 +151,16 @@ class Retraining:
         )
         return swap
 
-    def _is_over(self) -> bool:
+    def _promoted(self, before: str) -> str | None:
+        """The new champion; None while the training goes on."""
         if self._training.running:
-            return False
-        if self._over_at is None:
-            if self._training.status != 0:
-                raise Failed(f"the retraining ended with status {self._training.status}:\n{tail(self._training.log)}")
-            self._over_at = time.monotonic()
-        return time.monotonic() - self._over_at > GOES_ON_FOR
+            return None
+        if self._training.status != 0:
+            raise Failed(f"the retraining ended with status {self._training.status}:\n{tail(self._training.log)}")
+        deployed = Deployments(self.settings, MODEL).latest()
+        if deployed is None or deployed.champion.bundle == before:
+            raise Failed(f"no other model was promoted:\n{tail(self._training.log)}")
+        return deployed.champion.bundle
 
     def _ends(self) -> list[int]:
         with Log(self.settings) as log:

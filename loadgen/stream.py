@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
@@ -143,8 +143,8 @@ class AsTheyCame:
 class Stream:
     """Transactions at a rate or a speed, labels when the stream's world gets to when they are known, mischief.
 
-    Either `rate` (transactions a second) or `speed` (the world's time against ours).  Frames as schemas.tables, in the
-    order of the log.  Can be pickled, to run in a process of its own (loadgen.beside).
+    Either `rate` (transactions a second), `speed` (the world's time against ours) or when each is `due`.  Frames as
+    schemas.tables, in the order of the log.  Can be pickled, to run in a process of its own (loadgen.beside).
     """
 
     def __init__(
@@ -154,10 +154,14 @@ class Stream:
         *,
         rate: float | None = None,
         speed: float | None = None,
+        due: Ints | None = None,
         mischief: Mischief = Mischief(),  # noqa: B008 - frozen
         encoding: Encoding | None = None,
     ) -> None:
-        """In JSON, unless `encoding` is given; what is planted is always in JSON."""
+        """`due` [transactions]: microseconds after the start, rising.
+
+        In JSON, unless `encoding` is given; what is planted is always in JSON.
+        """
         self.transactions, self.labels = transactions, labels
         self.encoding = encoding
         times = transactions["occurred_at"].dt.timestamp("us").to_numpy()
@@ -166,17 +170,32 @@ class Stream:
             raise ValueError("transactions and labels stand in the order of the log")
         self.times = times
         try:
-            if rate is not None and speed is None:
-                self.due = at_rate(len(times), rate)
-            elif speed is not None and rate is None:
-                self.due = at_speed(times, speed)
-            else:
+            if sum(given is not None for given in (rate, speed, due)) != 1:
                 raise ValueError("a stream has either a rate or a speed")
+            if due is not None and len(due) != len(times):
+                raise ValueError(f"{len(due)} due times for {len(times)} transactions")
+            if rate is not None:
+                due = at_rate(len(times), rate)
+            elif speed is not None:
+                due = at_speed(times, speed)
+            assert due is not None
+            self.due = due
         except ValueError as error:
             raise WrongSettings(str(error)) from error
         self.labels_due, self.labels_reached = when_the_world_gets_there(known, times, self.due)
         self.planted = plan(mischief, transactions)
         """What is wrong on purpose, in order."""
+
+    def rest(self, sent: Sent, rate: float) -> Stream:
+        """What this one had still to send when it was stopped, at another rate; what was planted is what was planned."""
+        left = Stream(
+            self.transactions[sent.transactions :], self.labels[sent.labels :], rate=rate, encoding=self.encoding
+        )
+        left.planted = [
+            replace(one, after=max(one.after - sent.transactions, 0))
+            for one in self.planted[sum(sent.planted.values()) :]
+        ]
+        return left
 
     def schedule(self) -> Schedule:
         """For the reader."""
