@@ -8,6 +8,7 @@ SHELL = /bin/sh
 PYTHON ?=
 ARGS ?=
 DATA ?= ../shared/data/handbook
+TABLE ?=
 export PYTHON
 
 run = .venv/bin/python -m
@@ -15,7 +16,10 @@ set_up = sh deploy/bootstrap.sh
 # All four are run and reported, also where one has found something.
 checks = "ruff check ." "ruff format --check ." "mypy" "pytest -m 'not slow' $(ARGS)"
 
-.PHONY: demo test up down status lint faults bench swaps handbook oracle bench-quality lock clean help
+.PHONY: setup demo test up servers mine down status lint faults bench swaps handbook oracle bench-quality lock clean help
+
+setup: ## The environment for developing, in .venv/ and .local/: a minute the first time
+	@$(set_up) dev
 
 demo: ## The main job on a real Kafka: simulate, train, load, score 240,000 live transactions, sum up
 	@$(set_up) demo
@@ -28,14 +32,23 @@ test: ## Everything that is checked: ruff, mypy, and all tests but the slow ones
 	done; \
 	if [ -n "$$failed" ]; then echo "== failed:$$failed"; exit 1; fi
 
-up: ## Kafka, Redis and one worker, left running; prints the addresses
+up: ## Kafka, Redis, one worker and an explainer, left running; prints the addresses, and by which model is judged
 	@$(set_up) demo
 	@$(run) deploy.local up $(ARGS)
 
-down: ## Ends what `make up` started
+servers: ## Kafka, Redis and the topics alone, to load a past; `make up` then adds what judges
+	@$(set_up) demo
+	@$(run) deploy.local up --servers-only $(ARGS)
+
+mine: ## From your table to your model judging your payments, left running; TABLE=payments.csv
+	@if [ -z "$(TABLE)" ]; then echo "say which table: make mine TABLE=payments.csv" >&2; exit 2; fi
+	@$(set_up) demo
+	@$(run) deploy.local mine "$(TABLE)" $(ARGS)
+
+down: ## Ends what `make up`, `make servers` and `make mine` started
 	@if [ -x .venv/bin/python ]; then $(run) deploy.local down; else echo "nothing is set up here"; fi
 
-status: ## What `make up` started, and where
+status: ## What runs, where, and by which model is judged; eval "$(make -s status)" sets what commands need
 	@$(set_up) demo
 	@$(run) deploy.local status $(ARGS)
 

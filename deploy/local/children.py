@@ -14,8 +14,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -55,6 +56,16 @@ def tail(log: Path, lines: int = 25) -> str:
         file.seek(max(0, log.stat().st_size - 16_384))
         text = file.read().decode(errors="replace")
     return "\n".join(text.splitlines()[-lines:]) or f"({log} is empty)"
+
+
+@contextmanager
+def unhurried() -> Iterator[None]:
+    """A second Ctrl-C while things are being ended would leave some of them: it is passed over."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Claim:

@@ -1,6 +1,7 @@
 """What `make up` leaves running: a process that owns Kafka, Redis, one worker and one explainer, and starts again what crashes.
 
-The four end with it, also when it is killed; `up.json` in the stack's folder says where everything is.
+The four end with it, also when it is killed; `up.json` in the stack's folder says where everything is.  Asked for the servers
+alone (a past is loaded before the first worker starts), it starts the other two at SIGUSR1.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from deploy.local.children import Child, FailedToStart, LocalStackError, tail
 from deploy.local.jars import PROJECT
 from deploy.local.ports import LOOPBACK, free_ports, is_free
 from deploy.local.stack import LocalStack
+from schemas import installation
 
-BUNDLE = PROJECT / ".local" / "bundles" / "current"
 WORKER = (sys.executable, "-m", "streaming", "worker")
 EXPLAINER = (sys.executable, "-m", "streaming", "explain")
 PORTS = {"worker": ("FRAUD_WEB_PORT", 6066), "explainer": ("FRAUD_EXPLAINER_PORT", 6067)}
@@ -43,12 +44,19 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What `make up` started: the supervisor, and once all is ready the addresses."""
 
     pid: int
+    prefix: str = ""
+    """Before the names of its topics: which installation it is."""
     born: float
     """The process' start, so that a pid used again is not taken for it."""
     kafka: str | None = None
     redis: str | None = None
     worker: str | None = None
     explainer: str | None = None
+
+    @property
+    def serves(self) -> bool:
+        """Kafka and Redis do, and have the topics."""
+        return self.kafka is not None
 
     @property
     def ready(self) -> bool:
@@ -73,40 +81,64 @@ def standing(folder: Path) -> Standing | None:
     return found if found.process else None
 
 
-def supervise(folder: Path, worker_command: Sequence[str], explainer_command: Sequence[str]) -> None:
-    """The stack, a worker and an explainer by these commands, until SIGTERM or SIGINT.
+def judge(running: Standing) -> None:
+    """Asks a supervisor that runs servers alone for a worker and an explainer."""
+    if running.process is not None:
+        running.process.send_signal(signal.SIGUSR1)
 
-    Raises what LocalStack raises, and FailedToStart for the worker.
+
+def supervise(
+    folder: Path,
+    worker_command: Sequence[str],
+    explainer_command: Sequence[str],
+    *,
+    prefix: str = "",
+    servers_only: bool = False,
+) -> None:
+    """The stack, a worker and an explainer by these commands, until SIGTERM or SIGINT; `servers_only`: the two at SIGUSR1.
+
+    `prefix`: of the topics.  Raises what LocalStack raises, and FailedToStart for the worker.
     """
-    asked_to_stop = threading.Event()
+    asked_to_stop, asked_to_judge = threading.Event(), threading.Event()
     for asking in (signal.SIGTERM, signal.SIGINT):
         signal.signal(asking, lambda _number, _frame: asked_to_stop.set())
+    signal.signal(signal.SIGUSR1, lambda _number, _frame: asked_to_judge.set())
+    if not servers_only:
+        asked_to_judge.set()
 
     with LocalStack(folder) as stack:
         note = folder / "up.json"
         try:
-            us = Standing(pid=os.getpid(), born=psutil.Process().create_time())
+            us = Standing(pid=os.getpid(), prefix=prefix, born=psutil.Process().create_time())
             write(note, us)
-            stack.create_topics()
-            worker = Program("worker", stack, worker_command)
-            explainer = Program("explainer", stack, explainer_command)
+            stack.create_topics(prefix)
+            where = {"kafka": stack.kafka_url, "redis": stack.redis_url}
+            write(note, msgspec.structs.replace(us, **where))
+            keep_running(stack, (), asked_to_stop, until=asked_to_judge)
+            if asked_to_stop.is_set():
+                return
+            worker = Program("worker", stack, worker_command, prefix)
+            explainer = Program("explainer", stack, explainer_command, prefix)
             worker.launch()
             worker.wait_until_ready(asked_to_stop)
             explainer.launch()  # nothing waits for it: alerts do that
-            where = {
-                "kafka": stack.kafka_url,
-                "redis": stack.redis_url,
-                "worker": worker.url,
-                "explainer": explainer.url,
-            }
-            write(note, msgspec.structs.replace(us, **where))
+            write(note, msgspec.structs.replace(us, **where, worker=worker.url, explainer=explainer.url))
             keep_running(stack, (worker, explainer), asked_to_stop)
         finally:
             note.unlink(missing_ok=True)
 
 
-def keep_running(stack: LocalStack, programs: Sequence[Program], asked_to_stop: threading.Event) -> None:
-    while not asked_to_stop.wait(1.0):
+def keep_running(
+    stack: LocalStack,
+    programs: Sequence[Program],
+    asked_to_stop: threading.Event,
+    *,
+    until: threading.Event | None = None,
+) -> None:
+    """What crashes is started again, until it is asked to stop, or `until` is set."""
+    while not asked_to_stop.is_set() and not (until is not None and until.is_set()):
+        if (asked_to_stop if until is None else until).wait(1.0):
+            continue
         if not stack.redis.running:
             log.warning("Redis ended; starting it again")
             stack.start_redis()
@@ -134,8 +166,9 @@ def write(note: Path, what: Standing) -> None:
 class Program:
     """A worker or an explainer on the stack's Kafka and Redis."""
 
-    def __init__(self, name: str, stack: LocalStack, command: Sequence[str]) -> None:
+    def __init__(self, name: str, stack: LocalStack, command: Sequence[str], prefix: str) -> None:
         self.name = name
+        self._prefix = prefix
         self.pause = 1.0
         """Seconds before it is started again."""
         self._port_setting, port = PORTS[name]
@@ -155,7 +188,8 @@ class Program:
         settings = {
             "FRAUD_KAFKA_URL": self._stack.kafka_url,
             "FRAUD_REDIS_URL": self._stack.redis_url,
-            "FRAUD_BUNDLE": str(BUNDLE),
+            "FRAUD_TOPIC_PREFIX": self._prefix,
+            "FRAUD_BUNDLE": str(PROJECT / installation.bundle(self._prefix)),
             "FRAUD_SLOT": "0",
             self._port_setting: str(self._port),
         }
@@ -192,10 +226,17 @@ class Program:
             return False, str(problem)
 
 
-def main(folder: Path, worker: Sequence[str] = WORKER, explainer: Sequence[str] = EXPLAINER) -> int:
+def main(
+    folder: Path,
+    worker: Sequence[str] = WORKER,
+    explainer: Sequence[str] = EXPLAINER,
+    *,
+    prefix: str = "",
+    servers_only: bool = False,
+) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     try:
-        supervise(folder, worker, explainer)
+        supervise(folder, worker, explainer, prefix=prefix, servers_only=servers_only)
     except LocalStackError as problem:
         print(problem, flush=True)
         return 1

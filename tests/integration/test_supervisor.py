@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from deploy.local.children import tail
-from deploy.local.supervisor import Standing, standing
+from deploy.local.jars import PROJECT
+from deploy.local.supervisor import Standing, judge, standing
 from tests.integration.waiting import lives, within
 
 WORKER = """
@@ -31,19 +34,21 @@ import sys
 from pathlib import Path
 from deploy.local.supervisor import main
 
-sys.exit(main(Path(sys.argv[1]), sys.argv[2:5], sys.argv[5:]))
+sys.exit(main(Path(sys.argv[3]), sys.argv[4:7], sys.argv[7:], prefix=sys.argv[1], servers_only=sys.argv[2] == "True"))
 """
 EXPLAINER = "import time; time.sleep(1_000)"
 REFUSES_ITS_SETTINGS = "import sys; print('FRAUD_SLOT: not a number'); sys.exit(2)"
 
 
-def a_supervisor(folder: Path, worker: str) -> subprocess.Popen[bytes]:
+def a_supervisor(folder: Path, worker: str, *, prefix: str = "", servers_only: bool = False) -> subprocess.Popen[bytes]:
     with (folder / "supervisor.log").open("wb") as output:
         return subprocess.Popen(
             [
                 sys.executable,
                 "-c",
                 SUPERVISOR,
+                prefix,
+                str(servers_only),
                 str(folder),
                 sys.executable,
                 "-c",
@@ -113,6 +118,49 @@ def test_a_worker_that_refuses_its_settings_is_not_started_again(tmp_path: Path)
     assert supervisor.wait(60) == 1
     assert "FRAUD_SLOT: not a number" in tail(tmp_path / "supervisor.log")
     assert standing(tmp_path) is None
+
+
+def test_servers_alone_get_a_worker_when_they_are_asked_for_one(tmp_path: Path) -> None:
+    """A past is loaded between the two."""
+    supervisor = a_supervisor(tmp_path, WORKER, prefix="bank-", servers_only=True)
+    try:
+        within(60, lambda: (found := standing(tmp_path)) is not None and found.serves)
+        alone = now(tmp_path)
+        assert (alone.ready, alone.prefix) == (False, "bank-")
+        assert (
+            "bank-transactions" in AdminClient({"bootstrap.servers": str(alone.kafka)}).list_topics(timeout=20).topics
+        )
+
+        judge(alone)
+
+        within(60, lambda: now(tmp_path).ready)
+        running = now(tmp_path)
+        assert (running.kafka, running.redis) == (alone.kafka, alone.redis)
+        assert said_by(str(running.worker)) == running.kafka
+    finally:
+        supervisor.terminate()
+        assert supervisor.wait(60) == 0
+
+
+@pytest.mark.parametrize("asking", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_while_it_is_being_started_leaves_no_process(tmp_path: Path, asking: signal.Signals) -> None:
+    up = subprocess.Popen(
+        [sys.executable, "-m", "deploy.local", "up", "--servers-only", "--folder", str(tmp_path)],
+        cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    within(60, lambda: len(descendants(up.pid)) >= 3)  # the supervisor, and both servers on their way
+    begun = descendants(up.pid)
+
+    up.send_signal(asking)
+
+    assert "nothing that was being started is left" in up.communicate(timeout=120)[1]
+    assert up.returncode == 130
+    assert not any(lives(pid) for pid in begun)
+    assert standing(tmp_path) is None
+
+
+def descendants(pid: int) -> set[int]:
+    return {child.pid for child in psutil.Process(pid).children(recursive=True)}
 
 
 def now(folder: Path) -> Standing:

@@ -1,4 +1,4 @@
-"""CONTRIBUTING's example of a feature, added as it stands there, is in vectors, catalogue and page."""
+"""CONTRIBUTING's example of a feature, added as it stands there, is in vectors, catalogue and page, and passes what tests it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ from deploy.local.jars import PROJECT
 from features.catalogue import DIGEST, FEATURES
 
 ADDED = "account_largest_share_24h"
+HELD_TO = (
+    "tests/unit/test_catalogue.py",
+    "tests/unit/test_kernel.py::test_an_account_is_described_as_by_hand",
+    "tests/unit/test_kernel.py::test_a_busy_account_is_described_as_by_hand",
+)
+"""What every feature is held to: named in catalogue, kernel, page and by hand, and equal there."""
 ASK = f"""
 import json
 from datetime import UTC, datetime, timedelta
@@ -43,10 +49,10 @@ print(json.dumps([told, DIGEST, len(FEATURES), "{ADDED}" in page()]))
 
 
 def test_the_example_of_a_feature_works_as_it_stands(tmp_path: Path) -> None:
-    for folder in ("features", "schemas"):
+    for folder in ("features", "schemas", "tests", "docs"):
         shutil.copytree(PROJECT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     hunks = hunks_of((PROJECT / "CONTRIBUTING.md").read_text())
-    assert len(hunks) == 3
+    assert len(hunks) == 4
     for name, before, after in hunks:
         file = tmp_path / name
         text = file.read_text()
@@ -60,6 +66,19 @@ def test_the_example_of_a_feature_works_as_it_stands(tmp_path: Path) -> None:
     assert told == [None, 1.0, 0.7]
     assert (count, on_the_page) == (len(FEATURES) + 1, True)
     assert digest != DIGEST, "or older bundles would be served"
+
+    catalogue = tmp_path / "tests" / "unit" / "test_catalogue.py"  # which wants to be told that somebody means it
+    assert catalogue.read_text().count(DIGEST) == 1
+    catalogue.write_text(catalogue.read_text().replace(DIGEST, digest))
+    written = subprocess.run(
+        [sys.executable, "-m", "features.catalogue_page", "--write"], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert written.returncode == 0, written.stderr
+    tested = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *HELD_TO],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert tested.returncode == 0, tested.stdout
 
 
 def hunks_of(text: str) -> list[tuple[str, str, str]]:
