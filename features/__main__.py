@@ -11,23 +11,16 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 import typer
-from redis.exceptions import RedisError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from features.load import STEPS, as_json, load
-from features.log import Log
 from features.position import Keys, Position
 from features.profile import ACCOUNT, Profiles
-from features.rebuild import Moved, connect, rebuild
-from features.redis_words import why
 from features.settings import Settings
 from features.settings import load as load_settings
-from schemas.errors import FraudScorerError, LogUnavailable, StoreUnavailable, WrongSettings
-from schemas.mapping import read_past
+from schemas.errors import FraudScorerError, StoreUnavailable, WrongSettings
 from schemas.partitioning import partition_of
 from schemas.spans import moment
-from schemas.tables import part_of
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -59,6 +52,10 @@ def load_past(
 
     Before the first worker starts.  Example: python -m features load payments.parquet --mapping mapping.toml
     """
+    from features.load import STEPS, as_json, load
+    from schemas.mapping import read_past
+    from schemas.tables import part_of
+
     settings = load_settings(Settings, os.environ)
     before = None if until is None else moment(until)
     transactions, labels = part_of(*read_past(past, mapping), until=before)
@@ -91,6 +88,9 @@ def rebuild_partitions(
 
     Example: python -m features rebuild --partition 3
     """
+    from features.log import Log
+    from features.rebuild import rebuild
+
     settings = load_settings(Settings, os.environ)
     done: dict[int, list[int]] = {}
     with Log(settings) as log, _progress() as bars:
@@ -118,6 +118,11 @@ def show(
 
     Example: python -m features show acct-000123
     """
+    from redis.exceptions import RedisError
+
+    from features.rebuild import connect
+    from features.redis_words import why
+
     settings = load_settings(Settings, os.environ)
     number = partition_of(account.encode(), settings.partitions)
     keys = Keys(settings.topic_prefix, number)
@@ -186,7 +191,7 @@ def main() -> None:
     except WrongSettings as error:
         print(f"wrong settings: {error}", file=sys.stderr)
         sys.exit(2)
-    except (LogUnavailable, StoreUnavailable, Moved, FraudScorerError) as error:
+    except FraudScorerError as error:
         print(str(error), file=sys.stderr)
         sys.exit(1)
 

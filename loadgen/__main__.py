@@ -52,8 +52,8 @@ def simulate(
 
     Example: loadgen simulate --accounts 8000 --days 38 --per-day 24000 --seed 7 --end now --out .local/past
     """
-    from loadgen.simulate import simulate as make  # noqa: PLC0415 - `--help` need not wait for polars
-    from loadgen.simulate import summary, world_ending, write_past  # noqa: PLC0415
+    from loadgen.simulate import simulate as make
+    from loadgen.simulate import summary, world_ending, write_past
 
     begun = time.perf_counter()
     world = world_ending(
@@ -137,7 +137,7 @@ def replay(
 
     Example: loadgen replay transactions.parquet --mapping handbook --rate 2000 --limit 100000
     """
-    from loadgen.replaying import Replay  # noqa: PLC0415 - `--help` need not wait for polars
+    from loadgen.replaying import Replay
 
     if (rate is None) == (speed is None):
         raise WrongSettings("say either --rate (transactions a second) or --speed (the world's time against ours)")
@@ -169,7 +169,7 @@ def sample(
 
     Example: loadgen sample card-payments payments.csv
     """
-    from loadgen.samples import write_sample  # noqa: PLC0415 - `--help` need not wait for polars
+    from loadgen.samples import write_sample
 
     _people.print(f"{write_sample(name, file, seed=seed, force=force):,} rows written to {file}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -14,8 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from features.settings import Settings, load
-from loadgen.check import Report, check
 from schemas.errors import LogUnavailable, TryAgain, WrongSettings
+
+if TYPE_CHECKING:
+    from loadgen.check import Report
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
 _people = Console(stderr=True)
@@ -45,6 +47,8 @@ def run(
 
     Example: FRAUD_KAFKA_URL=127.0.0.1:9092 FRAUD_REDIS_URL=redis://127.0.0.1:6379/0 loadgen check
     """
+    from loadgen.check import check
+
     bar = Progress(
         TextColumn("reading and computing again"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         console=_people, transient=True, disable=not _people.is_terminal,

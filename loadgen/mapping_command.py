@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 from rich.console import Console
 
-from loadgen.drafting.draft import Draft, draft
 from schemas.errors import WrongSettings
+
+if TYPE_CHECKING:
+    from loadgen.drafting.draft import Draft
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
 _people = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -31,6 +33,8 @@ def run(
 
     Example: loadgen mapping payments.csv --output mapping.toml
     """
+    from loadgen.drafting.draft import draft
+
     if output is not None:
         _require_room(output, force=force)
     try:

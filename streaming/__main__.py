@@ -32,7 +32,7 @@ def worker(json_log: Annotated[bool, typer.Option("--json", help="A log line is 
     Example: FRAUD_SLOT=1 FRAUD_KAFKA_URL=kafka:9092 FRAUD_REDIS_URL=redis://redis:6379/0 python -m streaming worker
     """
     settings = load(WorkerSettings, os.environ)
-    from streaming.worker import run  # noqa: PLC0415 - Faust takes half a second, which --help can spare
+    from streaming.worker import run
 
     run(settings, json_log=json_log)
 
@@ -46,7 +46,7 @@ def explain(json_log: Annotated[bool, typer.Option("--json", help="A log line is
     Example: FRAUD_KAFKA_URL=kafka:9092 python -m streaming explain
     """
     settings = load(WorkerSettings, os.environ)
-    from streaming.explaining import run  # noqa: PLC0415 - what it needs takes half a second, which --help can spare
+    from streaming.explaining import run
 
     run(settings, json_log=json_log)
 

@@ -6,19 +6,22 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
 import typer
-from confluent_kafka import KafkaError, KafkaException, Producer
 from rich.console import Console
 from rich.table import Table
 
-from features.log import Letter, Log
 from features.settings import Settings, load
 from schemas.dead_letter import ATTEMPT
-from schemas.errors import Fault, LogUnavailable, WrongSettings
+from schemas.errors import Fault, FraudScorerError, LogUnavailable, WrongSettings
 from schemas.partitioning import partition_of
+
+if TYPE_CHECKING:
+    from confluent_kafka import KafkaError
+
+    from features.log import Letter
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -98,6 +101,8 @@ def resend(
     To the partition that their key belongs to.  Each is judged as a new message; one that still can't be is dead-lettered
     again, with `attempt` one higher.  Example: dead-letters resend --error unknown-currency
     """
+    from confluent_kafka import Producer
+
     if bool(places) == bool(error):
         raise WrongSettings("name places (PARTITION:OFFSET …) or an --error, and not both")
     letters = (
@@ -134,6 +139,8 @@ def resend(
 
 
 def _all() -> Iterator[Letter]:
+    from features.log import Log
+
     with Log(load(Settings, os.environ)) as log:
         log.check_topics()
         for number in range(log.settings.partitions):
@@ -141,6 +148,8 @@ def _all() -> Iterator[Letter]:
 
 
 def _at(place: _Place) -> Letter:
+    from features.log import Log
+
     with Log(load(Settings, os.environ)) as log:
         log.check_topics()
         if 0 <= place.partition < log.settings.partitions:
@@ -163,7 +172,14 @@ def main() -> None:
     except WrongSettings as error:
         print(f"dead-letters: {error}", file=sys.stderr)
         sys.exit(2)
-    except (LogUnavailable, KafkaException) as error:
+    except FraudScorerError as error:
+        print(f"dead-letters: {error}", file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:
+        from confluent_kafka import KafkaException  # only now: `--help` needs no client of Kafka
+
+        if not isinstance(error, KafkaException):
+            raise
         print(f"dead-letters: {error}", file=sys.stderr)
         sys.exit(1)
 

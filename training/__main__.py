@@ -7,7 +7,7 @@ import shlex
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -17,7 +17,6 @@ from features.settings import Settings, load
 from schemas import installation
 from schemas.deployment import Model
 from schemas.errors import WrongSettings
-from schemas.mapping import load_mapping
 from schemas.spans import duration, moment
 
 # Read when LightGBM loads its OpenMP: threads that spin while they wait take the cores from Kafka, Redis and workers
@@ -25,14 +24,9 @@ from schemas.spans import duration, moment
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from training import archive_commands, backtest_command, ending, promote_commands
-from training.deploying import Changed, Found
 from training.errors import MLflowAway
 from training.fetching import fetch
 from training.gate_limits import Limits
-from training.gates import quality
-from training.job import TrainedBundle, report, train
-from training.judging import Interval
-from training.learners.chosen import chosen_until, learner_of, parameters
 from training.models_command import models
 from training.narration import OnConsole
 from training.options import (
@@ -71,16 +65,7 @@ from training.options import (
     WrongDeclineOption,
 )
 from training.pending import record_of
-from training.promote_commands import (
-    LIMITS,
-    USUAL_PROBATION,
-    challenge,
-    deployer_of,
-    require_passed,
-    rollback,
-    show,
-)
-from training.reading import read
+from training.promote_commands import LIMITS, USUAL_PROBATION, challenge, rollback
 from training.rescore_command import rescore
 from training.settings import (
     CalibrationMethod,
@@ -92,8 +77,13 @@ from training.settings import (
 )
 from training.tracking import Told, Tracking, tell, upload
 from training.tune_command import tune
-from training.validating import Validation, validate
 from training.versions import code_version
+
+if TYPE_CHECKING:
+    from training.deploying import Changed
+    from training.job import TrainedBundle
+    from training.judging import Interval
+    from training.validating import Validation
 
 DEFAULTS = TrainingSettings()
 MLFLOW = Tracking()
@@ -237,6 +227,14 @@ def run(
 
     For example:  training run .local/demo/history --trees 300 --json
     """
+    from schemas.mapping import load_mapping
+    from training.deploying import Found
+    from training.gates import quality
+    from training.job import report, train
+    from training.learners.chosen import chosen_until, learner_of, parameters
+    from training.promote_commands import deployer_of, require_passed, show
+    from training.reading import read
+
     meant = None if mapping is None else load_mapping(mapping, label_delay=label_delay)
     usual = DEFAULTS.label_delay if meant is None else meant.delay()
     settings = TrainingSettings(
@@ -392,6 +390,10 @@ def look_at(
 
     For example:  training validate payments.csv --mapping mapping.toml --json
     """
+    from schemas.mapping import load_mapping
+    from training.reading import read
+    from training.validating import validate
+
     with OnConsole(Console(stderr=True)) as narrator:
         there = read(past, None if mapping is None else load_mapping(mapping), narrator, whole=False)
         narrator.stage("validate", f"looking for what is wrong or odd about {there.transactions.height:,} transactions")

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -19,16 +19,17 @@ from rich.logging import RichHandler
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as Lines
 
-from features.archive import Archive
-from features.archive_tables import ARCHIVED, GAPS, Place, Table
 from features.collecting import spare_the_collector
 from features.settings import Settings, load
 from schemas import installation
 from schemas.errors import WrongSettings
 from schemas.spans import duration
-from training.archive import Archived, Archiver
 from training.archive_limits import Limits
 from training.options import own
+
+if TYPE_CHECKING:
+    from features.archive_tables import Place, Table
+    from training.archive import Archived
 
 DEFAULT = installation.archive("")
 INTERRUPTED = 130
@@ -72,6 +73,9 @@ def archive(
     """
     if context.invoked_subcommand is not None:
         return
+    from features.archive_tables import Place
+    from training.archive import Archiver
+
     settings = load(Settings, os.environ)
     limits = Limits(rows=rows, seconds=seconds)
     spare_the_collector()
@@ -98,6 +102,8 @@ def tidy(
 
     Example: training archive tidy --to s3://bank/fraud --keep 30d
     """
+    from features.archive_tables import Place
+
     kept, place = duration(keep), Place.of(to)
     done: dict[str, dict[str, int]] = {}
     for table in _tables(place):
@@ -115,6 +121,9 @@ def show(to: Where = DEFAULT, as_json: AsJson = False) -> None:
 
     Example: training archive show --to .local/demo/archive
     """
+    from features.archive import Archive
+    from features.archive_tables import GAPS, Place
+
     place = Place.of(to)
     tables = _tables(place)
     named = str(Archive.open(place.address))
@@ -142,6 +151,8 @@ def show(to: Where = DEFAULT, as_json: AsJson = False) -> None:
 
 
 def _tables(place: Place) -> list[Table]:
+    from features.archive_tables import ARCHIVED, GAPS, Table
+
     found = [Table.at(place, name) for name in (*(topic.name for topic in ARCHIVED), GAPS)]
     if not any(found):
         raise WrongSettings(f"there is no archive at {place.address}; `training archive` makes one")

@@ -7,22 +7,17 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import numpy as np
-import polars as pl
 import typer
 from rich.console import Console
 
 from features.settings import Settings, load
 from schemas.currencies import money
 from schemas.errors import WrongSettings
-from schemas.mapping import load_mapping
 from schemas.spans import duration, moment
-from training.backtest import Backtested, Described, Window, backtest
-from training.evaluate import CARDS, Confusion
-from training.learners.chosen import chosen_until, learner_of, parameters
 from training.narration import OnConsole
 from training.options import (
     DeclinePrecisionOption,
@@ -37,10 +32,11 @@ from training.options import (
     ThresholdsByOption,
     WrongDeclineOption,
 )
-from training.reading import read
 from training.settings import CalibrationMethod, Imbalance, Policy, TrainingSettings, columns, learners
-from training.thresholds import NEVER, went_by
-from training.validating import validate
+
+if TYPE_CHECKING:
+    from training.backtest import Backtested, Described, Window
+    from training.evaluate import Confusion
 
 DEFAULTS = TrainingSettings()
 SHOWN = ("auc", "average_precision", "recall_at_1_percent_false_positives", "lift_at_20_percent")
@@ -119,6 +115,12 @@ def command(
 
     For example:  training backtest cards.parquet --mapping handbook --train-until 2018-08-01 --test-from 2018-08-08
     """
+    from schemas.mapping import load_mapping
+    from training.backtest import Described, Window, backtest
+    from training.learners.chosen import chosen_until, learner_of, parameters
+    from training.reading import read
+    from training.validating import validate
+
     meant = None if mapping is None else load_mapping(mapping, label_delay=label_delay)
     settings = TrainingSettings(
         label_delay=(DEFAULTS.label_delay if meant is None else meant.delay())
@@ -207,6 +209,8 @@ def _date(text: str) -> datetime:
 
 def _write(target: Path, past: Described, found: Backtested) -> None:
     """Whole, or not at all.  Raises OSError."""
+    import polars as pl
+
     alone = np.full(len(found.rows), np.nan)
     alone[found.first] = found.scores_alone
     draft = target.with_name(f".{target.name}.draft")
@@ -234,6 +238,8 @@ def _report(
     currency: str,
     seconds: dict[str, float],
 ) -> dict[str, Any]:
+    from training.thresholds import went_by
+
     return {
         "train": {
             "from": window.train_from,
@@ -258,6 +264,8 @@ def _report(
 
 
 def _show(past: Described, window: Window, found: Backtested, settings: TrainingSettings, currency: str) -> None:
+    from training.evaluate import CARDS
+
     frauds, metrics = int(past.is_fraud[found.rows].sum()), found.evaluation.metrics
     card, most = found.fitted.card(), metrics[f"card_precision_{CARDS}_attainable"]
     lines = {
@@ -284,6 +292,8 @@ def _show(past: Described, window: Window, found: Backtested, settings: Training
 
 def _threshold(name: str, at: Confusion) -> str:
     """What it flags, and how much of that is fraud."""
+    from training.thresholds import NEVER
+
     if at.threshold >= NEVER:
         return f"{name} never"
     flagged = at.caught + at.wrong

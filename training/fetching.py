@@ -6,7 +6,6 @@ import typer
 
 from training import ending
 from training.options import ArtifactsOption, ModelOption, OutOption, UriOption, WhatArgument
-from training.registered import fetch_bundle
 from training.settings import TrainingSettings
 from training.tracking import Tracking
 
@@ -25,6 +24,8 @@ def fetch(
 
     Status 1 where MLflow is away, 2 where there is no such bundle or it is broken.  Example: training fetch champion
     """
+    from training.registered import fetch_bundle
+
     tracking = Tracking(uri=mlflow_uri, artifacts=mlflow_artifacts, model=mlflow_model)
     print(fetch_bundle(tracking, what, out))
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -14,13 +14,14 @@ from rich.console import Console
 
 from schemas.bundle import MANIFEST, Manifest
 from schemas.deployment import Change, Deployment, Kind, Model, Refusal, Serving
-from training.deploying import Deployer
 from training.errors import MLflowAway, Refused
 from training.narration import Silent
 from training.options import ArtifactsOption, JsonOption, MLflowOption, ModelOption, OutOption, UriOption
-from training.promote_commands import DEFAULTS, MLFLOW, deployer_of
-from training.registered import mirror, versions_of
+from training.promote_commands import DEFAULTS, MLFLOW
 from training.tracking import Tracking
+
+if TYPE_CHECKING:
+    from training.deploying import Deployer
 
 _LAST = 10
 _MOMENT = "%Y-%m-%d %H:%M:%S"
@@ -88,6 +89,9 @@ def models(
 
     For example:  training models 97fb07a767b178c0
     """
+    from training.promote_commands import deployer_of
+    from training.registered import mirror
+
     tracking = Tracking(uri=mlflow_uri, artifacts=mlflow_artifacts, model=mlflow_model) if mlflow else None
     deployer = deployer_of(tracking, mlflow_model, out, Silent())
     deployment = deployer.deployments.latest()
@@ -132,6 +136,8 @@ def trials_of(deployment: Deployment) -> tuple[Trial, ...]:
 
 
 def _life(deployer: Deployer, deployment: Deployment | None, bundle: str) -> Life:
+    from training.registered import versions_of
+
     folder, versions, away = deployer.out / bundle, list[str](), None
     if deployer.tracking is not None:
         try:

@@ -6,25 +6,19 @@ import os
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 from rich.console import Console
 
-from features.deployments import Deployments
 from features.settings import Settings, load
 from schemas.deployment import PROBATION
 from schemas.errors import UnusableModel, WrongSettings
-from schemas.mapping import TableMapping, load_mapping
 from schemas.spans import duration
-from training.comparing import compare
-from training.contender import Contender
 from training.costs import Costs
-from training.deploying import Changed, Deployer, Found
 from training.errors import Refused, TooFew
 from training.gate_limits import Limits
-from training.gates import Gate, in_words, quality, unjudged
 from training.narration import Narrator, OnConsole
 from training.options import (
     ArtifactsOption,
@@ -46,9 +40,13 @@ from training.options import (
     WhatArgument,
     WrongDeclineOption,
 )
-from training.reading import read
 from training.settings import TrainingSettings
 from training.tracking import Tracking
+
+if TYPE_CHECKING:
+    from schemas.mapping import TableMapping
+    from training.deploying import Changed, Deployer, Found
+    from training.gates import Gate
 
 DEFAULTS = TrainingSettings()
 MLFLOW = Tracking()
@@ -95,6 +93,8 @@ def promote(
 
     For example:  training promote 7 --on .local/archive
     """
+    from schemas.mapping import load_mapping
+
     limits = Limits(
         precision_tolerance=ap_tolerance,
         cost_tolerance=cost_tolerance,
@@ -192,6 +192,9 @@ def rollback(
 
 def deployer_of(tracking: Tracking | None, model: str, out: Path, narrator: Narrator) -> Deployer:
     """By the settings that the workers have too.  Raises WrongSettings."""
+    from features.deployments import Deployments
+    from training.deploying import Deployer
+
     return Deployer(Deployments(load(Settings, os.environ), model), tracking, out, narrator)
 
 
@@ -204,6 +207,11 @@ def _quality(
     delay: timedelta | None, costs: Costs, limits: Limits, narrator: Narrator,
 ) -> tuple[Gate, ...]:  # fmt: skip
     """How good it is beside the champion, which is `expected`; unjudged where that can't be said."""
+    from training.comparing import compare
+    from training.contender import Contender
+    from training.gates import quality, unjudged
+    from training.reading import read
+
     if on is None:
         return unjudged("there are no rows to judge it by: --on names a past")
     rates = load(Settings, os.environ).rules().rates
@@ -231,6 +239,8 @@ def conclude(changed: Changed, what: str, *, as_json: bool) -> None:
 
 def require_passed(changed: Changed, what: str) -> None:
     """Raises Refused, naming each gate that was not passed with its figure."""
+    from training.gates import in_words
+
     if changed.refused:
         raise Refused(f"bundle {changed.bundle} is not {what}: {in_words(changed.gates)}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -17,10 +17,10 @@ from training.errors import Refused
 from training.narration import OnConsole
 from training.options import ArtifactsOption, JsonOption, ModelOption, UriOption, own
 from training.promote_commands import DEFAULTS, MLFLOW
-from training.registered import fetch_bundle
-from training.rescoring import Rescored, find
-from training.rescoring import rescore as compute
 from training.tracking import Tracking
+
+if TYPE_CHECKING:
+    from training.rescoring import Rescored
 
 
 def rescore(
@@ -45,6 +45,10 @@ def rescore(
 
     For example:  training rescore tx-000123 --account acct-000045
     """
+    from training.registered import fetch_bundle
+    from training.rescoring import find
+    from training.rescoring import rescore as compute
+
     settings = load(Settings, os.environ)
     tracking = Tracking(uri=mlflow_uri, artifacts=mlflow_artifacts, model=mlflow_model)
     with OnConsole(Console(stderr=True)) as narrator:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -13,10 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from features.settings import Settings, load
-from schemas.mapping import load_mapping
 from schemas.spans import duration, moment
 from training import ending
-from training.learners.chosen import chosen_until, parameters
 from training.narration import OnConsole
 from training.options import (
     AttributesOption,
@@ -29,11 +27,11 @@ from training.options import (
     UntilOption,
     ValidationOption,
 )
-from training.reading import read
 from training.search import Search
 from training.settings import TrainingSettings, columns, learners
-from training.tuning import Found, Standing, only_learner, prepare
-from training.tuning import tune as search_for
+
+if TYPE_CHECKING:
+    from training.tuning import Found, Standing
 
 DEFAULTS = TrainingSettings()
 SEARCH = Search()
@@ -85,6 +83,12 @@ def tune(
     For example:  training tune .local/demo/history --budget 10m, then
     training run .local/demo/history --learners .local/tuning/lightgbm.toml
     """
+    from schemas.mapping import load_mapping
+    from training.learners.chosen import chosen_until, parameters
+    from training.reading import read
+    from training.tuning import only_learner, prepare
+    from training.tuning import tune as search_for
+
     meant = None if mapping is None else load_mapping(mapping, label_delay=label_delay)
     usual = DEFAULTS.label_delay if meant is None else meant.delay()
     settings = TrainingSettings(

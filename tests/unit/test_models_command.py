@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from features import deployments
 from schemas.deployment import Deployment, Model, challenged, promoted, rolled_back, withdrawn
 from tests.unit.deployed import FakeDeployments
 from training import __main__ as command
-from training import promote_commands
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 A, B, C = (Model(bundle=letter * 16) for letter in "abc")
@@ -27,7 +27,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Captur
     def show(deployment: Deployment) -> list[str]:
         topic = FakeDeployments()
         topic.now = deployment
-        monkeypatch.setattr(promote_commands, "Deployments", lambda *_: topic)
+        monkeypatch.setattr(deployments, "Deployments", lambda *_: topic)
         monkeypatch.setattr("sys.argv", ["training", "models", "--no-mlflow", "--out", str(tmp_path)])
         with pytest.raises(SystemExit) as left:
             command.main()

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from mlflow import MlflowClient
 
+from features import deployments
 from schemas.bundle import MANIFEST, MODEL, TREES
 from schemas.deployment import Model, promoted, rolled_back
 from tests.fleet.models import a_bundle
@@ -27,7 +28,6 @@ from tests.unit.deployed import (
 from tests.unit.pasts import a_past
 from tests.unit.test_tracking import NOON, a_record
 from training import __main__ as command
-from training import promote_commands
 from training.gates import QUALITY
 from training.job import train
 from training.registered import fetch_bundle
@@ -66,7 +66,7 @@ def out(learnt: dict[str, Path], tmp_path: Path) -> Path:
 @pytest.fixture
 def topic(monkeypatch: pytest.MonkeyPatch) -> FakeDeployments:
     fake = FakeDeployments("fraud-scorer-0")
-    monkeypatch.setattr(promote_commands, "Deployments", lambda *_: fake)
+    monkeypatch.setattr(deployments, "Deployments", lambda *_: fake)
     monkeypatch.setenv("FRAUD_MLFLOW", "false")
     return fake
 
