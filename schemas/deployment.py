@@ -50,8 +50,8 @@ class Kind(StrEnum):
 class Model(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A bundle, and what the registry calls it."""
 
-    bundle: str
-    version: str | None = None
+    bundle: Annotated[str, msgspec.Meta(max_length=128)]
+    version: Annotated[str, msgspec.Meta(max_length=128)] | None = None
     """Of the registered model; None: it was never registered."""
 
 

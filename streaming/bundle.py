@@ -33,8 +33,9 @@ from schemas.bundle import (
     Manifest,
     digest_of,
 )
-from schemas.bundle_tables import LINEAR_COLUMNS, NODE_COLUMNS
+from schemas.bundle_tables import LINEAR_COLUMNS
 from schemas.errors import UnusableModel
+from schemas.trees import MOST_ROWS, require_linear, require_trees
 
 Vectors = npt.NDArray[np.float32]
 Margins = npt.NDArray[np.float64]
@@ -87,7 +88,7 @@ class LoadedBundle:
         _require_fitting(manifest, encoder, folder.name, features=features, catalogue=catalogue)
         session = _session(folder, len(manifest.features))
         bundle = cls(name=folder.name, folder=folder, manifest=manifest, encoder=encoder, session=session)
-        bundle._require_golden_margins()
+        bundle.require_golden_margins()
         return bundle
 
     @classmethod
@@ -123,21 +124,20 @@ class LoadedBundle:
 
     def trees(self) -> pl.DataFrame:
         """The same trees as a table, schemas.bundle_tables.NODE_COLUMNS.  Raises UnusableModel."""
-        return self._columns(TREES, NODE_COLUMNS)
+        table = _table(self.folder, TREES)
+        require_trees(table, len(self.manifest.features), self.name)
+        return table
 
     def linear(self) -> pl.DataFrame:
         """The linear terms beside the trees, schemas.bundle_tables.LINEAR_COLUMNS.  Raises UnusableModel."""
         if not (self.folder / LINEAR).exists():
             return pl.DataFrame(schema=LINEAR_COLUMNS)
-        return self._columns(LINEAR, LINEAR_COLUMNS)
-
-    def _columns(self, name: str, columns: dict[str, pl.DataType | type[pl.DataType]]) -> pl.DataFrame:
-        table = _table(self.folder, name)
-        if dict(table.schema) != columns:
-            raise UnusableModel(f"bundle {self.name}: {name} has the columns {table.schema}, not {columns}")
+        table = _table(self.folder, LINEAR)
+        require_linear(table, len(self.manifest.features), self.name)
         return table
 
-    def _require_golden_margins(self) -> None:
+    def require_golden_margins(self) -> None:
+        """Raises UnusableModel where the graph doesn't answer the golden rows bit for bit: all at once, and few at a time."""
         vectors, expected = self.golden()
         whole = self.margins(vectors)
         if np.isnan(whole).any():
@@ -240,6 +240,9 @@ def _session(folder: Path, features: int) -> ort.InferenceSession:
 
 def _table(folder: Path, name: str) -> pl.DataFrame:
     try:
-        return pl.read_parquet(folder / name, glob=False)
+        table = pl.read_parquet(folder / name, glob=False, n_rows=MOST_ROWS + 1)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UnusableModel(f"bundle {folder.name}: {name} can't be read: {error}") from error
+    if table.height > MOST_ROWS:
+        raise UnusableModel(f"bundle {folder.name}: {name} has more than {MOST_ROWS:,} rows, train a smaller one")
+    return table

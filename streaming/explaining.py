@@ -11,10 +11,9 @@ import os
 import signal
 import threading
 import time
-from binascii import Error as NotBase64
 from binascii import a2b_base64
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,9 +30,10 @@ from schemas.topics import ALERTS, EXPLANATIONS
 from schemas.verdict import Alert, Explanation, decode_alert, decode_explanation
 from schemas.wire import encode
 from streaming.bundle import LoadedBundle
-from streaming.fetching import Fetcher
+from streaming.fetching import Fetcher, require_name
 from streaming.intake import membership
 from streaming.leaving import BROKEN, FENCED, SLOW_STOP, leave
+from streaming.loading import Loader, try_apart
 from streaming.logs import write_log
 from streaming.outbox import Aborted, Outbox, Said, Told
 from streaming.pages import serve
@@ -51,7 +51,11 @@ STUCK_AFTER = 60.0
 """Seconds without a turn after which it calls itself unhealthy."""
 NICENESS = 10
 """Verdicts come first where a worker runs on the same cores."""
+GIVE_UP_AFTER = 3_600.0
+"""Seconds after which an alert whose bundle can't be had stays without reasons: those behind it have waited for long."""
 _MOST_BUNDLES = 4
+_MOST_MISSING = 1_000
+"""Bundles that are remembered as missing: the oldest go."""
 
 Vector = npt.NDArray[np.float32]
 
@@ -64,26 +68,68 @@ class Pending(NamedTuple):
     alert: Alert
 
 
+class Hopeless(UnusableModel):
+    """A bundle that nobody need wait for."""
+
+
 class Bundles:
     """What is beside the worker's bundle or in the registry, by name; loaded once each, the last few kept."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
-        self._fetcher = Fetcher(settings, Path(settings.bundle).parent)
+    def __init__(
+        self, settings: WorkerSettings, clock: Callable[[], float] = time.monotonic, fetcher: Fetcher | None = None
+    ) -> None:
+        folder = Path(settings.bundle).parent
+        self._fetcher = fetcher or Fetcher(settings, folder)
         self._currency = settings.currency
         self._loaded: dict[str, tuple[Explainer, int]] = {}
+        self._missing: dict[str, float] = {}
+        """By name: since when."""
+        self._clock = clock
+        self._loader: Loader[tuple[Explainer, int]] = Loader(
+            self._load,
+            self._fetcher.fetch,
+            lambda where: try_apart(where, {"FRAUD_CURRENCY": settings.currency}),
+            folder / f".loading-{settings.topic_prefix}{settings.explainers}-{settings.slot}",
+            clock,
+        )
 
     def explainer(self, name: str) -> tuple[Explainer, int]:
-        """Of this bundle, and how many features its vectors have.  Raises UnusableModel."""
-        if name not in self._loaded:
-            bundle = LoadedBundle.load_any(self._fetcher.fetch(name))
-            if len(self._loaded) == _MOST_BUNDLES:
-                self._loaded.pop(next(iter(self._loaded)))
-            self._loaded[name] = Explainer(bundle, currency=self._currency), len(bundle.manifest.features)
-        return self._loaded[name]
+        """Of this bundle, and how many features its vectors have.
+
+        Raises UnusableModel; Hopeless where no bundle can be called so, or where it was missing for too long.
+        """
+        if name in self._loaded:
+            return self._loaded[name]
+        try:
+            require_name(name)
+        except UnusableModel as error:
+            raise Hopeless(str(error)) from error
+        try:
+            found = self._loader.ready(name)
+        except UnusableModel as error:
+            since = self._missing.setdefault(name, self._clock())
+            while len(self._missing) > _MOST_MISSING:
+                self._missing.pop(next(iter(self._missing)))
+            if self._clock() - since > GIVE_UP_AFTER:
+                raise Hopeless(f"{error}; it was waited for long enough") from error
+            raise
+        self._missing.pop(name, None)
+        if len(self._loaded) == _MOST_BUNDLES:
+            self._loaded.pop(next(iter(self._loaded)))
+        self._loaded[name] = found
+        return found
+
+    def _load(self, folder: Path) -> tuple[Explainer, int]:
+        bundle = LoadedBundle.load_any(folder)
+        return Explainer(bundle, currency=self._currency), len(bundle.manifest.features)
 
     def close(self) -> None:
         """End what is being fetched."""
         self._fetcher.close()
+
+    def tend(self) -> None:
+        """Put down which downloads are over."""
+        self._fetcher.tend()
 
 
 class Metrics:
@@ -108,11 +154,11 @@ class Metrics:
 class Explaining(threading.Thread):
     """Every call to Kafka, on one thread: no rebalance can meet a batch in flight."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(daemon=True, name="explaining")
         self.settings = settings
         self.metrics = Metrics()
-        self.bundles = Bundles(settings)
+        self.bundles = Bundles(settings, clock)
         self._outbox = Outbox(settings, name=f"{settings.explainers}-{settings.slot}")
         self._halt = threading.Event()
         self._next: dict[int, int] = {}
@@ -188,6 +234,7 @@ class Explaining(threading.Thread):
         if self._missing and time.monotonic() >= self._look_again:
             self._look_again = time.monotonic() + AGAIN_AFTER
             self._consumer.resume([TopicPartition(self._topic, number) for number in self._missing])
+        self.bundles.tend()
         messages = self._poll()
         if not messages:
             return
@@ -268,8 +315,8 @@ class Explaining(threading.Thread):
             number, offset = message.partition() or 0, message.offset() or 0
             try:
                 alert = decode_alert(message.value())
-            except BadMessage as error:
-                self._pass_over(number, offset, f"is no alert: {error}")
+            except Exception as error:  # BadMessage, or what a decoder makes of the oddest: it costs this one
+                self._pass_over(number, offset, f"is no alert: {_said(error)}")
                 continue
             if alert.reasons == "pending":
                 found.append(Pending(number, offset, alert))
@@ -285,6 +332,8 @@ class Explaining(threading.Thread):
         for name in dict.fromkeys(one.alert.verdict.bundle for one in pending):
             try:
                 self.bundles.explainer(name)
+            except Hopeless:
+                continue
             except UnusableModel as error:
                 missing[name] = f"a bundle that alerts name: {error}"
         waiting = [one for one in pending if one.alert.verdict.bundle in missing]
@@ -301,29 +350,41 @@ class Explaining(threading.Thread):
         by_bundle: defaultdict[str, list[tuple[Pending, Vector]]] = defaultdict(list)
         for one in pending:
             vector = _vector(one.alert)
-            _, features = self.bundles.explainer(one.alert.verdict.bundle)
+            try:
+                _, features = self.bundles.explainer(one.alert.verdict.bundle)
+            except UnusableModel as error:
+                self._pass_over(one.number, one.offset, f"can't be explained: {error}")
+                continue
             if vector is None or len(vector) != features:
                 self._pass_over(one.number, one.offset, "has no vector, or another one than its verdict says")
             else:
                 by_bundle[one.alert.verdict.bundle].append((one, vector))
-        explained = []
+        explained: list[tuple[Pending, Explanation]] = []
         for name, rows in by_bundle.items():
             explainer, _ = self.bundles.explainer(name)
+            explained += self._of_one_bundle(name, explainer, rows)
+        return sorted(explained, key=lambda each: each[0][:2])
+
+    def _of_one_bundle(
+        self, name: str, explainer: Explainer, rows: Sequence[tuple[Pending, Vector]]
+    ) -> list[tuple[Pending, Explanation]]:
+        try:
             told = explainer.reasons(
                 np.stack([vector for _, vector in rows]), [one.alert.transaction for one, _ in rows]
             )
-            for (one, _), reasons in zip(rows, told, strict=True):
-                verdict = one.alert.verdict
-                explanation = Explanation(
-                    transaction_id=verdict.transaction_id,
-                    account_id=verdict.account_id,
-                    bundle=name,
-                    source=verdict.source,
-                    alert=one.offset,
-                    reasons=reasons,
-                )
-                explained.append((one, explanation))
-        return sorted(explained, key=lambda each: each[0][:2])
+        except Exception as error:  # a bug that one of them shows: the others are explained
+            if len(rows) == 1:
+                log.exception("an alert shows a bug")
+                self._pass_over(rows[0][0].number, rows[0][0].offset, f"can't be explained: {_said(error)}")
+                return []
+            return [one for row in rows for one in self._of_one_bundle(name, explainer, [row])]
+        return [
+            (one, Explanation(
+                transaction_id=one.alert.verdict.transaction_id, account_id=one.alert.verdict.account_id, bundle=name,
+                source=one.alert.verdict.source, alert=one.offset, reasons=reasons,
+            ))
+            for (one, _), reasons in zip(rows, told, strict=True)
+        ]  # fmt: skip
 
     def _tell(self, explained: Sequence[tuple[Pending, Explanation]], reached: Mapping[int, int]) -> None:
         """Explanations and offsets, all or none."""
@@ -351,11 +412,15 @@ def _vector(alert: Alert) -> Vector | None:
     """What the verdict was judged on, float32 [features]; None where the alert doesn't have it."""
     try:
         raw = a2b_base64(alert.verdict.vector or "", strict_mode=True)
-    except NotBase64:
+    except ValueError:  # binascii.Error among them; other letters than ASCII are one too
         return None
     if xxh3_64_hexdigest(raw) != alert.verdict.vector_digest or len(raw) % 4:
         return None
     return np.frombuffer(raw, "<f4")
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, BadMessage) else type(error).__name__
 
 
 def run(settings: WorkerSettings, *, json_log: bool = False) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -25,8 +26,23 @@ PATIENCE = 120.0
 """Seconds for a download."""
 _FIRST_WAIT, _LONGEST_WAIT = 5.0, 60.0
 """Seconds before another attempt, twice as many after each."""
+MOST_AT_ONCE = 2
+"""Downloads under way."""
+MOST_FAILED = 1_000
+"""Names that are remembered as not to be had: the oldest go."""
+MOST_SAID = 8_192
+"""Bytes of what a download says that are read."""
 _NICENESS = 10
 """Verdicts come first."""
+
+
+_NAME = re.compile(r"[0-9a-f]{16}")
+
+
+def require_name(name: str) -> None:
+    """Raises UnusableModel where no bundle can be called so: whoever names it may write what he likes."""
+    if _NAME.fullmatch(name) is None:
+        raise UnusableModel(f"{name[:80]!r} is no bundle's name: that is 16 hex digits, its files' digest")
 
 
 class BeingFetched(UnusableModel):
@@ -52,7 +68,7 @@ class _Download:
         in_time = self.process.poll() is not None
         self.process.kill()
         self.process.wait()
-        self.says.seek(0)
+        self.says.seek(max(self.says.seek(0, os.SEEK_END) - MOST_SAID, 0))
         said = self.says.read().decode(errors="replace").strip().splitlines()
         self.says.close()
         if not in_time:
@@ -75,6 +91,7 @@ class Fetcher:
 
         Raises BeingFetched where a download has begun; UnusableModel where it failed, until it is time for another.
         """
+        require_name(digest)
         target = self._folder / digest
         if target.is_dir():
             self._failed.pop(digest, None)
@@ -84,6 +101,9 @@ class Fetcher:
         if download is None:
             if time.monotonic() < again_at:
                 raise UnusableModel(why)
+            self.tend()
+            if len(self._downloads) >= MOST_AT_ONCE:
+                raise BeingFetched(f"bundle {digest} waits for {len(self._downloads)} others that are being fetched")
             self._downloads[digest] = self._begin(digest)
             raise BeingFetched(f"bundle {digest} is being fetched from {self._settings.mlflow_model}")
         if not download.over:
@@ -94,9 +114,9 @@ class Fetcher:
         raise UnusableModel(why)
 
     def tend(self) -> None:
-        """End what takes too long, also where nobody asks for it any more."""
+        """Put down what is over, and end what takes too long, also where nobody asks for it any more."""
         for digest, download in list(self._downloads.items()):
-            if download.out_of_time:
+            if download.over:
                 self._note(digest, download)
 
     def close(self) -> None:
@@ -109,7 +129,10 @@ class Fetcher:
         del self._downloads[digest]
         why = f"bundle {digest} is not in {self._folder}, and can't be fetched: {download.end()}"
         wait = min(max(2 * self._failed.get(digest, ("", 0.0, 0.0))[2], _FIRST_WAIT), _LONGEST_WAIT)
+        self._failed.pop(digest, None)
         self._failed[digest] = (why, time.monotonic() + wait, wait)
+        while len(self._failed) > MOST_FAILED:
+            self._failed.pop(next(iter(self._failed)))
         return why
 
     def _begin(self, digest: str) -> _Download:

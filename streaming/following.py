@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -46,9 +47,10 @@ from schemas.wire import encode
 from streaming.agents import warm_up
 from streaming.budget import Budget
 from streaming.bundle import LoadedBundle, resolve
-from streaming.fetching import BeingFetched, Fetcher
+from streaming.fetching import BeingFetched, Fetcher, require_name
 from streaming.guard import Broken
 from streaming.leaving import BROKEN, leave
+from streaming.loading import Loader, try_apart
 from streaming.metrics import Metrics
 from streaming.reasons import Explainer
 from streaming.scoring import Panel, Scorer
@@ -85,6 +87,12 @@ class Following(threading.Thread):
         self._path = Path(settings.bundle)
         self._folder = self._path.parent.resolve()
         self._fetcher = Fetcher(settings, self._folder)
+        self._loader: Loader[Scorer] = Loader(
+            lambda folder: ready_scorer(settings, rules, folder),
+            self._fetcher.fetch,
+            lambda folder: try_apart(folder, {"FRAUD_CURRENCY": settings.currency}),
+            self._folder / f".loading-{settings.topic_prefix}{settings.group}-{settings.slot}",
+        )
         self._deployments = Deployments(settings, settings.mlflow_model)
         self._budget = Budget(settings.reasons_share)
         self._name = f"{settings.group}-{settings.slot}"
@@ -279,8 +287,7 @@ class Following(threading.Thread):
         said, again_at = self._refused.get(name, ("", 0.0))
         if time.monotonic() >= again_at:
             try:
-                scorer = load_scorer(self.settings, folder or self._fetcher.fetch(name))
-                warm_up(self._rules, Panel(champion=scorer, with_vectors=self.settings.vectors, budget=self._budget))
+                scorer = self._loader.ready(name, folder)
             except BeingFetched as patience:
                 self.waits_for = str(patience) if self._panel is None else None
                 self._look_soon(_POLLED_EVERY)
@@ -377,7 +384,7 @@ class Following(threading.Thread):
 
     def _publish(self, value: bytes | None) -> None:
         key = f"{self.settings.mlflow_model}/{self._name}".encode()
-        with suppress(BufferError):  # Kafka is away, and what is said next is newer
+        with suppress(BufferError, KafkaException):  # Kafka is away, and what is said next is newer
             self._producer.produce(self.settings.topic(MODELS), value=value, key=key, partition=0)
         self._producer.poll(0)
 
@@ -405,9 +412,11 @@ class Following(threading.Thread):
     def _look_at_alias(self) -> None:
         """What somebody sets in the registry by hand is taken up; what it has said all along is not."""
         model = None
-        with suppress(OSError, ValueError, KeyError, TypeError):  # away, or no such alias: the topic is what counts
+        with suppress(
+            OSError, ValueError, KeyError, TypeError, AttributeError, HTTPException
+        ):  # away, or no such alias: the topic is what counts
             model = self._named_by_alias()
-        if model is None:
+        if model is None or not self._is_bundle(model):
             return
         deployed = self._deployment
         if deployed is not None and (self._alias is None or model.bundle == deployed.champion.bundle):
@@ -420,6 +429,17 @@ class Following(threading.Thread):
             self._alias, self._alias_moved = model.bundle, None
             self._promote(model, 0 if deployed is None else deployed.number)
 
+    def _is_bundle(self, model: Model) -> bool:
+        """Whether the alias names one at all; said once where it doesn't."""
+        try:
+            require_name(model.bundle)
+        except UnusableModel as error:
+            if self._alias_moved != model.bundle:
+                self._alias_moved = model.bundle
+                log.error("the alias champion is not taken up: %s", error)
+            return False
+        return True
+
     def _named_by_alias(self) -> Model | None:
         s = self.settings
         if not s.mlflow_uri.startswith("http"):
@@ -429,7 +449,7 @@ class Following(threading.Thread):
         with urlopen(address, timeout=_REGISTRY_WITHIN) as answer:  # noqa: S310 - http, as was seen
             version: dict[str, Any] = json.load(answer)["model_version"]
         tags = {tag["key"]: tag["value"] for tag in version.get("tags", [])}
-        return Model(bundle=tags[BUNDLE_TAG], version=str(version["version"]))
+        return Model(bundle=str(tags[BUNDLE_TAG]), version=str(version["version"])[:80])
 
     def _promote(self, model: Model, number: int) -> None:
         now = datetime.now(UTC)
@@ -454,6 +474,13 @@ class Following(threading.Thread):
 def _names(deployment: Deployment) -> set[str]:
     models = (deployment.champion, deployment.challenger, deployment.former)
     return {model.bundle for model in models if model is not None}
+
+
+def ready_scorer(settings: WorkerSettings, rules: Rules, folder: Path) -> Scorer:
+    """The same, after it has judged one transaction, and given reasons.  May raise anything that a bundle can cause."""
+    scorer = load_scorer(settings, folder)
+    warm_up(rules, Panel(champion=scorer, with_vectors=settings.vectors, budget=Budget(1.0)))
+    return scorer
 
 
 def load_scorer(settings: WorkerSettings, folder: Path) -> Scorer:

@@ -29,6 +29,7 @@ from features.archive_tables import (
 )
 from features.log import PATIENCE, Log
 from features.settings import Settings
+from schemas.dead_letter import Headers
 from schemas.errors import LogUnavailable, RegistryUnavailable, WrongSettings
 from schemas.topics import DEAD_LETTERS, Topic
 from training.archive_limits import Limits
@@ -69,6 +70,8 @@ class Archived(msgspec.Struct, kw_only=True):
     versions: dict[str, int]
     """Of the tables, afterwards."""
     gaps: list[Gap]
+    odd: int = 0
+    """Messages that are archived with their bytes alone, for what they say no reader was prepared for: the log names them."""
     seconds: float
 
     @property
@@ -95,6 +98,7 @@ class Archiver:
         self._streams: dict[str, _Stream] = {}
         """By the topic's name in this installation."""
         self._gaps: list[Gap] = []
+        self._odd = 0
 
     def run(self, stop: Stop, *, until_end: bool = False) -> Archived:
         """Archive until `stop`, or until all is archived that is on the log now; what was read is written at the end.
@@ -117,6 +121,7 @@ class Archiver:
             rows={one.topic.name: one.archived for one in self._streams.values()},
             versions={one.topic.name: one.table.version for one in self._streams.values()},
             gaps=self._gaps,
+            odd=self._odd,
             seconds=round(time.monotonic() - began, 2),
         )
 
@@ -237,9 +242,17 @@ class Archiver:
     def _rows(self, topic: Topic, messages: Sequence[Message], stop: Stop) -> pl.DataFrame:
         """Waits for a schema registry that is away: what its messages say would be missing for good."""
         arrived = _columns(topic, messages)
+
+        def odd(number: int, error: Exception) -> None:
+            self._odd += 1
+            place = f"{topic.name} [{arrived.partitions[number]}] at {arrived.offsets[number]}"
+            logger.error(
+                "%s is archived with its bytes alone: what it says can't be read (%s)", place, type(error).__name__
+            )
+
         while True:
             try:
-                return rows_of(topic, arrived, self._writers)
+                return rows_of(topic, arrived, self._writers, odd)
             except RegistryUnavailable as away:
                 if stop.is_set():
                     raise
@@ -334,5 +347,14 @@ def _columns(topic: Topic, messages: Sequence[Message]) -> Arrived:
         timestamps=[message.timestamp()[1] for message in messages],
         keys=[message.key() for message in messages],
         values=[message.value() for message in messages],
-        headers=[message.headers() for message in messages] if topic is DEAD_LETTERS else (),
+        headers=[_headers(message) for message in messages] if topic is DEAD_LETTERS else (),
     )
+
+
+def _headers(message: Message) -> Headers:
+    try:
+        return message.headers()
+    except Exception as error:  # a name that isn't UTF-8: the client can't tell it
+        place = f"{message.topic()} [{message.partition()}] at {message.offset()}"
+        logger.error("%s is archived without its headers: they can't be read (%s)", place, type(error).__name__)
+        return None

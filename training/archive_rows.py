@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import attrgetter
@@ -16,7 +16,7 @@ from features.archive_tables import DAY, HEADERS, RECORD, SAID, columns_of
 from schemas.activity import decode_activity
 from schemas.avro_wire import Writers
 from schemas.dead_letter import DeadLetter, Headers
-from schemas.errors import BadMessage
+from schemas.errors import BadMessage, RegistryUnavailable
 from schemas.label import decode_label
 from schemas.tables import UTC_TIME
 from schemas.topics import ACTIVITY, DEAD_LETTERS, LABELS, TRANSACTIONS, VERDICTS, Topic
@@ -27,6 +27,8 @@ from schemas.wire import microseconds
 _MINUTES = {timedelta(minutes=minutes): minutes for minutes in range(-24 * 60 + 1, 24 * 60)}
 """Of an offset from UTC, which RFC 3339 gives in minutes."""
 _SIGN = 1 << 63
+_LATEST = 253_402_300_800_000
+"""Milliseconds: the end of the year 9999."""
 _FAR = 1 << 32
 """Seconds: the year 2106."""
 
@@ -45,12 +47,20 @@ class Arrived:
     """Of dead letters only."""
 
 
-def rows_of(topic: Topic, arrived: Arrived, writers: Writers) -> pl.DataFrame:
-    """The rows, as features.archive_tables has them; what can't be read says nothing.  Raises RegistryUnavailable."""
+Odd = Callable[[int, Exception], None]
+"""Hears of a message, by its place among those that arrived, that no reader was prepared for, and of what it raised."""
+
+
+def rows_of(topic: Topic, arrived: Arrived, writers: Writers, odd: Odd = lambda *_: None) -> pl.DataFrame:
+    """The rows, as features.archive_tables has them; what can't be read says nothing but its bytes.
+
+    `odd` is told of what is stranger than a message that is none.  Raises RegistryUnavailable.
+    """
     columns: dict[str, Sequence[Any]] = {
         "partition": arrived.partitions,
         "offset": arrived.offsets,
-        "timestamp": arrived.timestamps,
+        # What no table can tell as a time is none.
+        "timestamp": [at if 0 <= at < _LATEST else 0 for at in arrived.timestamps],
         "key": arrived.keys,
         "value": arrived.values,
     }
@@ -62,7 +72,13 @@ def rows_of(topic: Topic, arrived: Arrived, writers: Writers) -> pl.DataFrame:
         time.cast(UTC_TIME), time.dt.date().alias(DAY)
     )
     reading = _READINGS[topic.name]
-    said = _said(topic, reading, arrived.headers if topic is DEAD_LETTERS else arrived.values, writers)
+    values = arrived.headers if topic is DEAD_LETTERS else arrived.values
+    try:
+        said = _said(topic, reading, values, writers)
+    except RegistryUnavailable:
+        raise
+    except Exception:  # one of them is to blame: it is found, and the others say what they say
+        said = _said(topic, reading, values, writers, but=_odd(topic, reading, values, writers, odd))
     return record.hstack(said).select(list(columns_of(topic)))
 
 
@@ -75,15 +91,33 @@ class _Reading(NamedTuple):
     """The columns that aren't simply a field of this name."""
 
 
-def _said(topic: Topic, reading: _Reading, values: Sequence[Any], writers: Writers) -> pl.DataFrame:
+def _odd(topic: Topic, reading: _Reading, values: Sequence[Any], writers: Writers, odd: Odd) -> set[int]:
+    found = set()
+    for number, value in enumerate(values):
+        try:
+            _said(topic, reading, [value], writers)
+        except RegistryUnavailable:
+            raise
+        except Exception as error:
+            odd(number, error)
+            found.add(number)
+    return found
+
+
+def _said(
+    topic: Topic, reading: _Reading, values: Sequence[Any], writers: Writers, but: Collection[int] = ()
+) -> pl.DataFrame:
     messages: list[msgspec.Struct] = []
     unread: list[int] = []
     decode = reading.decode
     for number, value in enumerate(values):
         try:
-            messages.append(decode(value, writers))
+            if number not in but:
+                messages.append(decode(value, writers))
+                continue
         except BadMessage:
-            unread.append(number)
+            pass
+        unread.append(number)
     said = pl.DataFrame([_column(name, kind, reading, messages) for name, kind in SAID[topic.name].items()])
     if not unread:
         return said

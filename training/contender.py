@@ -13,9 +13,9 @@ import polars as pl
 
 from features.attributes import Encoder
 from features.catalogue import DIGEST, FEATURES
-from schemas.bundle import CURRENT, FORMAT, GOLDEN, MANIFEST, MODEL, OUTPUT, TREES, Manifest
-from schemas.bundle_tables import NODE_COLUMNS
+from schemas.bundle import CURRENT, FORMAT, GOLDEN, LINEAR, MANIFEST, MODEL, OUTPUT, TREES, Manifest
 from schemas.errors import UnusableModel
+from schemas.trees import require_linear, require_trees
 from training.attributes import made_again
 from training.bundle import require_whole
 from training.calibration import probabilities
@@ -69,8 +69,9 @@ class Contender:
             raise UnusableModel(
                 f"{name}: {GOLDEN} must hold rows of its {len(manifest.features)} features and {OUTPUT}"
             )
-        if dict(_table(folder, TREES).schema) != NODE_COLUMNS:
-            raise UnusableModel(f"{name}: {TREES} must have the columns {', '.join(NODE_COLUMNS)}")
+        require_trees(_table(folder, TREES), len(manifest.features), folder.name)
+        if (folder / LINEAR).exists():
+            require_linear(_table(folder, LINEAR), len(manifest.features), folder.name)
         vectors = np.ascontiguousarray(table.select(manifest.features).to_numpy().astype(np.float32, copy=False))
         return cls(
             name=folder.name,

@@ -34,7 +34,7 @@ from schemas.deployment import (
 from schemas.errors import LogUnavailable, UnusableModel
 from training.errors import MLflowAway, Refused
 from training.gate_limits import Limits
-from training.gates import Gate, in_words, no_probation, not_sent_back, service, still_champion, when
+from training.gates import Gate, in_words, no_probation, not_sent_back, service, still_champion, warm_up, when
 from training.narration import Narrator
 from training.registered import fetch_bundle, is_digest, mirror, registered, versions_of
 from training.tracking import Tracking
@@ -167,7 +167,8 @@ class Deployer:
     def service_gates(self, found: Found, limits: Limits) -> tuple[Gate, ...]:
         """Whether it can be served, by the workers that there are.  Raises UnusableModel, LogUnavailable."""
         self._tell.stage("try", f"trying bundle {found.model.bundle} on its golden rows")
-        return service(found.folder, self.live(), limits)
+        warm = warm_up(found.folder)  # first: it may end the process that it is loaded in
+        return *service(found.folder, self.live(), limits), warm
 
     # What is changed.
 

@@ -5,6 +5,9 @@ Each gate has its figure and its limit, so that whoever is refused knows by how 
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -33,6 +36,7 @@ PRECISION, COST, CALIBRATION = "average-precision", "cost", "calibration"
 QUALITY = (PRECISION, COST, CALIBRATION)
 _BATCH = 256
 _WARMING, _RUNS = 3, 20
+TRIED_WITHIN = 120.0
 _AT_A_TIME = (1, 7)
 """Golden rows are asked so many at a time, beside all at once: ONNX Runtime takes another path for one row than for many."""
 
@@ -165,6 +169,33 @@ def service(
     contender = Contender.read(folder)
     exact = _parity(contender)
     return exact, _latency(contender, limits, clock), small, _catalogue(contender, workers)
+
+
+def warm_up(folder: Path, *, within: float = TRIED_WITHIN) -> Gate:
+    """Whether a worker of this release can load the bundle and judge by it: tried in a process of its own.
+
+    Raises UnusableModel where it ended that process, or was not ready `within` so many seconds: that is past forcing.
+    """
+    command = [sys.executable, "-m", "streaming.trying", str(folder)]
+    try:
+        done = subprocess.run(  # noqa: S603 - the command is ours
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=within, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise UnusableModel(
+            f"bundle {folder.name} was not ready within {within:.0f} s, in a process of its own"
+        ) from None
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        raise UnusableModel(f"bundle {folder.name} ended the process that tried it ({name}): it would end every worker")
+    said = done.stderr.decode(errors="replace").strip().splitlines()
+    return Gate(
+        name="warm-up",
+        passed=done.returncode == 0,
+        said="loaded, and a transaction judged by it, in a process of its own"
+        if done.returncode == 0
+        else (said[-1] if said else f"status {done.returncode}")[:1_000],
+    )
 
 
 def _parity(contender: Contender) -> Gate:

@@ -131,3 +131,52 @@ def test_a_moment_is_kept_to_the_microsecond_with_its_offset(moments: list[datet
 
     assert found["occurred_at"].dt.epoch("us").to_list() == [microseconds(one.occurred_at) for one in transactions]
     assert found["utc_offset"].unique().to_list() == [minutes]
+
+
+ODD_LETTERS: dict[str, dict[str, bytes]] = {
+    "a partition beyond 32 bits": {"partition": b"99999999999"},
+    "an offset beyond 64 bits": {"offset": b"9" * 40},
+    "an attempt beyond 32 bits": {"attempt": b"9" * 20},
+    "the year 1": {"at": b"0001-01-01T00:00:00+14:00"},
+    "a time of no zone": {"at": b"0001-01-01T00:00:00"},
+}
+
+
+@pytest.mark.parametrize("odd", ODD_LETTERS.values(), ids=ODD_LETTERS)
+def test_a_foreign_dead_letter_costs_itself_and_is_named(odd: dict[str, bytes]) -> None:
+    sound = a_dead_letter().headers()
+    foreign = [(name, odd.get(name, value)) for name, value in sound]
+    found: list[int] = []
+    some = Arrived(
+        partitions=[0] * 3, offsets=[5, 6, 7], timestamps=[0] * 3, keys=[None] * 3, values=[b"1", b"2", b"3"],
+        headers=[sound, foreign, sound],
+    )  # fmt: skip
+
+    table = rows_of(DEAD_LETTERS, some, NO_REGISTRY, lambda number, _: found.append(number))
+
+    assert table["value"].to_list() == [b"1", b"2", b"3"]
+    assert table["error"].to_list()[::2] == ["not-json", "not-json"]
+    assert table["offset"].to_list() == [5, 6, 7]
+    assert found in ([1], []), "where the columns take it, it says what it says"
+    if found:
+        assert table["error"].to_list()[1] is None
+
+
+@pytest.mark.parametrize("at", [-(2**63), -1, 2**63 - 1, 253_402_300_800_000])
+def test_a_record_of_no_time_at_all_is_archived_all_the_same(at: int) -> None:
+    some = Arrived(partitions=[0], offsets=[0], timestamps=[at], keys=[None], values=[b"?"])
+    assert rows_of(TRANSACTIONS, some, NO_REGISTRY)["value"].to_list() == [b"?"]
+
+
+@pytest.mark.parametrize(
+    "odd", [{"source": {"partition": 2**40, "offset": 0}}, {"source": {"partition": 0, "offset": 2**70}},
+            {"folded": {"labels": 2**66}}, {"occurred_at": "0001-01-01T00:00:00+14:00"}],
+)  # fmt: skip
+def test_a_foreign_verdict_costs_itself(odd: dict[str, Any]) -> None:
+    sound = json.loads(next(path for path, topic in GOLDEN if topic is VERDICTS).read_bytes())
+    values = [json.dumps(one).encode() for one in (sound, sound | odd, sound)]
+
+    table = rows(VERDICTS, values)
+
+    assert table["value"].to_list() == values
+    assert table["transaction_id"].to_list()[::2] == [sound["transaction_id"]] * 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from schemas.bundle import (
 )  # fmt: skip
 from schemas.errors import UnusableModel
 from streaming.bundle import LoadedBundle, resolve
+from streaming.reasons import Explainer
 from tests.builders import a_transaction
 from tests.unit.boosters import a_booster, hard_vectors, some_vectors
 from training.bundle import write
@@ -226,6 +228,30 @@ def test_golden_rows_that_differ_in_the_last_bit_are_refused(folder: Path) -> No
 
     with pytest.raises(UnusableModel, match=r"1 of 256 golden rows, asked 256 at a time, .*row 200: "):
         load(changed(folder, GOLDEN, path.read_bytes()))
+
+
+@pytest.mark.parametrize("rows", [1, 7])
+def test_a_graph_that_answers_otherwise_for_few_rows_than_for_many_is_refused(folder: Path, rows: int) -> None:
+    """ONNX Runtime takes another path for one row than for many, and a worker's batches are of any size."""
+    bundle = load(folder)
+
+    class Odd:
+        def run(self, outputs: list[str], inputs: dict[str, Any]) -> list[Any]:
+            (margins,) = bundle.session.run(outputs, inputs)
+            return [np.nextafter(margins, np.inf) if len(margins) == rows else margins]
+
+    with pytest.raises(UnusableModel, match=f"golden rows, asked {rows} at a time, have other margins"):
+        replace(bundle, session=Odd()).require_golden_margins()
+
+
+def test_trees_that_compiled_code_would_walk_out_of_are_refused_before_it_does(folder: Path) -> None:
+    trees = pl.read_parquet(folder / TREES)
+    path = folder.parent / "trees"
+    outside = pl.when(pl.col("feature") >= 0).then(1_000_000_000).otherwise(pl.col("left")).cast(pl.Int32)
+    trees.with_columns(outside.alias("left")).write_parquet(path)
+
+    with pytest.raises(UnusableModel, match="no row behind its parent"):
+        Explainer(load(changed(folder, TREES, path.read_bytes())), currency="EUR")
 
 
 def test_margins_that_are_no_number_are_refused(folder: Path) -> None:

@@ -28,7 +28,7 @@ from tests.unit.deployed import (
 from training.costs import Costs
 from training.evaluate import Kept
 from training.gate_limits import Limits
-from training.gates import QUALITY, Gate, in_words, not_sent_back, quality, service
+from training.gates import QUALITY, Gate, in_words, not_sent_back, quality, service, warm_up
 from training.judging import Interval, Judged, Judgement, Opinion, judge
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -286,3 +286,34 @@ def test_whom_a_guard_has_sent_away_doesnt_come_back_by_itself() -> None:
     gate = not_sent_back(new.bundle, back)
     assert not gate.passed
     assert "worker 0 sent it back on 2026-03-01 at 12:00: three times the alerts" in gate.said
+
+
+def a_worker_that(does: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this folder, what tries a bundle does this instead."""
+    (folder / "streaming").mkdir()
+    (folder / "streaming" / "__init__.py").touch()
+    (folder / "streaming" / "trying.py").write_text(does)
+    monkeypatch.chdir(folder)
+
+
+def test_a_bundle_that_ends_the_process_that_tries_it_is_past_forcing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_worker_that("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", tmp_path, monkeypatch)
+    with pytest.raises(UnusableModel, match=r"ended the process that tried it \(SIGSEGV\)"):
+        warm_up(tmp_path)
+
+
+def test_a_bundle_that_is_never_ready_is_past_forcing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_worker_that("import time; time.sleep(600)", tmp_path, monkeypatch)
+    with pytest.raises(UnusableModel, match="was not ready within"):
+        warm_up(tmp_path, within=0.5)
+
+
+def test_a_bundle_that_this_release_can_not_warm_up_does_not_get_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_worker_that("raise AttributeError('no such column')", tmp_path, monkeypatch)
+    gate = warm_up(tmp_path)
+    assert not gate.passed
+    assert gate.said == "AttributeError: no such column"

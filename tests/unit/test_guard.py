@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.bundle import Thresholds
@@ -106,6 +106,14 @@ def test_scores_that_lie_elsewhere_are_a_broken_limit_though_the_alerts_are_the_
     assert broken.limit == "drift"
 
 
+def test_of_too_few_transactions_nothing_is_said_of_where_scores_lie() -> None:
+    watched = Watched()
+    assert watched.see([0.4] * 199, [0.03] * 199) is None
+    broken = watched.see([0.4], [0.03])
+    assert broken is not None
+    assert broken.limit == "drift"
+
+
 def test_scores_of_no_suspicion_are_all_alike_and_a_little_more_is_little() -> None:
     assert Watched().see([0.0001] * 950 + [0.1] * 50, [0.004] * 950 + [0.1] * 50) is None
     assert Watched().see([0.019] * 1_000, [0.021] * 1_000) is None
@@ -137,6 +145,7 @@ def test_only_the_one_that_fails_is_accused(failed: str, goes: bool) -> None:
         assert broken == Broken("failure", "it failed: Senseless: NaN")
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0.002, 0.05))
 def test_chance_alone_is_hardly_ever_held_against_it(seed: int, rate: float) -> None:
     """Two models that flag as much, each a fifth of it alone, looked at again and again."""

@@ -118,7 +118,7 @@ def test_linear_terms_are_part_of_what_the_name_says(tmp_path: Path) -> None:
         Explainer(load(other), currency="EUR")
 
     terms.drop("mean").write_parquet(other / LINEAR)
-    with pytest.raises(UnusableModel, match=f"{LINEAR} has the columns"):
+    with pytest.raises(UnusableModel, match=f"{LINEAR} must have the columns"):
         load(other.rename(folder.parent / digest_of(other))).linear()
 
 

@@ -106,6 +106,7 @@ def test_a_better_model_gets_in_and_a_worse_one_doesnt(
         "latency",
         "size",
         "catalogue",
+        "warm-up",
         "sent-back",
         "champion",
     ]
