@@ -375,6 +375,7 @@ def test_ids_that_went_through_a_float_are_refused_in_every_spelling(
     assert f"{N} of {N} ids are floats" in said
     assert repr(ids[0]) in said
     assert "messages will say" not in said
+    assert transactions.height == (N if "." not in ids[0] and "," not in ids[0] and "+" not in ids[0] else 0)
 
 
 @pytest.mark.parametrize(("kind", "first"), [(pl.Float64, 900_719_925_474_099_300), (pl.Float32, 20_000_000)])
@@ -522,6 +523,25 @@ def test_attributes_with_percent_signs_and_thousands_are_numbers(tmp_path: Path)
     assert says(drafted)["numbers.thousands"] == '","'
     assert transactions["attributes.score"].to_list() == [n / 2 for n in range(N)]
     assert transactions["attributes.limit_left"].to_list() == [900 + 131 * n % 4_000 for n in range(N)]
+
+
+def test_dots_of_a_table_with_decimal_commas_stand_between_thousands_unless_a_value_speaks_against_it(
+    tmp_path: Path,
+) -> None:
+    whole, parts = [900 + 131 * n % 4_000 for n in range(N)], [round(0.236 + n / 8, 3) for n in range(N)]
+    columns: dict[str, Sequence[object]] = {
+        "score": [f"{one:,}".replace(",", ".") for one in whole],
+        "other": parts,
+        "amount": [f"{n},50" for n in range(N)],
+    }
+    file = a_file(tmp_path, columns, separator=";")
+
+    transactions, _, _ = by_own(
+        file, 'separator = ";"\nattributes = ["score", "other"]\n' + OWN + '[amount]\ndecimal = ","\n'
+    )
+
+    assert transactions["attributes.score"].to_list() == whole
+    assert transactions["attributes.other"].to_list() == parts
 
 
 # Headers and lines
