@@ -23,7 +23,7 @@ from schemas.partitioning import partition_of
 from schemas.spans import moment
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
     help="What is remembered of accounts and counterparties.",
 )  # fmt: skip
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable.")]

@@ -12,10 +12,10 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from features.people import console
 from schemas.errors import WrongSettings
 from schemas.spans import moment
 
@@ -26,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-_people = Console(stderr=True)
+_people = console(stderr=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Report as one line of JSON on standard output.")]
 

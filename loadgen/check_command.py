@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from features.people import console
 from features.settings import Settings, load
 from schemas.errors import LogUnavailable, TryAgain, WrongSettings
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from loadgen.check import Report
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
-_people = Console(stderr=True)
+_people = console(stderr=True)
 
 
 @app.command()

@@ -8,9 +8,9 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from features.people import console
 from features.settings import explain as lines_of
 from features.settings import load
 from schemas.errors import WrongSettings
@@ -20,6 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Scores a stream of transactions for fraud.",
 )
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable.")]
@@ -64,7 +65,7 @@ def settings(as_json: JsonOption = False) -> None:
     table = Table("setting", "value", "from", "default", "meaning")
     for line in lines:
         table.add_row(line.name, line.value, line.source, line.default, line.meaning)
-    Console().print(table)
+    console().print(table)
 
 
 def main() -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from features.people import console
 from features.settings import Settings, load
 from schemas.dead_letter import ATTEMPT
 from schemas.errors import Fault, FraudScorerError, LogUnavailable, WrongSettings
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from features.log import Letter
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
     help="Messages that could not be judged: the bytes as they came, and why.",
 )  # fmt: skip
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
@@ -65,12 +65,12 @@ def list_letters(error: Error = None, limit: Annotated[int, typer.Option(min=1)]
         says = letter.says
         source = f"{says.topic} [{says.partition}] {says.offset}"
         table.add_row(
-            f"{letter.partition}:{letter.offset}", says.fault, source, f"{says.at:%Y-%m-%d %H:%M:%S}", says.detail[:80]
+            f"{letter.partition}:{letter.offset}", says.fault, source, f"{says.at:%Y-%m-%d %H:%M:%S}", says.detail
         )
-    console = Console()
-    console.print(table)
+    out = console()
+    out.print(table)
     for fault, count in Counter(letter.says.fault for letter in letters).most_common():
-        console.print(f"{count:>8,}  {fault}")
+        out.print(f"{count:>8,}  {fault}")
 
 
 @app.command()

@@ -89,7 +89,11 @@ DEFAULTS = TrainingSettings()
 MLFLOW = Tracking()
 
 app = typer.Typer(
-    name="training", help="What is learnt from the past.", no_args_is_help=True, pretty_exceptions_enable=False
+    name="training",
+    help="What is learnt from the past.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 

@@ -20,6 +20,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as Lines
 
 from features.collecting import spare_the_collector
+from features.people import console
 from features.settings import Settings, load
 from schemas import installation
 from schemas.errors import WrongSettings
@@ -39,6 +40,7 @@ app = typer.Typer(
     help="The topics as Delta Lake tables, each message once.",
     invoke_without_command=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 _people = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -144,7 +146,7 @@ def show(to: Where = DEFAULT, as_json: AsJson = False) -> None:
     lines = Lines("table", "version", "rows", "files", box=None)
     for table in tables:
         lines.add_row(table.name, f"{table.version:,}", f"{table.count():,}", f"{table.files():,}")
-    Console(highlight=False).print(lines)
+    console().print(lines)
     for gap in () if gaps is None else gaps.iter_rows(named=True):
         print(f"missing: {gap['topic']} [{gap['partition']}] {gap['begin']} to {gap['end'] - 1}")
     print(f"to learn from exactly this: training run {named}")

@@ -190,7 +190,7 @@ def command(
     else:
         _show(described, window, found, settings, rates.currency)
         if scores is not None:
-            Console(highlight=False).print(f"the scores are in {scores}")
+            print(f"the scores are in {scores}")
 
 
 def _until_the_last(asked: Window, past: Described) -> Window:

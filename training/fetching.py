@@ -32,7 +32,7 @@ def fetch(
 
 def main() -> None:
     """The worker's `training fetch`."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(fetch)
     ending.run(app)
 
