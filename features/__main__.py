@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import numpy as np
@@ -21,6 +23,10 @@ from features.settings import load as load_settings
 from schemas.errors import FraudScorerError, StoreUnavailable, WrongSettings
 from schemas.partitioning import partition_of
 from schemas.spans import moment
+
+if TYPE_CHECKING:
+    from features.log import Log
+    from features.rebuild import Rebuilt
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -82,31 +88,103 @@ def load_past(
 def rebuild_partitions(
     partition: Annotated[list[int] | None, typer.Option(help="Partition numbers; all where none is named.")] = None,
     from_here: Annotated[bool, typer.Option(help="Accept a log that no longer begins at its beginning.")] = False,
+    accept_loss: Annotated[
+        bool, typer.Option(help="Accept a log that no longer holds what was judged: what is there is judged.")
+    ] = False,
     as_json_: JsonOption = False,
 ) -> None:
     """Fold profiles anew from the log, under a new epoch, and then let them be seen.
 
     Example: python -m features rebuild --partition 3
     """
-    from features.log import Log
     from features.rebuild import rebuild
 
+    with _progress() as bars:
+
+        def rebuild_one(settings: Settings, log: Log, number: int) -> Rebuilt:
+            task = bars.add_task(f"partition {number}", total=None)
+            return rebuild(
+                settings,
+                log,
+                number,
+                from_here=from_here,
+                accept_loss=accept_loss,
+                told=lambda n: bars.advance(task, n),
+            )
+
+        done = _for_each(partition, rebuild_one)
+    _report("rebuilt", done, as_json=as_json_)
+
+
+@app.command("skip-gap")
+def skip_gaps(
+    partition: Annotated[list[int] | None, typer.Option(help="Partition numbers; all where none is named.")] = None,
+    as_json_: JsonOption = False,
+) -> None:
+    """Keep the profiles and go on behind records that retention took before they were folded: nobody judges those.
+
+    Example: python -m features skip-gap --partition 3
+    """
+    from features.rebuild import skip_gap
+
+    _report("skipped", _for_each(partition, skip_gap), as_json=as_json_)
+
+
+@app.command()
+def check(as_json_: JsonOption = False) -> None:
+    """Say which partitions a worker with these settings would leave out, why, and what mends it.  Reads only.
+
+    Exit status 1 where it would leave one out.  Before an upgrade, run it with the new release.  Example: features check
+    """
+    from redis.exceptions import RedisError
+
+    from features.continuity import parked_by
+    from features.log import Log
+    from features.rebuild import connect
+
     settings = load_settings(Settings, os.environ)
-    done: dict[int, list[int]] = {}
-    with Log(settings) as log, _progress() as bars:
+    format_ = settings.rules().format()
+    client: Any = connect(settings)
+    parked: dict[int, str | None] = {}
+    with Log(settings) as log:
         log.check_topics()
-        for number in partition or range(settings.partitions):
+        for number in range(settings.partitions):
+            try:
+                raw = client.get(Keys(settings.topic_prefix, number).position) or b""
+            except RedisError as error:
+                raise StoreUnavailable(f"Redis does not answer: {error}") from error
+            parked[number] = parked_by(log.standing(number, raw), format_, partial(log.landmarks, number))
+    if as_json_:
+        print(json.dumps({"format": format_, "partitions": parked}))
+    else:
+        for number, why in parked.items():
+            print(why or f"partition {number}: a worker would serve it")
+    if any(parked.values()):
+        raise typer.Exit(1)
+
+
+def _for_each(numbers: list[int] | None, do: Callable[[Settings, Log, int], Rebuilt]) -> dict[int, Rebuilt]:
+    from features.log import Log
+
+    settings = load_settings(Settings, os.environ)
+    with Log(settings) as log:
+        log.check_topics()
+        for number in numbers or ():
             if not 0 <= number < settings.partitions:
                 raise WrongSettings(f"there is no partition {number}: FRAUD_PARTITIONS is {settings.partitions}")
-            task = bars.add_task(f"partition {number}", total=None)
-            done[number] = list(
-                rebuild(settings, log, number, from_here=from_here, told=lambda n, task=task: bars.advance(task, n))  # type: ignore[misc]
-            )
-    if as_json_:
-        print(json.dumps({"rebuilt": done}))
+        return {number: do(settings, log, number) for number in numbers or range(settings.partitions)}
+
+
+def _report(done_to_it: str, done: dict[int, Rebuilt], *, as_json: bool) -> None:
+    if as_json:
+        lost = {number: one.lost for number, one in done.items() if one.lost}
+        print(json.dumps({done_to_it: {number: list(one.until) for number, one in done.items()}, "lost": lost}))
         return
-    for number, until in done.items():
-        print(f"partition {number}: rebuilt up to transactions {until[0]}, labels {until[1]}, activity {until[2]}")
+    for number, one in done.items():
+        until = one.until
+        print(f"partition {number}: {done_to_it} up to transactions {until[0]}, labels {until[1]}, activity {until[2]}")
+        for line in one.lost:
+            print(f"  lost: {line}")
 
 
 @app.command()

@@ -10,12 +10,15 @@ import hashlib
 from datetime import datetime
 from typing import NamedTuple
 
+from xxhash import xxh3_64_hexdigest
+
 from features import profile
 from schemas.activity import CounterpartyActivity, decode_activity
 from schemas.avro_wire import NO_REGISTRY, Writers
 from schemas.currencies import DEFAULT_RATES, Rates
 from schemas.errors import BadMessage, Fault
 from schemas.label import Label, decode_label
+from schemas.marks import Landmark
 from schemas.topics import DEFAULT_PARTITIONS
 from schemas.transaction import Transaction, decode_transaction
 from schemas.wire import EARLIEST, LATEST, microseconds
@@ -40,6 +43,14 @@ class Record(NamedTuple):
     """Milliseconds since 1970 UTC, the record's own."""
     key: bytes | None
     value: bytes | None
+    topic_id: str = ""
+    """Kafka's id of the topic it lies on."""
+
+    def landmark(self) -> Landmark:
+        """By which its log is known again."""
+        key, value = self.key or b"", self.value or b""
+        digest = xxh3_64_hexdigest(len(key).to_bytes(4, "little") + key + value)
+        return Landmark(offset=self.offset, timestamp=self.timestamp, digest=digest)
 
 
 class Bounds(NamedTuple):

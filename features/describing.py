@@ -303,6 +303,11 @@ class Describer:
         return np.where(asked < 0, -1, profiles.rows.head["offset"][asked]) if len(blobs) else np.full(m, -1, np.int64)
 
 
+def source_of(record: Record) -> Source:
+    """How a verdict, or activity, names the record that it answers."""
+    return Source(record.partition, record.offset, record.topic_id, record.timestamp)
+
+
 def _payments(
     batch: Batch, transactions: Facts, ratio: npt.NDArray[np.int32], rows: list[int]
 ) -> Iterator[CounterpartyActivity]:
@@ -316,7 +321,7 @@ def _payments(
                 account=hash64(message.account_id),
                 amount=amounts[i],
                 occurred_at=times[i],
-                source=Source(record.partition, record.offset),
+                source=source_of(record),
                 ratio=ratios[i],
             )
 
@@ -330,7 +335,7 @@ def _labels(batch: Batch) -> Iterator[CounterpartyActivity]:
                 account=hash64(message.account_id),
                 amount=message.amount,
                 occurred_at=microseconds(message.occurred_at),
-                source=Source(record.partition, record.offset),
+                source=source_of(record),
                 known_at=microseconds(message.known_at),
                 is_fraud=message.is_fraud,
             )

@@ -9,13 +9,14 @@ import msgspec
 import polars as pl
 
 from features.collecting import spare_the_collector
-from features.log import NOTHING_COMMITTED, Log, Written
-from features.position import Keys, Offsets
+from features.continuity import NOTHING_COMMITTED
+from features.log import Log, Written
+from features.position import Keys, Offsets, TopicIds
 from features.rebuild import Fold, connect
 from features.settings import Settings
 from schemas.encoding import Encoded, encode_labels, encode_transactions
 from schemas.errors import WrongSettings
-from schemas.marks import Marks
+from schemas.marks import Marks, Trace
 from schemas.topics import ACTIVITY, INPUTS, LABELS, TRANSACTIONS
 from schemas.wire import encode
 
@@ -55,6 +56,7 @@ def load(
     with Log(settings) as log:
         log.check_topics()
         _require_empty(settings, log)
+        topics = TopicIds(*log.topic_ids())
         log.write(TRANSACTIONS, _messages(transactions, encode_transactions), told=lambda n: told(STEPS[0], n))
         log.write(LABELS, _messages(labels, encode_labels), told=lambda n: told(STEPS[1], n))
         numbers = range(settings.partitions)
@@ -76,10 +78,12 @@ def load(
             raise WrongSettings(f"workers joined group {settings.group} meanwhile ({', '.join(members)}): {_ANEW}")
         # Committed first: a worker that starts in between finds no position, and folds all of it, telling nothing.
         for number in numbers:
-            marks = Marks(judged_from=ends[number][0])
-            log.commit(number, Offsets(*ends[number]), marks.text())
+            last = [folds[number].last.get(topic) for topic in range(len(INPUTS))]
+            traces = [Trace(topic_id, one) for topic_id, one in zip(topics, last, strict=True)]
+            traces[0] = Marks(topics.transactions, last[0], judged_from=ends[number][0])
+            log.commit(number, Offsets(*ends[number]), [trace.text() for trace in traces])
         for number, fold in folds.items():
-            fold.publish(Offsets(*ends[number]))
+            fold.publish(Offsets(*ends[number]), topics)
     return Loaded(
         transactions=len(transactions),
         labels=len(labels),
@@ -101,7 +105,7 @@ def _require_empty(settings: Settings, log: Log) -> None:
                     f"topic {settings.topic(topic)} is not empty: a past is loaded into new topics, before the first worker; "
                     "make the topics anew (all of them), or use another FRAUD_TOPIC_PREFIX"
                 )
-        if any(offset != NOTHING_COMMITTED for offset in log.committed(number)[0]):
+        if any(one.offset != NOTHING_COMMITTED for one in log.committed(number)):
             raise WrongSettings(
                 f"group {settings.group} has committed offsets: use another FRAUD_GROUP, or delete the group"
             )

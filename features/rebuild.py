@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 from redis.exceptions import RedisError
 
 from features.accepting import Record
+from features.continuity import Broken, Standing
 from features.describing import Describer, Folded, needed, read
-from features.log import NOTHING_COMMITTED, Log
-from features.position import Keys, Offsets, Position, new_epoch
+from features.log import Log
+from features.losses import in_words, is_kept, letters_of, still_told
+from features.position import Keys, Offsets, Position, Resumption, TopicIds, new_epoch
 from features.redis_store import COMPARE_AND_SET, retries
 from features.redis_words import why
+from features.resuming import told_of
 from features.settings import Settings
 from schemas.activity import CounterpartyActivity
 from schemas.errors import FraudScorerError, StoreUnavailable, WrongSettings
-from schemas.marks import Marks
-from schemas.topics import ACTIVITY, INPUTS, LABELS, TRANSACTIONS
+from schemas.marks import Landmark
+from schemas.topics import ACTIVITY, LABELS, TRANSACTIONS
 
 CHUNK = 20_000
 """Messages folded at once: a profile is read and written once for all of its messages in a chunk."""
@@ -43,10 +45,13 @@ class Fold:
         self.keys = Keys(settings.topic_prefix, number)
         self.rules = settings.rules()
         self.begin = Offsets(0, 0, 0)
+        self.last: dict[int, Landmark] = {}
+        """By index of the input topic, the last record that was folded."""
         self.duplicates = self.reused = self.rejected = 0
         self._describer = Describer(self.rules)
         self._redis = connect(settings)
-        self._before = _get(self._redis, self.keys.position)
+        self.before = _get(self._redis, self.keys.position)
+        """The position, as it was when this began."""
         self._seen = False
 
     def accounts(
@@ -60,6 +65,7 @@ class Fold:
         """Fold labels and transactions; with `tell`, give what their counterparties are to be told, a chunk at a time."""
         for i, topic in ((1, LABELS), (0, TRANSACTIONS)):
             for records in self.log.read(topic, self.number, self.begin[i], until[i], chunk=CHUNK):
+                self._note_last(i, records)
                 kept = [(record, tell) for record in records if (i, record.offset) not in skipped]
                 yield self._fold(transactions=kept if i == 0 else [], labels=kept if i == 1 else []).activity
                 told(len(records))
@@ -69,22 +75,25 @@ class Fold:
     ) -> None:
         """Fold the activity."""
         for records in self.log.read(ACTIVITY, self.number, self.begin.activity, until, chunk=CHUNK):
+            self._note_last(2, records)
             self._fold(activity=[(record, False) for record in records if (2, record.offset) not in skipped])
             told(len(records))
 
-    def publish(self, until: Offsets) -> None:
-        """Let the profiles be seen.  Raises Moved where somebody wrote the position meanwhile."""
-        position = Position(self.rules.format(), self.epoch, topics_digest(self.log), until)
+    def _note_last(self, topic: int, records: list[Record]) -> None:
+        if records:
+            self.last[topic] = records[-1].landmark()
+
+    def publish(self, until: Offsets, topics: TopicIds, resumption: Resumption | None = None) -> None:
+        """Let the profiles be seen, as those of the log of these topics.  Raises Moved, StoreUnavailable."""
+        begun = Position(self.rules.format(), self.epoch, topics, self.begin, resumption=resumption)
         self._seen = True  # also where the answer is lost
         try:
-            found = self._redis.eval(COMPARE_AND_SET, 1, self.keys.position, self._before, bytes(position))
-        except RedisError as error:
-            raise StoreUnavailable(why(error)) from error
-        if found is not None:
+            move(self._redis, self.keys, self.before, begun.moved(until, self.last))
+        except Moved:
             self._seen = False
-            raise Moved(f"partition {self.number}: its position moved to {found!r} meanwhile: a worker serves it")
+            raise
         try:
-            before = Position.parse(self._before).epoch
+            before = Position.parse(self.before).epoch
         except ValueError:
             return  # there was none
         forget(self._redis, self.keys, before)
@@ -143,9 +152,14 @@ def _get(client: redis.Redis, key: str) -> bytes:
     return found or b""
 
 
-def topics_digest(log: Log) -> str:
-    """Names the input topics as they are now: made anew under the same names they are others."""
-    return hashlib.sha256("".join(log.topic_ids()).encode()).hexdigest()[:8]
+def move(client: redis.Redis, keys: Keys, before: bytes, now: Position) -> None:
+    """Write a position where `before` stands.  Raises Moved where it no longer does, StoreUnavailable."""
+    try:
+        found = client.eval(COMPARE_AND_SET, 1, keys.position, before, bytes(now))
+    except RedisError as error:
+        raise StoreUnavailable(f"Redis does not answer: {error}") from error
+    if found is not None and found != bytes(now):
+        raise Moved(f"{keys.position} moved to {found!r} meanwhile: a worker serves that partition number")
 
 
 def forget(client: redis.Redis, keys: Keys, epoch: str) -> int:
@@ -162,35 +176,91 @@ def forget(client: redis.Redis, keys: Keys, epoch: str) -> int:
     return gone
 
 
-def rebuild(
-    settings: Settings, log: Log, number: int, *, from_here: bool = False, told: Told = lambda _: None
-) -> Offsets:
-    """Fold a partition number's profiles from its log, up to what the group has committed; where they end.
+class Rebuilt(NamedTuple):
+    """What a rebuild made of a partition number."""
 
-    With `from_here` a log that no longer begins at its beginning is accepted as it is.  Raises WrongSettings where it
-    isn't, Moved where a worker serves the number (delete its position key instead, and the worker does the same).
+    until: Offsets
+    """Where its profiles end."""
+    lost: list[str]
+    """The records that are gone, in words."""
+
+
+def rebuild(
+    settings: Settings,
+    log: Log,
+    number: int,
+    *,
+    from_here: bool = False,
+    accept_loss: bool = False,
+    told: Told = lambda _: None,
+) -> Rebuilt:
+    """Fold a partition number's profiles from its log, up to what was told of it.
+
+    With `from_here` a log that no longer begins at its beginning is accepted as it is, with `accept_loss` one that no longer
+    holds what was judged; what is there and was never judged is judged then.  Raises WrongSettings where one of them is
+    needed, saying what is lost; Moved where a worker serves the number (delete its position key instead, and the worker does
+    the same); LogUnavailable, StoreUnavailable.
     """
-    committed, metadata = log.committed(number)
-    bounds = [log.bounds(topic, number) for topic in INPUTS]
-    low = Offsets(*(bound[0] for bound in bounds))
-    if any(low) and not from_here:
-        raise WrongSettings(
-            f"partition {number}: the log begins at {tuple(low)}, what came before is gone: bring it back from an archive, "
-            "or accept profiles that begin there with --from-here"
-        )
-    left_out = Marks.parse(metadata).left_out
-    if committed.transactions == NOTHING_COMMITTED and (said := log.told(number)) is not None:
-        committed, left_out = said.until, said.marks.left_out  # the group expired, or was deleted
-    until = Offsets(*(min(max(offset, first), high) for offset, (first, high) in zip(committed, bounds, strict=True)))
     fold = Fold(settings, log, number)
-    fold.begin = low
-    skipped = frozenset(log.left_out(number)) if left_out else frozenset()
+    standing = log.standing(number, fold.before)
+    if any(standing.low) and not from_here:
+        raise WrongSettings(
+            f"partition {number}: the log begins at {tuple(standing.low)}, what came before is gone: bring it back from an "
+            "archive, or accept profiles that begin there with --from-here"
+        )
+    instead_of = standing.committed_as
+    foreign = standing.foreign()
+    if foreign is not None and accept_loss:
+        standing = standing.by_outputs()
+    position = standing.position_if_any()
+    breaks = [] if foreign and not accept_loss else standing.breaks(position, lambda at: log.landmarks(number, at))
+    lost = [one.says for one in breaks if one.kind is Broken.LOST_ITS_END]
+    lost += [why for why in (foreign, standing.lost_verdicts(position) if not foreign else None) if why is not None]
+    if lost and not accept_loss:
+        raise WrongSettings(f"partition {number}: {'; '.join(lost)}. --accept-loss goes on with what is there")
+    known = told_of(log, standing, _of_this_log(position, standing))
+    goes_on = still_told(log, standing, known.until, breaks)
+    until = Offsets(*map(min, goes_on, standing.high))
+    left_out = log.left_out(number, standing.topics) if known.marks.left_out or foreign else {}
+    skipped = frozenset(place for place in left_out if is_kept(place, breaks, goes_on))
+    letters = letters_of(log, standing, position, breaks, goes_on)
+    fold.begin = standing.low
     try:
         for _ in fold.accounts(until, skipped=skipped, told=told):
             pass
         fold.counterparties(until.activity, skipped=skipped, told=told)
-        fold.publish(until)
+        log.publish_letters(letters)
+        fold.publish(until, standing.topics, Resumption(goes_on, instead_of) if lost else None)
     except BaseException:
         fold.give_up()
         raise
-    return until
+    return Rebuilt(until, in_words(letters))
+
+
+def skip_gap(settings: Settings, log: Log, number: int) -> Rebuilt:
+    """Keep a partition number's profiles, and go on behind records that retention took before they were folded.
+
+    Raises WrongSettings where there is no such gap, or more is wrong; Moved, LogUnavailable, StoreUnavailable.
+    """
+    client, keys = connect(settings), Keys(settings.topic_prefix, number)
+    standing = log.standing(number, _get(client, keys.position))
+    position = standing.position()
+    if position is None or position.format != settings.rules().format():
+        raise WrongSettings(f"partition {number}: there are no profiles to keep; `features rebuild` folds them anew")
+    breaks = standing.breaks(position, lambda at: log.landmarks(number, at))
+    if not breaks or any(one.kind is not Broken.BEGINS_LATER for one in breaks):
+        why = "; ".join(one.says for one in breaks) or "its profiles end where the log goes on"
+        raise WrongSettings(f"partition {number}: there is no gap to skip: {why}")
+    until = Offsets(*map(max, position.next, standing.low))
+    letters = letters_of(log, standing, position, breaks, until)
+    log.publish_letters(letters)
+    move(client, keys, standing.raw, position.moved(until, {}))
+    return Rebuilt(until, in_words(letters))
+
+
+def _of_this_log(position: Position | None, standing: Standing) -> Position | None:
+    """What a position says of topics that were not made anew since."""
+    if position is None:
+        return None
+    same = [was == now for was, now in zip(position.topics, standing.topics, strict=True)]
+    return position._replace(next=Offsets(*(at if kept else 0 for at, kept in zip(position.next, same, strict=True))))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ from features.catalogue import OF_THE_COUNTERPARTY
 from features.collecting import spare_the_collector
 from features.facts import Facts
 from features.hashing import partitions_of
-from features.log import Log
-from features.position import Keys, Offsets, Position
+from features.log import Log, Loss
+from features.position import Keys, Offsets, Position, TopicIds
 from features.rebuild import connect
 from features.settings import Settings
 from loadgen.refolding import (
@@ -46,12 +47,14 @@ from loadgen.refolding import (
     source_of,
 )
 from schemas import installation
+from schemas.activity import CounterpartyActivity
 from schemas.bundle import digest_of
 from schemas.dead_letter import DeadLetter
 from schemas.errors import Fault, StoreUnavailable, UnusableModel
 from schemas.marks import Marks
 from schemas.topics import ACTIVITY, ALERTS, EXPLANATIONS, INPUTS, LABELS, TRANSACTIONS, VERDICTS, Topic
 from schemas.verdict import Flag, Folded, Outcome, Source
+from schemas.wire import Moment
 
 Ints = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
@@ -97,6 +100,16 @@ class Report(msgspec.Struct, kw_only=True):
     """Verdicts without that flag that knew less of their counterparty than an earlier one of their partition; contradicting."""
     activity_late: int = 0
     """Verdicts judged before activity that was older than the settling time had reached the counterparty's profile."""
+    vectors_not_comparable: int = 0
+    """Vectors that were made of records which are no longer in the log: retention took them, or somebody has accepted their
+    loss."""
+    gone: int = 0
+    """Verdicts and activity of records that are no longer in the log, or of another log, as somebody has accepted."""
+    accepted: list[str] = []
+    """The losses that somebody has accepted, in words."""
+    begins_at: dict[str, int] = {}
+    """Input topics whose beginning is gone, as `transactions [2]`, and the first offset there: no vector and no profile of an
+    installation can be computed again from there."""
     profiles_compared: int = 0
     profiles_different: int = 0
     examples: list[str] = []
@@ -108,6 +121,7 @@ class Report(msgspec.Struct, kw_only=True):
 
 
 class _Verdict(msgspec.Struct):
+    decided_at: Moment
     transaction_id: str
     account_id: str
     outcome: Outcome
@@ -156,6 +170,7 @@ class _Judged:
     seen: Ints
     to_tell: Ints
     """Sources (refolding.source_of) that counterparties must have heard of."""
+    is_comparable: list[bool]
     committed: Offsets
     report: Report = field(default_factory=Report)
 
@@ -223,11 +238,17 @@ def check(
     """
     with Log(settings) as log:
         log.check_topics()
-        total = sum(log.bounds(topic, n)[1] for topic in INPUTS for n in range(settings.partitions))
+        bounds = {(topic.name, n): log.bounds(topic, n) for topic in INPUTS for n in range(settings.partitions)}
+        losses = [loss for n in range(settings.partitions) for loss in log.losses(n)]
+        topics = TopicIds(*log.topic_ids())
+    total = sum(high - low for low, high in bounds.values())
+    begins_at = {f"{name} [{n}]": low for (name, n), (low, _) in bounds.items() if low > 0}
+    lows = {place: low for place, (low, _) in bounds.items()}
+    known = _Known(topics, losses, lows)
     context = multiprocessing.get_context("spawn")
     counter = context.Value("q", 0)
     numbers = range(settings.partitions)
-    known = installation.bundles(settings.topic_prefix) if bundles is None else bundles
+    there = installation.bundles(settings.topic_prefix) if bundles is None else bundles
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_share, initargs=(counter,)) as pool:
 
         def results(futures: list[Future[Any]]) -> list[Any]:
@@ -236,43 +257,115 @@ def check(
                 time.sleep(0.1)
             return [future.result() for future in futures]
 
-        judged: list[_Judged] = results([pool.submit(_check_partition, settings, n, known, profiles) for n in numbers])
+        judged: list[_Judged] = results(
+            [pool.submit(_check_partition, settings, n, there, profiles, known) for n in numbers]
+        )
         asked = _asked(judged, settings.partitions)
         answered: list[_Answered] = results(
-            [pool.submit(_check_counterparties, settings, n, asked[n], profiles) for n in numbers]
+            [pool.submit(_check_counterparties, settings, n, asked[n], profiles, known) for n in numbers]
         )
         told(total, total)
-    return _sum_up(judged, answered, asked)
+    report = _sum_up(judged, answered, asked, known)
+    report.begins_at = begins_at
+    report.accepted = [
+        f"{loss.topic} [{loss.partition}] {loss.begin} to {loss.end - 1}, accepted {loss.at:%Y-%m-%d %H:%M:%S}"
+        for loss in losses
+    ]
+    return report
 
 
-def _check_partition(settings: Settings, number: int, bundles: Path, with_profiles: bool) -> _Judged:
+@dataclass(frozen=True)
+class _Known:
+    """What is known of the log before it is read: which it is, and what of it is gone."""
+
+    topics: TopicIds
+    losses: list[Loss]
+    lows: dict[tuple[str, int], int]
+    """By topic and partition number, the first offset that is still there."""
+
+    @property
+    def is_whole(self) -> bool:
+        """False: retention has taken its beginning."""
+        return not any(self.lows.values())
+
+    def is_gone(self, topic: Topic, source: Source, said_at: datetime) -> bool:
+        """Was what was said then of a record said of another log's, or of one that retention took, or whose loss was accepted?"""
+        if source.topic_id not in ("", self.topics[INPUTS.index(topic)]):
+            return True
+        return source.offset < self.lows.get((topic.name, source.partition), 0) or any(
+            loss.covers(topic.name, source.partition, source.offset, said_at) for loss in self.losses
+        )
+
+    def knows(self, activity: CounterpartyActivity, timestamp: int) -> bool:
+        """Is the message that this activity tells of still in the log?"""
+        topic = TRANSACTIONS if activity.known_at is None else LABELS
+        return not self.is_gone(topic, activity.source, datetime.fromtimestamp(timestamp / 1e3, UTC))
+
+    def is_excused(
+        self, topic: Topic, timestamp: int, *, partition: int | None = None, offset: int | None = None
+    ) -> bool:
+        """Was what was told of a record of this time lost on that topic afterwards, as somebody has accepted?"""
+        return any(
+            loss.topic == topic.name
+            and timestamp <= loss.at.timestamp() * 1e3
+            and (partition is None or loss.partition == partition)
+            and (offset is None or loss.begin <= offset < loss.end)
+            for loss in self.losses
+        )
+
+    def is_comparable(self, verdict: _Verdict, home: int | None) -> bool:
+        """Is all that it was judged on still there?  `home` is the partition of its counterparty's activity."""
+        folded, number = verdict.folded, verdict.source.partition
+        if not self.is_whole or folded.labels_topic_id not in ("", self.topics.labels):
+            return False
+        activity = -1 if folded.activity is None else folded.activity
+        return not any(
+            verdict.decided_at <= loss.at
+            and (
+                (loss.topic == LABELS.name and loss.partition == number and folded.labels > loss.begin)
+                or (loss.topic == ACTIVITY.name and loss.partition == home and activity >= loss.begin)
+            )
+            for loss in self.losses
+        )
+
+
+def _check_partition(settings: Settings, number: int, bundles: Path, with_profiles: bool, known: _Known) -> _Judged:
     report = Report()
     findings = _Findings(report)
     with Log(settings) as log:
-        committed, metadata = log.committed(number)
-        committed = Offsets(*(max(offset, 0) for offset in committed))
-        marks = Marks.parse(metadata)
-        ends = Offsets(*(log.bounds(topic, number)[1] for topic in INPUTS))
+        raw = _raw_position(settings, number) if with_profiles else b""
+        standing = log.standing(number, raw, topics=lambda: known.topics, outputs=False)
+        told = standing.resumed(standing.position_if_any()) or standing.offsets()
+        committed = Offsets(*(max(offset, 0) for offset in told))
+        marks = standing.marks()
         position, stored = _snapshot(settings, number, "a") if with_profiles else (None, {})
         # Read after what was committed: workers may have said more meanwhile, which is not looked at.
-        verdicts = _verdicts(log, number, committed.transactions, findings)
+        verdicts, gone = _verdicts(log, number, committed.transactions, known, findings)
         reached = log.explained(number)
-        alerts, pending = _alerts(log, number, committed.transactions, verdicts, findings)
-        _explanations(log, number, committed.transactions, pending, reached, findings)
-        letters = _letters(settings, log, number, committed, findings)
+        alerts, pending = _alerts(log, number, committed.transactions, verdicts, known, findings)
+        _explanations(
+            log, number, committed.transactions, pending, reached, {one.source for one in gone}, known, findings
+        )
+        letters = _letters(log, number, committed, known, findings)
     at_hand = _at_hand(bundles, {verdict.bundle for verdict in verdicts.values()})
     encoders = {offset: at_hand[verdict.bundle] for offset, verdict in verdicts.items() if verdict.bundle in at_hand}
-    found = read_accounts(settings, number, ends, encoders, _told)
-    seen = {offset: verdict.folded.labels for offset, verdict in verdicts.items()}
+    found = read_accounts(settings, number, standing.low, standing.high, encoders, _told)
+    seen = {
+        offset: verdict.folded.labels
+        for offset, verdict in verdicts.items()
+        if verdict.folded.labels_topic_id in ("", known.topics.labels)
+    }
     vectors = describe_accounts(found, seen)
     instant = describe_accounts(found, seen, instantly=True)
-    begin, end = marks.judged_from, committed.transactions
+    if not known.is_whole:
+        _heed_what_is_gone(found, verdicts, gone, letters)
+    begin, end = max(marks.judged_from, standing.low.transactions), committed.transactions
     report.verdicts, report.alerts = len(verdicts), len(alerts)
     report.outcomes = dict(Counter(verdict.outcome.value for verdict in verdicts.values()))
     to_tell = [
         source_of(number, offset, is_label=True)
-        for offset, told in found.labels_told.items()
-        if told and offset < committed.labels
+        for offset, named in found.labels_told.items()
+        if named and offset < committed.labels
     ]
     to_tell += [
         source_of(number, offset, is_label=False)
@@ -281,12 +374,13 @@ def _check_partition(settings: Settings, number: int, bundles: Path, with_profil
         )
         if status == kernel.NEW and offset < end and name is not None
     ]
-    rows, reused = _match_verdicts(number, found, verdicts, range(begin, end), findings)
+    rows, reused = _match_verdicts(number, found, verdicts, range(begin, end), known, findings)
+    homes = partitions_of([(found.counterparty_id[row] or "").encode() for row in rows], settings.partitions).tolist()
     rejected = found.rejected | {(TRANSACTIONS.name, offset): Fault.ID_REUSED for offset in reused}
-    counterparties = _counterparties(number, found, rows, verdicts, findings)
+    counterparties = _counterparties(number, found, rows, verdicts, known, findings)
     mine = {place: letter for place, letter in letters.items() if place[0] != ACTIVITY.name}
     _check_letters(number, rejected, mine, marks, committed, findings)
-    if position is not None:
+    if position is not None and known.is_whole:
         _compare_profiles(refold_accounts(found, position.next), stored, f"partition {number}, account", report)
     return _Judged(
         vectors=vectors[rows, : OF_THE_COUNTERPARTY.start],
@@ -302,6 +396,9 @@ def _check_partition(settings: Settings, number: int, bundles: Path, with_profil
         transactions=found.transactions[rows],
         seen=np.array([_or_none(verdicts[int(found.offset[row])].folded.activity) for row in rows], np.int64),
         to_tell=np.array(to_tell, np.int64),
+        is_comparable=[
+            known.is_comparable(verdicts[int(found.offset[row])], home) for row, home in zip(rows, homes, strict=True)
+        ],
         committed=committed,
         report=report,
     )
@@ -322,28 +419,35 @@ def _or_none(activity: int | None) -> int:
 
 
 def _values(log: Log, topic: Topic, number: int) -> Iterator[tuple[int, bytes | None]]:
-    for records in log.read(topic, number, 0, log.bounds(topic, number)[1]):
+    for records in log.read(topic, number, *log.bounds(topic, number)):
         yield from ((record.offset, record.value) for record in records)
 
 
-def _verdicts(log: Log, number: int, end: int, findings: _Findings) -> dict[int, _Verdict]:
+def _verdicts(
+    log: Log, number: int, end: int, known: _Known, findings: _Findings
+) -> tuple[dict[int, _Verdict], list[_Verdict]]:
+    """Those of the log as it is, by the offset of their transaction; and those of records that are gone."""
     decode = msgspec.json.Decoder(_Verdict).decode
     found: dict[int, _Verdict] = {}
+    gone: list[_Verdict] = []
     for _, value in _values(log, VERDICTS, number):
         verdict = decode(value or b"")
         if verdict.source.partition != number:
             findings.contradicts(f"a verdict in partition {number} of {verdict.source}: another number's")
+        elif known.is_gone(TRANSACTIONS, verdict.source, verdict.decided_at):
+            gone.append(verdict)
+            findings.report.gone += 1
         elif verdict.source.offset >= end:
             continue
         elif verdict.source.offset in found:
             findings.doubled(f"transactions [{number}] at {verdict.source.offset} has two verdicts")
         else:
             found[verdict.source.offset] = verdict
-    return found
+    return found, gone
 
 
 def _alerts(
-    log: Log, number: int, end: int, verdicts: dict[int, _Verdict], findings: _Findings
+    log: Log, number: int, end: int, verdicts: dict[int, _Verdict], known: _Known, findings: _Findings
 ) -> tuple[set[int], dict[int, int]]:
     """Which transactions have one, and of those without reasons where the alert lies."""
     decode = msgspec.json.Decoder(_Alert).decode
@@ -353,12 +457,16 @@ def _alerts(
         alert = decode(value or b"")
         verdict = alert.verdict
         offset = verdict.source.offset
-        if offset >= end:
+        if offset >= end or known.is_gone(TRANSACTIONS, verdict.source, verdict.decided_at):
             continue
         if alert.pending:
             pending.setdefault(offset, place)
         if offset in found:
             findings.doubled(f"transactions [{number}] at {offset} has two alerts")
+        elif offset not in verdicts and known.is_excused(
+            VERDICTS, verdict.source.timestamp, partition=number, offset=offset
+        ):
+            findings.report.gone += 1
         elif not _same(verdicts.get(offset), verdict) or verdict.outcome is Outcome.APPROVE:
             findings.contradicts(f"transactions [{number}] at {offset} has an alert that is not its verdict's")
         found.add(offset)
@@ -374,7 +482,16 @@ def _same(verdict: _Verdict | None, alerted: _Verdict) -> bool:
     return verdict is not None and plain(verdict, vector=None) == plain(alerted, vector=None)
 
 
-def _explanations(log: Log, number: int, end: int, pending: dict[int, int], reached: int, findings: _Findings) -> None:
+def _explanations(
+    log: Log,
+    number: int,
+    end: int,
+    pending: dict[int, int],
+    reached: int,
+    gone: set[Source],
+    known: _Known,
+    findings: _Findings,
+) -> None:
     decode = msgspec.json.Decoder(_Explanation).decode
     found: set[int] = set()
     for _, value in _values(log, EXPLANATIONS, number):
@@ -382,8 +499,10 @@ def _explanations(log: Log, number: int, end: int, pending: dict[int, int], reac
         offset = explanation.source.offset
         if explanation.source.partition != number:
             findings.contradicts(f"an explanation in partition {number} of {explanation.source}: another number's")
-        elif offset >= end:
+        elif offset >= end or explanation.source in gone:
             continue
+        elif explanation.source.topic_id not in ("", known.topics.transactions):
+            findings.report.gone += 1
         elif offset in found:
             findings.doubled(f"transactions [{number}] at {offset} has two explanations")
         elif pending.get(offset) != explanation.alert:
@@ -415,17 +534,16 @@ def awaited(settings: Settings) -> int:
 
 
 def _letters(
-    settings: Settings, log: Log, number: int, committed: Offsets, findings: _Findings
+    log: Log, number: int, committed: Offsets, known: _Known, findings: _Findings
 ) -> dict[tuple[str, int], DeadLetter]:
     found: dict[tuple[str, int], DeadLetter] = {}
-    names = {settings.topic(topic): (topic.name, end) for topic, end in zip(INPUTS, committed, strict=True)}
-    for letter in (one.says for one in log.letters(number)):
-        name, end = names.get(letter.topic, (letter.topic, 0))
-        if letter.offset >= end:
+    for (topic, offset), letter in log.letters_about(number, known.topics):
+        name = INPUTS[topic].name
+        if offset >= committed[topic]:
             continue
-        if (name, letter.offset) in found:
-            findings.doubled(f"{letter.topic} [{number}] at {letter.offset} has two dead letters")
-        found[name, letter.offset] = letter
+        if (name, offset) in found:
+            findings.doubled(f"{letter.topic} [{number}] at {offset} has two dead letters")
+        found[name, offset] = letter
     return found
 
 
@@ -459,13 +577,14 @@ def _check_letters(
 
 
 def _match_verdicts(
-    number: int, found: Accounts, verdicts: dict[int, _Verdict], judged: range, findings: _Findings
+    number: int, found: Accounts, verdicts: dict[int, _Verdict], judged: range, known: _Known, findings: _Findings
 ) -> tuple[list[int], list[int]]:
     """The rows with a verdict to be compared, and the offsets of ids that were used again."""
     report = findings.report
     rows: list[int] = []
     reused: list[int] = []
     unmatched = set(verdicts)
+    timestamps = dict(zip(found.record_offset.tolist(), found.record_timestamp.tolist(), strict=True))
     for row, (offset, status) in enumerate(zip(found.offset.tolist(), found.status.tolist(), strict=True)):
         unmatched.discard(offset)
         if offset not in judged:
@@ -484,28 +603,35 @@ def _match_verdicts(
             report.duplicates += 1
             if verdict is not None:
                 findings.doubled(f"{_named(number, found, row)} came again, and has a verdict of its own")
-        elif verdict is None:
-            findings.lost(f"{_named(number, found, row)} has no verdict")
-        else:
+        elif verdict is not None:
             rows.append(row)
-            if (verdict.transaction_id, verdict.account_id) != (found.transaction_id[row], found.account_id[row]):
+            is_meant = verdict.source.timestamp in (-1, timestamps[offset])
+            said, there = (
+                (verdict.transaction_id, verdict.account_id),
+                (found.transaction_id[row], found.account_id[row]),
+            )
+            if said != there or not is_meant:
                 findings.contradicts(f"{_named(number, found, row)} has the verdict of {verdict.transaction_id!r}")
+        elif known.is_excused(VERDICTS, timestamps[offset], partition=number, offset=offset):
+            report.gone += 1
+        else:
+            findings.lost(f"{_named(number, found, row)} has no verdict")
     for offset in unmatched:
         findings.contradicts(f"transactions [{number}] at {offset} has a verdict, and is no transaction")
     return rows, reused
 
 
 def _counterparties(
-    number: int, found: Accounts, rows: list[int], verdicts: dict[int, _Verdict], findings: _Findings
+    number: int, found: Accounts, rows: list[int], verdicts: dict[int, _Verdict], known: _Known, findings: _Findings
 ) -> list[str | None]:
     """Whose activity each verdict was judged on.
 
     Of one partition, in the order of its log, what is known of a counterparty never becomes less: profiles that were lost are
-    folded anew before anybody is judged by them, or the verdict is flagged.
+    folded anew before anybody is judged by them, or the verdict is flagged.  But for activity whose loss was accepted.
     """
     report = findings.report
     judged_on: list[str | None] = []
-    known: dict[str, int] = {}
+    most: dict[tuple[str, int], int] = {}
     for row in rows:
         name, verdict = found.counterparty_id[row], verdicts[int(found.offset[row])]
         seen = _or_none(verdict.folded.activity)
@@ -517,14 +643,28 @@ def _counterparties(
                 findings.contradicts(f"{_named(number, found, row)} is flagged degraded, and says what was folded")
             name = None
         elif name is not None:
-            if seen < known.get(name, -1):
+            key = name, sum(loss.topic == ACTIVITY.name and loss.at < verdict.decided_at for loss in known.losses)
+            if seen < most.get(key, -1):
                 report.judged_on_too_little += 1
                 findings.contradicts(
                     f"{_named(number, found, row)} was judged on less of its counterparty than was known before, and not flagged"
                 )
-            known[name] = max(seen, known.get(name, -1))
+            most[key] = max(seen, most.get(key, -1))
         judged_on.append(name)
     return judged_on
+
+
+def _heed_what_is_gone(
+    found: Accounts, verdicts: dict[int, _Verdict], gone: list[_Verdict], letters: dict[tuple[str, int], DeadLetter]
+) -> None:
+    """Some transactions came again, or have an id that was used before, and the first of them is no longer in the log."""
+    answered = {(verdict.account_id, verdict.transaction_id) for verdict in gone}
+    for row, offset in enumerate(found.offset.tolist()):
+        letter = letters.get((TRANSACTIONS.name, offset))
+        if letter is not None and letter.fault is Fault.ID_REUSED:
+            found.status[row] = kernel.ID_REUSED
+        elif offset not in verdicts and (found.account_id[row], found.transaction_id[row]) in answered:
+            found.status[row] = kernel.DUPLICATE
 
 
 def _named(number: int, found: Accounts, row: int) -> str:
@@ -567,15 +707,19 @@ def _named_rows(part: _Judged) -> list[int]:
     return [row for row, name in enumerate(part.counterparty) if name is not None]
 
 
-def _check_counterparties(settings: Settings, number: int, asked: _Asked, with_profiles: bool) -> _Answered:
+def _check_counterparties(
+    settings: Settings, number: int, asked: _Asked, with_profiles: bool, known: _Known
+) -> _Answered:
     report = Report()
     with Log(settings) as log:
-        end = log.bounds(ACTIVITY, number)[1]
-        committed = Offsets(*(max(offset, 0) for offset in log.committed(number)[0]))
+        begin, end = log.bounds(ACTIVITY, number)
+        standing = log.standing(number, b"", topics=lambda: known.topics, outputs=False)
+        committed = Offsets(*(max(offset, 0) for offset in standing.offsets()))
         position, stored = _snapshot(settings, number, "c") if with_profiles else (None, {})
-        letters = _letters(settings, log, number, committed, _Findings(Report()))
-    found = read_counterparties(settings, number, end, _told)
-    report.activity = len(found.source) + len(found.rejected)
+        letters = _letters(log, number, committed, known, _Findings(Report()))
+    found = read_counterparties(settings, number, begin, end, known.knows, _told)
+    report.activity = len(found.offset) + len(found.rejected)
+    report.gone = len(found.offset) - len(found.source)
     told = {place: letter for place, letter in letters.items() if place[0] == ACTIVITY.name}
     _check_letters(number, found.rejected, told, Marks(), committed, _Findings(report))
     names = found.names
@@ -583,7 +727,7 @@ def _check_counterparties(settings: Settings, number: int, asked: _Asked, with_p
     questions = Questions(counterparty=code, transactions=asked.transactions, seen=asked.seen)
     columns = describe_counterparties(found, questions)
     instant = describe_counterparties(found, questions, instantly=True)
-    if position is not None:
+    if position is not None and known.is_whole:
         blobs = refold_counterparties(found, position.next.activity)
         _compare_profiles(blobs, stored, f"partition {number}, counterparty", report)
     return _Answered(
@@ -595,7 +739,7 @@ def _check_counterparties(settings: Settings, number: int, asked: _Asked, with_p
     )
 
 
-def _sum_up(judged: list[_Judged], answered: list[_Answered], asked: list[_Asked]) -> Report:
+def _sum_up(judged: list[_Judged], answered: list[_Answered], asked: list[_Asked], known: _Known) -> Report:
     report = _together([part.report for part in judged] + [part.report for part in answered])
     findings = _Findings(report)
     columns = OF_THE_COUNTERPARTY.stop - OF_THE_COUNTERPARTY.start
@@ -607,11 +751,11 @@ def _sum_up(judged: list[_Judged], answered: list[_Answered], asked: list[_Asked
         report.activity_late += int(answer.late.sum())
     for part, (heard, instant) in zip(judged, theirs, strict=True):
         _compare_vectors(part, np.hstack([part.vectors, heard]), np.hstack([part.instant, instant]), findings)
-    _compare_sources(judged, np.concatenate([answer.sources for answer in answered]), findings)
+    _compare_sources(judged, np.concatenate([answer.sources for answer in answered]), known, findings)
     return report
 
 
-def _compare_sources(judged: list[_Judged], told: Ints, findings: _Findings) -> None:
+def _compare_sources(judged: list[_Judged], told: Ints, known: _Known, findings: _Findings) -> None:
     """What counterparties heard of against what they should have, up to what was committed."""
     should = np.concatenate([part.to_tell for part in judged])
     ends = np.array([[part.committed.transactions, part.committed.labels] for part in judged])
@@ -619,8 +763,12 @@ def _compare_sources(judged: list[_Judged], told: Ints, findings: _Findings) -> 
     ours = partition < len(ends)
     committed = ~ours | (offset < ends[np.where(ours, partition, 0), is_label])
     heard, times = np.unique(told[committed], return_counts=True)
-    for source in np.setdiff1d(should, heard):
-        findings.lost(f"{_source(source)}: its counterparty never heard of it")
+    missing = np.setdiff1d(should, heard)
+    if any(loss.topic == ACTIVITY.name for loss in known.losses) or not known.is_whole:
+        findings.report.gone += len(missing)
+    else:
+        for source in missing:
+            findings.lost(f"{_source(source)}: its counterparty never heard of it")
     for source, count in zip(heard[times > 1], times[times > 1], strict=True):
         findings.doubled(f"{_source(source)}: its counterparty heard of it {count} times")
     for source in np.setdiff1d(heard, should):
@@ -633,6 +781,9 @@ def _compare_vectors(part: _Judged, vectors: Vectors, instant: Vectors, findings
     width = vectors.shape[1] * vectors.itemsize
     whole = vectors.tobytes()
     for row, (encoded, said, digest) in enumerate(zip(part.encoded, part.said, part.digest, strict=True)):
+        if not part.is_comparable[row]:
+            report.vectors_not_comparable += 1
+            continue
         described = whole[row * width : (row + 1) * width]
         vector = _vector(described, encoded, said)
         if encoded is not None or said is not None or xxh3_64_hexdigest(described) == digest:
@@ -667,6 +818,11 @@ def _together(reports: list[Report]) -> Report:
             else:
                 setattr(whole, name, mine + other)
     return whole
+
+
+def _raw_position(settings: Settings, number: int) -> bytes:
+    found: Any = connect(settings).get(Keys(settings.topic_prefix, number).position)
+    return found or b""
 
 
 def _snapshot(settings: Settings, number: int, kind: str) -> tuple[Position | None, dict[str, bytes]]:

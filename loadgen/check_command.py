@@ -103,6 +103,12 @@ def table_of(report: Report) -> Table:
         ("  activity came late", f"for {report.activity_late:,}"),
         ("profiles compared", f"{report.profiles_compared:,}, different {report.profiles_different:,}"),
     ]
+    if report.vectors_not_comparable:
+        rows.append(("vectors not comparable", f"{report.vectors_not_comparable:,}: what they were made of is gone"))
+    if report.gone:
+        rows.append(("of records that are gone", f"{report.gone:,} verdicts, alerts and activities"))
+    rows += [("accepted as lost", loss) for loss in report.accepted]
+    rows += [("the log begins later", f"{name} at {low:,}") for name, low in report.begins_at.items()]
     for name, value in rows:
         bad = name.strip() in ("lost", "doubled", "contradicting", "on too little, and not") and value != "0"
         table.add_row(name, value, style="red" if bad else "")

@@ -19,8 +19,9 @@ from features.describing import Taken, read
 from features.facts import Facts, Heard
 from features.history import Steps, fold_accounts, fold_counterparties, walk_accounts, walk_counterparties
 from features.log import Log
-from features.position import Offsets
+from features.position import Offsets, TopicIds
 from features.settings import Settings
+from schemas.activity import CounterpartyActivity
 from schemas.errors import Fault
 from schemas.topics import ACTIVITY, LABELS, TRANSACTIONS
 
@@ -52,6 +53,10 @@ class Accounts:
     """Offsets of accepted labels, and whether they name a counterparty."""
     rejected: dict[tuple[str, int], Fault]
     """By topic and offset."""
+    record_offset: Ints
+    """Of every record on `transactions`, accepted or not,"""
+    record_timestamp: Ints
+    """and its timestamp, in milliseconds since 1970 UTC."""
     encoded: dict[int, bytes] = field(default_factory=dict)
     """By offset of a transaction whose encoder was given: the columns behind the catalogue's, float32."""
 
@@ -84,9 +89,9 @@ def _encoded(taken: Sequence[Taken], encoders: Mapping[int, Encoder]) -> dict[in
 
 
 def read_accounts(
-    settings: Settings, number: int, ends: Offsets, encoders: Mapping[int, Encoder], told: Told
+    settings: Settings, number: int, begins: Offsets, ends: Offsets, encoders: Mapping[int, Encoder], told: Told
 ) -> Accounts:
-    """Read a partition's transactions and labels.
+    """Read a partition's transactions and labels, from where they begin to where they end.
 
     `encoders` are, by offset of a judged transaction, those of the bundle that judged it, where it is at hand.
     """
@@ -103,9 +108,11 @@ def read_accounts(
     counterparty_id: list[str | None] = []
     transactions: list[Facts] = [facts.of_transactions((), rules)]
     encoded: dict[int, bytes] = {}
+    record_offset: list[int] = []
+    record_timestamp: list[int] = []
     with Log(settings) as log:
-        skipped = log.left_out(number)
-        for records in log.read(LABELS, number, 0, ends.labels, chunk=CHUNK):
+        skipped = log.left_out(number, TopicIds(*log.topic_ids()))
+        for records in log.read(LABELS, number, begins.labels, ends.labels, chunk=CHUNK):
             batch = read(rules, labels=[(record, True) for record in records if (1, record.offset) not in skipped])
             rejected.update({(one.topic, one.record.offset): one.fault for one in batch.rejected})
             for record, one, _ in batch.labels:
@@ -114,7 +121,9 @@ def read_accounts(
                 label_account.append(names.setdefault(one.account_id, len(names)))
             labels.append(facts.of_labels(one.message for one in batch.labels))
             told(len(records))
-        for records in log.read(TRANSACTIONS, number, 0, ends.transactions, chunk=CHUNK):
+        for records in log.read(TRANSACTIONS, number, begins.transactions, ends.transactions, chunk=CHUNK):
+            record_offset += [record.offset for record in records]
+            record_timestamp += [record.timestamp for record in records]
             batch = read(rules, [(record, True) for record in records if (0, record.offset) not in skipped])
             rejected.update({(one.topic, one.record.offset): one.fault for one in batch.rejected})
             offsets += [one.record.offset for one in batch.transactions]
@@ -142,12 +151,25 @@ def read_accounts(
         label_account=np.array(label_account, np.int64),
         labels_told=labels_told,
         rejected=rejected,
+        record_offset=np.array(record_offset, np.int64),
+        record_timestamp=np.array(record_timestamp, np.int64),
         encoded=encoded,
     )
 
 
-def read_counterparties(settings: Settings, number: int, end: int, told: Told) -> Counterparties:
-    """Read a partition of the activity."""
+def read_counterparties(
+    settings: Settings,
+    number: int,
+    begin: int,
+    end: int,
+    is_known: Callable[[CounterpartyActivity, int], bool],
+    told: Told,
+) -> Counterparties:
+    """Read a partition of the activity.
+
+    `is_known` says of a message whether it is still in the log, given the activity about it and that record's timestamp in
+    milliseconds: what tells of others is folded, and is nobody's source.
+    """
     rules = settings.rules()
     names: dict[str, int] = {}
     offsets: list[int] = []
@@ -156,15 +178,18 @@ def read_counterparties(settings: Settings, number: int, end: int, told: Told) -
     sources: list[int] = []
     rejected: dict[tuple[str, int], Fault] = {}
     with Log(settings) as log:
-        skipped = log.left_out(number)
-        for records in log.read(ACTIVITY, number, 0, end, chunk=CHUNK):
+        skipped = log.left_out(number, TopicIds(*log.topic_ids()))
+        for records in log.read(ACTIVITY, number, begin, end, chunk=CHUNK):
             batch = read(rules, activity=[(record, True) for record in records if (2, record.offset) not in skipped])
             rejected.update({(one.topic, one.record.offset): one.fault for one in batch.rejected})
             heard.append(facts.of_activity((one.message, one.record.offset) for one in batch.activity))
             for record, one, _ in batch.activity:
                 offsets.append(record.offset)
                 whose.append(names.setdefault(one.counterparty_id, len(names)))
-                sources.append(source_of(one.source.partition, one.source.offset, is_label=one.known_at is not None))
+                if is_known(one, record.timestamp):
+                    sources.append(
+                        source_of(one.source.partition, one.source.offset, is_label=one.known_at is not None)
+                    )
             told(len(records))
     return Counterparties(
         offset=np.array(offsets, np.int64),

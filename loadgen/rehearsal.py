@@ -336,7 +336,7 @@ def wait_until_settled(settings: Settings) -> None:
 
 
 def _settled(log: Log, client: Any, settings: Settings, number: int) -> bool:
-    committed, _ = log.committed(number)
+    committed = tuple(one.offset for one in log.committed(number))
     raw = client.get(Keys(settings.topic_prefix, number).position)
     ends = [log.bounds(topic, number)[1] for topic in INPUTS]
     # The end of the activity is a transaction's marker, which nobody folds.

@@ -10,7 +10,7 @@ import msgspec
 from schemas.errors import BadMessage, Fault
 from schemas.wire import Moment
 
-ERROR, DETAIL, TOPIC, PARTITION, OFFSET, ATTEMPT, AT = (
+ERROR, DETAIL, TOPIC, PARTITION, OFFSET, ATTEMPT, AT, TOPIC_ID, TIMESTAMP, UNTIL = (
     "error",
     "detail",
     "topic",
@@ -18,6 +18,9 @@ ERROR, DETAIL, TOPIC, PARTITION, OFFSET, ATTEMPT, AT = (
     "offset",
     "attempt",
     "at",
+    "topic_id",
+    "timestamp",
+    "until",
 )
 MOST_DETAIL = 1000
 Headers = Any
@@ -41,6 +44,12 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """1, and one more each time that it was sent again."""
     at: Moment
     """When it was found out, in UTC."""
+    topic_id: str = ""
+    """Kafka's id of that topic: one that was deleted and made anew has another."""
+    timestamp: int = -1
+    """The message's own, in milliseconds since 1970 UTC; -1: not known."""
+    until: int = -1
+    """Of records that the log has lost: the offset behind the last of them; -1: it is of one message."""
 
     def headers(self) -> list[tuple[str, str | bytes | None]]:
         """As Kafka carries them."""
@@ -52,6 +61,9 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
             (OFFSET, str(self.offset)),
             (ATTEMPT, str(self.attempt)),
             (AT, self.at.astimezone(UTC).isoformat()),
+            *([(TOPIC_ID, self.topic_id)] if self.topic_id else []),
+            *([(TIMESTAMP, str(self.timestamp))] if self.timestamp >= 0 else []),
+            *([(UNTIL, str(self.until))] if self.until >= 0 else []),
         ]
 
     @classmethod
@@ -67,6 +79,9 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
                 offset=int(raw[OFFSET]),
                 attempt=int(raw[ATTEMPT]),
                 at=datetime.fromisoformat(raw[AT]),
+                topic_id=raw.get(TOPIC_ID, ""),
+                timestamp=int(raw.get(TIMESTAMP, -1)),
+                until=int(raw.get(UNTIL, -1)),
             )
         except (KeyError, ValueError) as error:
             raise BadMessage(Fault.MISSING_FIELD, f"not a dead letter's headers: {error!r}") from error

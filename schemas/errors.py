@@ -45,6 +45,8 @@ class Fault(StrEnum):
     ID_REUSED = "id-reused"
     TOO_LARGE = "too-large"
     BUG = "bug"
+    LOST = "lost"
+    """No message: records that were judged, or should have been, and are no longer in the log; somebody has accepted it."""
 
 
 LEFT_OUT = frozenset((Fault.BUG, Fault.TOO_LARGE, Fault.NO_REGISTRY, Fault.UNKNOWN_SCHEMA))

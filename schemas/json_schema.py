@@ -126,7 +126,7 @@ def _of_dead_letters() -> Schema:
         "description": "Each is text in UTF-8.  The dead letter's key and value are the message's own, byte for byte.",
         "type": "object",
         "properties": headers,
-        "required": list(headers),
+        "required": [ERROR if name == "fault" else name for name in made["DeadLetter"]["required"]],
     }
 
 

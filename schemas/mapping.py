@@ -283,7 +283,11 @@ _EXAMPLES: Final = 5
 _A_LOOK: Final = 1_000
 """Rows."""
 _LONGEST: Final = 60
+_A_CREDIT: Final = "amount is a credit: `amount.debits` does not name its direction"
 _TIME: Final = "\0time "
+_NOT_WHOLE: Final = 1e-3
+"""Of a minor unit: so far off a whole number a float may be that is one."""
+_FINER: Final = "\0finer"
 _WHY, _NUMBER, _FRAUD, _KNOWN, _LABEL, _SOURCE = "\0why", "\0row", "\0fraud", "\0known", "\0label", "\0source"
 _NO_TIME, _UNKNOWN = "\0no time", "\0unknown"
 """Why there is no moment: schemas.times.Why."""
@@ -306,6 +310,8 @@ class _Reading:
         """By a name that two columns have, what the second is called."""
         self._times: dict[str, pl.Expr] = {}
         """What is read of times, by the name of a column of its own, which several columns are taken from."""
+        self._finer = pl.lit(value=False)
+        """Whether an amount has more decimals than its currency."""
 
     def past(self, on_rejected: Callable[[Rejected], None]) -> tuple[pl.DataFrame, pl.DataFrame]:
         columns = self._transaction_columns() | self._label_columns()
@@ -313,11 +319,11 @@ class _Reading:
         attributes = self._attribute_columns()
         # What is the same in all rows is not kept for each of them: of a large table that would be half of the memory.
         same = {name: made for name, made in columns.items() if not _asks_a_column(made)}
-        differing = [_NUMBER, _WHY, *(name for name in columns if name not in same), *attributes]
+        differing = [_NUMBER, _WHY, _FINER, *(name for name in columns if name not in same), *attributes]
         plan = (
             self._scan.with_row_index(_NUMBER)
             .with_columns(**self._times)
-            .select(_NUMBER, **columns, **attributes, **checks)
+            .select(_NUMBER, self._finer.fill_null(value=False).alias(_FINER), **columns, **attributes, **checks)
         )
         wrong_rows = _what_is_wrong(list(checks), self._mapping.amount)
         try:
@@ -329,9 +335,26 @@ class _Reading:
         if wrong.any():
             on_rejected(self._rejected(frame.filter(wrong).with_columns(**same), frame.height))
             frame = frame.filter(~wrong)
+        self._tell_of_rounded(frame.filter(_FINER)[_NUMBER], frame.height)
         kept = _in_order(frame).with_columns(**same)
         transactions = kept.select([*TRANSACTION_COLUMNS, *attributes]).cast(pl.Schema(TRANSACTION_COLUMNS))
         return transactions, self._labels(kept, on_rejected)
+
+    def _tell_of_rounded(self, numbers: pl.Series, rows: int) -> None:
+        """1.234 may be a thousand and more, in a table that says so nowhere."""
+        said = self._columns_of("transaction.amount")
+        if not len(numbers) or not said:
+            return
+        raw = (
+            self._scan.select(pl.nth(self._schema.names().index(said[0])))
+            .slice(numbers[0], 1)
+            .collect(engine="streaming")
+        )
+        log.warning(
+            "%s: %s of %s amounts of %s have more decimals than their currency, and are rounded; the first: row %s (%r is %s).  "
+            "Are they thousands?  `amount.decimal`, `amount.thousands` and `amount.unit` say how amounts are written",
+            self._mapping.origin, f"{len(numbers):,}", f"{rows:,}", self._file, numbers[0], said[0], _cut(raw.item()),
+        )  # fmt: skip
 
     def _wrong(self, key: str, what: str) -> WrongSettings:
         return WrongSettings(f"{self._mapping.origin}: `{key}` {what}")
@@ -425,7 +448,9 @@ class _Reading:
         }
         made["currency"] = self._currency(fields.currency, made["currency"])
         amount = self._number("transaction.amount", fields.amount)
-        made["amount"] = self._mapping.amount.minor_units(amount, made["currency"])
+        exact = self._mapping.amount.minor_units(amount, made["currency"])
+        made["amount"] = exact.round()
+        self._finer = (exact - exact.round()).abs() > _NOT_WHOLE
         moment, offset, why = self._moment("transaction.occurred_at", fields.occurred_at)
         if fields.utc_offset is not None:
             offset = self._number("transaction.utc_offset", fields.utc_offset)
@@ -460,7 +485,7 @@ class _Reading:
         if amounts.direction is not None:
             direction = id_text(*self._column("amount.direction", amounts.direction)).str.strip_chars()
             paid = direction.is_in(list(amounts.debits)).fill_null(value=False)
-            checks["amount is a credit: `amount.debits` does not name its direction"] = ~paid
+            checks[_A_CREDIT] = ~paid
         column, kind = self._value("transaction.amount", self._mapping.transaction.amount)
         checks["amount is missing"] = (column.is_null() | column.is_nan()) if kind.is_float() else column.is_null()
         if kind == pl.String and said and said != self._columns_of("transaction.currency"):
@@ -770,7 +795,9 @@ class _Reading:
         field = reason.split(" ", 1)[0]
         columns = self._columns_of(f"transaction.{field}") if field in TransactionFields.__struct_fields__ else []
         if field == "row":
-            return f"row {number}: {reason.removeprefix('row ')}"
+            return f"row {number} {reason.removeprefix('row ')}"
+        if reason == _A_CREDIT and self._mapping.amount.direction is not None:
+            columns = [self._mapping.amount.direction]
         # Without a column it is a constant, or follows from another field.
         shown = ", ".join(f"{name!r} is {_cut(raw[name])}" for name in columns) or _cut(made.get(field))
         return f"row {number}: {reason} ({shown})"

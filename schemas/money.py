@@ -38,15 +38,15 @@ class Amounts(Numerals, frozen=True, kw_only=True, forbid_unknown_fields=True):
             )
 
     def minor_units(self, amount: pl.Expr, currency: pl.Expr) -> pl.Expr:
-        """Of amounts as they stand in the table.  As floats still: what is no amount shall be seen before it is cast."""
+        """Of amounts as they stand in the table; not rounded, so that what is no amount, or finer than one, is still seen."""
         if self.sign != "positive":
             amount = -amount if self.sign == "negative" else amount.abs()
         if self.unit == "minor":
-            return amount.round()
+            return amount
         if self.digits is not None:
-            return (amount * pl.lit(10.0**self.digits)).round()
+            return amount * pl.lit(10.0**self.digits)
         factors = {code: 10.0**digits for code, digits in MINOR_DIGITS.items()}
-        return (amount * currency.replace_strict(factors, default=100.0, return_dtype=pl.Float64)).round()
+        return amount * currency.replace_strict(factors, default=100.0, return_dtype=pl.Float64)
 
 
 def currency_code(text: str) -> str | None:

@@ -77,19 +77,19 @@ class Numerals(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             | (before.str.contains("(", literal=True) & behind.str.contains(")", literal=True))
         )
         unpaired = before.str.contains("(", literal=True) != behind.str.contains(")", literal=True)
-        return number.set(unpaired.fill_null(value=True), None).zip_with(~negative.fill_null(value=False), -number)
+        return number.set(unpaired.fill_null(value=True), None).zip_with(~negative.fill_null(value=False), 0.0 - number)
 
     def _pattern(self) -> str:
         """What stands before the number, the number, and what stands behind it."""
         signs = self.thousands if self.thousands is not None else "' _" + ("." if self.decimal == "," else "")
-        # The last group has three digits; the others two, as in India, or three.  1'234 567 is no number.
-        whole = [rf"[1-9]\d{{0,2}}(?:[{_GROUPED[sign]}]\d{{2,3}})*[{_GROUPED[sign]}]\d{{3}}" for sign in signs]
-        whole.append(r"\d+")
+        # 1'234 567 is no number, and 1.10.345 a version; India writes 12,34,567.
+        whole = [rf"[1-9]\d{{0,2}}(?:[{_GROUPED[sign]}]\d{{3}})+" for sign in signs]
+        whole += [r"[1-9]\d?(?:,\d{2})*,\d{3}"] * ("," in signs) + [r"\d+"]
         point = rf"\{self.decimal}"
         number = rf"(?:{'|'.join(whole)})(?:{point}(?:\d+|--?)?)?(?:[eE][+-]?\d{{1,3}})?|{point}\d+"
         blank = f"[{BLANKS}]*"
-        before = rf"\(?{blank}[+-]?{blank}{_CURRENCY}?{blank}[+-]?{blank}"
-        behind = rf"{blank}%?{blank}{_CURRENCY}?{blank}(?:{_DEBIT_OR_CREDIT})?{blank}[+-]?{blank}{_CURRENCY}?\)?"
+        before = rf"\(?{blank}-?{blank}{_CURRENCY}?{blank}-?{blank}"
+        behind = rf"{blank}%?{blank}{_CURRENCY}?{blank}(?:{_DEBIT_OR_CREDIT})?{blank}-?{blank}{_CURRENCY}?\)?"
         return rf"^({before})({number})({behind})$"
 
 

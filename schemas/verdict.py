@@ -30,11 +30,15 @@ class Flag(StrEnum):
     """Judged as if it named no counterparty: what is known of the one it names could not be read in time."""
 
 
-class Source(msgspec.Struct, frozen=True, gc=False):
-    """Where on the input topic the message lies."""
+class Source(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Which record of an input topic is meant: where it lies, and what tells it from another log's at the same place."""
 
     partition: int
     offset: int
+    topic_id: str = ""
+    """Kafka's id of the topic: one that was deleted and made anew has another."""
+    timestamp: int = -1
+    """The record's own, in milliseconds since 1970 UTC: a log that lost its end may hold another record there by now."""
 
 
 class Folded(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -44,6 +48,8 @@ class Folded(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The next offset of `labels`, in the source's partition, that was not folded yet."""
     activity: int | None = None
     """The last offset of `counterparty-activity` that the counterparty's profile had folded; absent if none."""
+    labels_topic_id: str = ""
+    """Kafka's id of the topic that `labels` counts on."""
 
 
 class Shadow(msgspec.Struct, frozen=True, gc=False):

@@ -16,20 +16,20 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from confluent_kafka import Message
 
 from features.accepting import Record, Rules
 from features.describing import Batch, Described, Describer, Needed, Rejected, needed, read
-from features.position import Offsets
+from features.log import record_of
+from features.position import Offsets, Position
 from schemas.avro_wire import schema_id
 from schemas.dead_letter import ATTEMPT, DeadLetter
 from schemas.errors import LEFT_OUT, Fault, PartitionParked, PositionMoved, StoreUnavailable, TryAgain
 from schemas.label import Label, LabelSource
-from schemas.marks import Marks
+from schemas.marks import Landmark, Marks, Trace
 from schemas.partitioning import partition_of
 from schemas.topics import ACTIVITY, ALERTS, DEAD_LETTERS, INPUTS, VERDICTS
 from schemas.transaction import Transaction
-from schemas.verdict import Alert, Flag
+from schemas.verdict import Alert, Flag, Folded
 from schemas.wire import encode
 from streaming.culprits import NO_BUGS, Allowance, Item, as_a_whole, find
 from streaming.guard import Broken, Guard, Limits
@@ -37,6 +37,7 @@ from streaming.intake import Polled
 from streaming.memory import Memory, Recalled
 from streaming.metrics import Metrics
 from streaming.outbox import LARGEST_ALERT, Aborted, Outbox, Place, Said, Told, TooLarge
+from streaming.partition import Part
 from streaming.scoring import Decisions, Panel
 from streaming.settings import WorkerSettings
 
@@ -155,7 +156,7 @@ class Desk:
             decided = decide(batch, need, out)
         while True:
             described, decisions, said = decided
-            marks = self._marks(polled, described.rejected)
+            marks = self._marks(polled, described)
             told = self._told(items, after, marks, polled)
             if not told:
                 break
@@ -181,24 +182,34 @@ class Desk:
         yield
         self._stages[name] = self._stages.get(name, 0.0) + time.perf_counter() - began
 
-    def _sort(self, polled: Polled) -> tuple[list[Item], dict[int, Offsets]]:
+    def _sort(self, polled: Polled) -> tuple[list[Item], dict[int, Position]]:
         """The records that are new to the profiles, and how far along the log they bring each number."""
         items: list[Item] = []
         after: dict[int, list[int]] = {}
+        last: dict[int, dict[int, Record]] = {}
+        told: set[int] = set()
         for topic, message in polled.messages:
-            record = _record(message)
-            part = polled.parts.get(record.partition)
+            part = polled.parts.get(message.partition() or 0)
             if part is None:
                 continue
+            record = record_of(message, part.position.topics[topic])
             upto = after.get(record.partition)
             if upto is None:
                 upto = after[record.partition] = list(part.position.next)
             if record.offset < upto[topic]:
                 continue  # folded before
             upto[topic] = record.offset + 1
+            last.setdefault(record.partition, {})[topic] = record
             if (topic, record.offset) not in part.skipped:
                 items.append((topic, record, record.offset >= part.until[topic]))
-        return items, {number: Offsets(*upto) for number, upto in after.items()}
+                told |= {record.partition} if record.offset >= part.until[topic] else set()
+        moved: dict[int, Position] = {}
+        for number, upto in after.items():
+            landmarks = {topic: record.landmark() for topic, record in last.get(number, {}).items()}
+            moved[number] = polled.parts[number].position.moved(Offsets(*upto), landmarks)
+            if number in told:  # with this batch's offsets committed, what it was decided against is over
+                moved[number] = moved[number]._replace(resumption=None)
+        return items, moved
 
     async def _learn_schemas(self, items: list[Item]) -> None:
         """Ask the registry, beside the loop, for what it was not asked yet.  Raises RegistryUnavailable."""
@@ -254,7 +265,7 @@ class Desk:
         out: _Out,
         *,
         recalled: tuple[Needed, Recalled],
-        after: dict[int, Offsets],
+        after: dict[int, Position],
         polled: Polled,
     ) -> tuple[Described, Decisions, list[Said]]:
         """Of this batch, or of a part of the one that was `recalled` for."""
@@ -264,17 +275,23 @@ class Desk:
                 batch, need, profiles.accounts, profiles.counterparties, profiles.unknown
             )
         with self._stage("score"):
-            next_labels = {number: offsets.labels for number, offsets in after.items()}
-            decisions = panel.decide(described, next_labels, datetime.now(UTC))
+            folded = {
+                number: Folded(position.next.labels, labels_topic_id=position.topics.labels)
+                for number, position in after.items()
+            }
+            decisions = panel.decide(described, folded, datetime.now(UTC))
         with self._stage("judge"):
             return described, decisions, self._said(described, decisions, polled, out)
 
-    def _marks(self, polled: Polled, rejected: list[Rejected]) -> dict[int, Marks]:
+    def _marks(self, polled: Polled, described: Described) -> dict[int, Marks]:
         marks = {number: part.marks for number, part in polled.parts.items()}
-        for _, record, fault, _ in rejected:
-            if fault in LEFT_OUT:
-                mark = marks[record.partition]
-                marks[record.partition] = msgspec.structs.replace(mark, left_out=mark.left_out + 1)
+        left_out = Counter(record.partition for _, record, fault, _ in described.rejected if fault in LEFT_OUT)
+        judged = {taken.record.partition: taken.record.offset for taken in described.transactions}
+        for number in left_out.keys() | judged.keys():
+            mark = marks[number]
+            marks[number] = msgspec.structs.replace(
+                mark, left_out=mark.left_out + left_out[number], verdict=judged.get(number, mark.verdict)
+            )
         return marks
 
     def _said(self, described: Described, decisions: Decisions, polled: Polled, out: _Out) -> list[Said]:
@@ -318,26 +335,31 @@ class Desk:
         input_topic = self.settings.topic(INPUTS[place[0]])
         letter = DeadLetter(
             fault=fault, detail=detail, topic=input_topic, partition=record.partition, offset=record.offset, attempt=attempt,
-            at=datetime.now(UTC),
+            at=datetime.now(UTC), topic_id=record.topic_id, timestamp=record.timestamp,
         )  # fmt: skip
         return Said(letters, key, value, record.partition, letter.headers(), place)
 
     def _told(
-        self, items: list[Item], after: dict[int, Offsets], marks: dict[int, Marks], polled: Polled
+        self, items: list[Item], after: dict[int, Position], marks: dict[int, Marks], polled: Polled
     ) -> list[Told]:
         """The offsets to commit: of topics and numbers with something that was not told before."""
         moved = {(topic, record.partition) for topic, record, told in items if told}
         moved |= {(0, number) for number in after if marks[number] != polled.parts[number].marks}
+        for _, number in list(moved):  # somebody has decided where to go on: what is committed of it is another log's
+            if polled.parts[number].position.resumption is not None:
+                moved |= {(topic, number) for topic in range(len(INPUTS))}
         return [
-            Told(
-                self.settings.topic(INPUTS[topic]),
-                number,
-                # A mark may have to be committed while the transactions are still folded: never back behind what was told.
-                max(after[number][topic], polled.parts[number].until[topic]),
-                marks[number].text() if topic == 0 else "",
-            )
-            for topic, number in sorted(moved)
+            self._commit(topic, polled.parts[number], after[number], marks[number]) for topic, number in sorted(moved)
         ]
+
+    def _commit(self, topic: int, part: Part, after: Position, marks: Marks) -> Told:
+        # A mark may have to be committed while the transactions are still folded: never back behind what was told.
+        further = after.next[topic] >= part.until[topic]
+        last: Landmark | None = (after.last if further else part.told_last)[topic]
+        topic_id = after.topics[topic]
+        trace = msgspec.structs.replace(marks, topic_id=topic_id, last=last) if topic == 0 else Trace(topic_id, last)
+        offset = max(after.next[topic], part.until[topic])
+        return Told(self.settings.topic(INPUTS[topic]), part.number, offset, trace.text())
 
     def _note(self, items: list[Item], batch: Batch, described: Described, decisions: Decisions) -> None:
         """Metrics and the log: only now, for only now is it true."""
@@ -416,16 +438,6 @@ def _fitting(alert: Alert, level: int) -> bytes:
     return value if level or len(value) <= LARGEST_ALERT else encode(_without_attributes(alert))
 
 
-def _record(message: Message) -> Record:
-    return Record(
-        message.partition() or 0,
-        message.offset() or 0,
-        message.timestamp()[1],
-        message.key(),
-        message.value(),
-    )
-
-
 def _attempts(polled: Polled, rejected: list[Rejected]) -> dict[Place, int]:
     """Of messages that `dead-letters resend` has sent again, by topic, partition and offset: the how manieth time it is."""
     asked = {(_NAMES.index(one.topic), one.record.partition, one.record.offset) for one in rejected}
@@ -480,5 +492,5 @@ def warm_up(rules: Rules, panel: Panel) -> None:
             [(Record(home, offset, 1_600_000_000_000, key, encode(label)), True)],
         )
         described = describer.describe(batch, needed(batch, rules.partitions), blobs, [None])
-        panel.decide(described, {home: 0}, at)
+        panel.decide(described, {home: Folded(0)}, at)
         blobs = list(described.accounts.values())

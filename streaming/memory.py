@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from features.describing import Described, Needed
-from features.position import Keys, Offsets, Position
+from features.position import Keys, Position
 from features.store import Found, ProfileStore, Wanted
 from schemas.errors import CounterpartiesBehind, PositionMoved
 from streaming.committed import Committed
@@ -115,7 +115,7 @@ class Memory:
             return recalled
 
     async def remember(
-        self, described: Described, need: Needed, parts: Mapping[int, Part], after: Mapping[int, Offsets]
+        self, described: Described, need: Needed, parts: Mapping[int, Part], after: Mapping[int, Position]
     ) -> None:
         """Write the new profiles of each number and move its position to `after`.  Raises PositionMoved, StoreUnavailable."""
         blobs: dict[int, dict[str, bytes]] = {number: {} for number in after}
@@ -136,8 +136,7 @@ class Memory:
             if error is not None:
                 raise error
 
-    async def _write(self, part: Part, profiles: Mapping[str, bytes], after: Offsets) -> None:
-        now = part.position._replace(next=after)
+    async def _write(self, part: Part, profiles: Mapping[str, bytes], now: Position) -> None:
         key = self._keys[part.number].position
         await self.store.remember(part.number, key, profiles, after=part.expected, now=bytes(now))
         part.position, part.written = now, True

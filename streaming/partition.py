@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from features.position import Keys, Offsets, Position
+from features.position import Keys, Last, Offsets, Position
 from schemas.marks import Marks
 
 
@@ -17,6 +17,9 @@ class Part:
     until: Offsets
     """What was told before: messages below are folded, telling nothing."""
     marks: Marks
+    """What the group's committed offset of `transactions` carries: judged_from, left_out, verdict."""
+    told_last: Last
+    """Of each input topic the last record before `until`."""
     keys: Keys
     written: bool
     """False: the store has no position yet."""

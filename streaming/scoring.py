@@ -14,10 +14,10 @@ import msgspec
 import numpy as np
 from xxhash import xxh3_64_hexdigest, xxh3_64_intdigest
 
-from features.describing import Described
+from features.describing import Described, source_of
 from schemas.bundle import Thresholds
 from schemas.deployment import Role
-from schemas.verdict import Alert, Flag, Folded, Outcome, Shadow, Source, Verdict
+from schemas.verdict import Alert, Flag, Folded, Outcome, Shadow, Verdict
 from streaming.budget import Budget
 from streaming.bundle import LoadedBundle, Vectors
 from streaming.reasons import Explainer
@@ -114,14 +114,14 @@ class Panel:
     budget: Budget
     """Of time for reasons; beyond it (an attack) they are `pending`, and the explainer's."""
 
-    def decide(self, described: Described, next_labels: Mapping[int, int], now: datetime) -> Decisions:
-        """Score and judge; `next_labels` is, by partition number, the next label that the profiles had not folded.
+    def decide(self, described: Described, folded: Mapping[int, Folded], now: datetime) -> Decisions:
+        """Score and judge; `folded` is, by partition number, what the profiles had folded of labels.
 
         Where one of two bundles fails, the other judges alone.  Raises what the champion raises where there is none.
         """
         if not described.transactions:
             return Decisions([], [])
-        said = _Said(described, next_labels, now, self.with_vectors)
+        said = _Said(described, folded, now, self.with_vectors)
         if self.shadow is None:
             said.by(self.champion, self.champion.opinion(described))
             return self._decisions(said, None)
@@ -202,12 +202,12 @@ def _attempt(scorer: Scorer, described: Described) -> tuple[Opinion | None, Exce
 class _Said:
     """A batch's verdicts, as they come from one bundle or from two."""
 
-    def __init__(self, described: Described, next_labels: Mapping[int, int], now: datetime, with_vectors: bool) -> None:
+    def __init__(self, described: Described, folded: Mapping[int, Folded], now: datetime, with_vectors: bool) -> None:
         self.described = described
         self.verdicts: dict[int, Verdict] = {}
         self.flagged: list[tuple[Scorer, Vectors, list[int]]] = []
         """By whom, its vectors of the whole batch, and which transactions."""
-        self._next_labels, self._now, self._with_vectors = next_labels, now, with_vectors
+        self._folded, self._now, self._with_vectors = folded, now, with_vectors
 
     def by(
         self,
@@ -220,7 +220,7 @@ class _Said:
         canary: bool = False,
     ) -> None:
         """The verdicts of all transactions `but` some, or of some `only`; `beside` is who scores them along."""
-        described, now, next_labels = self.described, self._now, self._next_labels
+        described, now = self.described, self._now
         raw = opinion.vectors.tobytes()
         width = opinion.vectors.shape[1] * opinion.vectors.itemsize
         bundle, policy = scorer.bundle.name, scorer.thresholds.digest()
@@ -257,14 +257,18 @@ class _Said:
                 vector_digest=xxh3_64_hexdigest(vector),
                 occurred_at=transaction.occurred_at,
                 decided_at=now,
-                source=Source(record.partition, record.offset),
-                folded=Folded(next_labels[record.partition], None if activity < 0 else activity),
+                source=source_of(record),
+                folded=_with_activity(self._folded[record.partition], activity),
                 vector=_in_base64(vector) if self._with_vectors else None,
                 flags=flags_of[late, degraded],
                 shadow=Shadow(along, their_score) if along else None,
             )
         if flagged:
             self.flagged.append((scorer, opinion.vectors, flagged))
+
+
+def _with_activity(folded: Folded, activity: int) -> Folded:
+    return Folded(folded.labels, None if activity < 0 else activity, folded.labels_topic_id)
 
 
 def _in_base64(vector: bytes) -> str:

@@ -6,24 +6,25 @@ decided inside the rebalance callback, and a number whose predecessor's transact
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import queue
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 import redis
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from features.accepting import Rules
+from features.continuity import Standing, parked_by
 from features.log import Log
-from features.position import Keys, Offsets, Position, new_epoch
+from features.position import Keys, Last, Offsets, Position, TopicIds, new_epoch
 from features.redis_store import retries
 from features.redis_words import why
+from features.resuming import told_of
 from schemas.errors import (
     FraudScorerError,
     LogUnavailable,
@@ -32,8 +33,7 @@ from schemas.errors import (
     TryAgain,
     WrongSettings,
 )
-from schemas.marks import Marks
-from schemas.topics import ALL, INPUTS, MODELS
+from schemas.topics import ALL, MODELS
 from streaming.leaving import BROKEN, WRONG_USE, leave
 from streaming.outbox import check_sizes
 from streaming.partition import Part
@@ -41,8 +41,10 @@ from streaming.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
-NOTHING_COMMITTED = -1001
-_NAMES = [topic.name for topic in INPUTS]
+PATIENCE = 2.0
+"""Seconds that Kafka may take for an answer; then it is asked again."""
+IDS_LAST = 1.0
+"""Seconds for which the topics' ids are believed without asking again."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,10 @@ class Takeover(threading.Thread):
         self.refused: FraudScorerError | None = None
         """Why this worker must not run at all."""
         self._asked: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
-        self._topics = ""
+        self._ids = TopicIds(), -IDS_LAST
+        """The input topics' ids, and when they were asked for."""
+        self._looked_at: set[int] = set()
+        """Numbers whose outputs were looked at since the process began."""
 
     def ask(self, generation: int, number: int) -> None:
         """An Answer will follow."""
@@ -97,18 +102,9 @@ class Takeover(threading.Thread):
             s.redis_url, socket_timeout=s.redis_timeout, socket_connect_timeout=s.redis_timeout, retry=retries()
         )
         try:
-            self._consumer = Consumer(
-                s.client(
-                    group_id=s.group,
-                    enable_auto_commit=False,
-                    auto_offset_reset="error",
-                    isolation_level="read_committed",  # committed offsets wait for open transactions
-                    retry_backoff_ms=5,
-                    retry_backoff_max_ms=50,
-                )
-            )
+            self._log = Log(s, patience=PATIENCE)
             self._admin = AdminClient(s.client())
-        except KafkaException as error:  # the first clients that are made: what was passed through is tried here
+        except KafkaException as error:  # the first client that is made: what was passed through is tried here
             raise WrongSettings(f"FRAUD_KAFKA__…: {error.args[0].str()}") from error
 
     def _prepare(self) -> bool:
@@ -120,7 +116,7 @@ class Takeover(threading.Thread):
                 self._check_topics()
                 self._check_sizes()
                 self._pin_partitions()
-            except TryAgain as error:
+            except (TryAgain, LogUnavailable) as error:
                 self.waits_for = str(error)
                 if said != self.waits_for:
                     said = self.waits_for
@@ -152,28 +148,18 @@ class Takeover(threading.Thread):
 
     def _check_topics(self) -> None:
         s = self.settings
-        try:
-            known = self._consumer.list_topics(timeout=2).topics
-        except KafkaException as error:
-            raise TryAgain(f"Kafka at {s.kafka_url} does not answer ({error.args[0].str()})") from error
+        known = self._log.partition_counts()
         if missing := [s.topic(topic) for topic in ALL if s.topic(topic) not in known]:
             raise TryAgain(f"topics are missing: {', '.join(missing)}")
-        if (count := len(known[s.topic(MODELS)].partitions)) != MODELS.partitions:
+        if (count := known[s.topic(MODELS)]) != MODELS.partitions:
             raise WrongSettings(f"topic {s.topic(MODELS)} must have {MODELS.partitions} partition, not {count}")
-        counts = {s.topic(topic): len(known[s.topic(topic)].partitions) for topic in ALL if topic.partitions is None}
+        counts = {s.topic(topic): known[s.topic(topic)] for topic in ALL if topic.partitions is None}
         if any(count != s.partitions for count in counts.values()):
             raise WrongSettings(
                 f"every topic must have FRAUD_PARTITIONS={s.partitions} partitions, but there are "
                 + ", ".join(f"{name}: {count}" for name, count in counts.items())
                 + "; other numbers mean new topics and a rebuild, since profiles are kept by partition"
             )
-        names = [s.topic(topic) for topic in INPUTS]
-        try:
-            described = self._admin.describe_topics(TopicCollection(names), request_timeout=5)
-            ids = [str(described[name].result().topic_id) for name in names]
-        except KafkaException as error:
-            raise TryAgain(f"Kafka does not describe its topics ({error.args[0].str()})") from error
-        self._topics = hashlib.sha256("".join(ids).encode()).hexdigest()[:8]
 
     def _check_sizes(self) -> None:
         try:
@@ -208,8 +194,6 @@ class Takeover(threading.Thread):
             return self._later(generation, number, str(error))
         except redis.RedisError as error:
             return self._later(generation, number, why(error))
-        except KafkaException as error:
-            return self._later(generation, number, f"Kafka does not say what was committed: {error.args[0].str()}")
 
     @staticmethod
     def _later(generation: int, number: int, why: str) -> Answer:
@@ -217,26 +201,21 @@ class Takeover(threading.Thread):
         return Answer(generation, number, again=why)
 
     def _take(self, number: int) -> Part:
-        """Raises PartitionParked where going on would be wrong, RedisError or KafkaException where it is not known."""
-        s = self.settings
-        keys = Keys(s.topic_prefix, number)
-        # The position first and the committed offsets second: the other way round, a worker that commits and writes in
-        # between would look like a Redis that is ahead of Kafka.
+        """Raises PartitionParked where going on would be wrong, RedisError or LogUnavailable where it is not known."""
+        keys = Keys(self.settings.topic_prefix, number)
         raw = self._position(number, keys)
-        here = [TopicPartition(s.topic(topic), number) for topic in INPUTS]
-        committed = self._consumer.committed(here, timeout=0.25)
-        if failed := [tp.error for tp in committed if tp.error]:
-            raise KafkaException(failed[0])
-        marks = self._marks(number, committed[0].metadata)
-        bounds = [self._consumer.get_watermark_offsets(tp, timeout=2) for tp in here]
-        low = Offsets(*(bound[0] for bound in bounds))
-        offsets = Offsets(*(tp.offset for tp in committed))
-        position = self._check(number, raw, offsets, bounds)
-        if offsets.transactions < 0 or any(at > offset for at, offset in zip(position.next, offsets, strict=True)):
-            offsets, marks = self._recovered(number, position, offsets, marks)
-        told = Offsets(*map(max, offsets, low))
-        skipped = self._left_out(number) if marks.left_out and position.next != told else frozenset()
-        return Part(number, position, told, marks, keys, bool(raw), skipped)
+        standing = self._log.standing(
+            number, raw, topics=self._topic_ids, outputs=number not in self._looked_at, patience=0.25
+        )
+        unfit = parked_by(standing, self.format, lambda places: self._log.landmarks(number, places))
+        if unfit is not None:
+            raise PartitionParked(unfit)
+        position = standing.position() or Position(self.format, new_epoch(), standing.topics, Offsets(0, 0, 0))
+        told = told_of(self._log, standing, position)
+        self._looked_at.add(number)
+        last = Last(*(trace.last for trace in standing.traces()))
+        part = Part(number, position, told.until, told.marks, last, keys, bool(standing.raw))
+        return part if position.next == told.until else self._leaving_out(part, standing)
 
     def _position(self, number: int, keys: Keys) -> bytes:
         try:
@@ -250,81 +229,22 @@ class Takeover(threading.Thread):
             ) from error
         return found or b""
 
-    def _recovered(self, number: int, position: Position, committed: Offsets, marks: Marks) -> tuple[Offsets, Marks]:
-        """What was told, of a group whose committed offsets are gone or behind: its outputs and profiles say it as well.
-
-        A position is written after the offsets were committed, so that it is never ahead of what was told.
-        """
-        with Log(self.settings) as log_:
-            said = log_.told(number)
-        told = Offsets(*map(max, committed, position.next, said.until if said else position.next))
-        if said is None and not any(position.next):
-            return told, marks  # a first start
-        known = said.marks if said and committed.transactions < 0 else marks
-        log.warning(
-            "partition %d: the group has committed %s, but its outputs and profiles say that it told up to %s: going on there",
-            number,
-            tuple(max(offset, 0) for offset in committed),
-            tuple(told),
-        )
-        return told, msgspec.structs.replace(known, left_out=said.marks.left_out if said else known.left_out)
-
-    @staticmethod
-    def _marks(number: int, metadata: str | None) -> Marks:
-        try:
-            return Marks.parse(metadata)
-        except WrongSettings as error:
+    def _leaving_out(self, part: Part, standing: Standing) -> Part:
+        """The part, with the messages that were dead-lettered for what they don't show themselves: no fold takes them."""
+        number, known = part.number, part.marks.left_out
+        skipped = frozenset(self._log.left_out(number, standing.topics))
+        told = sum(offset < part.until[topic] for topic, offset in skipped)
+        if told < known and standing.resumed(part.position) is None:
             raise PartitionParked(
-                f"partition {number}: {error}; commit them anew, as they were, with the metadata of a worker"
-            ) from error
-
-    def _check(self, number: int, raw: bytes, committed: Offsets, bounds: list[tuple[int, int]]) -> Position:
-        rebuild = f"`features rebuild --partition {number}` mends it"
-        for name, offset, (_, high) in zip(_NAMES, committed, bounds, strict=True):
-            if offset > high:
-                raise PartitionParked(
-                    f"partition {number}: {name} was judged up to {offset}, and ends at {high}: it was made anew or cut off; "
-                    f"reset the group's offsets for it"
-                )
-        if not raw:
-            return self._from_nothing(number, bounds)
-        try:
-            position = Position.parse(raw)
-        except ValueError as error:
-            raise PartitionParked(
-                f"partition {number}: its position is {raw[:100]!r}, which is none; {rebuild}"
-            ) from error
-        if position.format != self.format:
-            raise PartitionParked(
-                f"partition {number}: its profiles are of format {position.format}, this worker folds {self.format} "
-                f"(another release, or other FRAUD_CURRENCY, FRAUD_RATES, FRAUD_FUTURE_TOLERANCE); {rebuild}"
+                f"partition {number}: {known} messages were left out of its profiles, and dead-letters names {told} of them: it "
+                f"lost its end; `features rebuild --partition {number} --accept-loss` folds the others too"
             )
-        if position.topics != self._topics:
-            raise PartitionParked(
-                f"partition {number}: its profiles were folded from topics since made anew; {rebuild}"
-            )
-        for name, at, (low, high) in zip(_NAMES, position.next, bounds, strict=True):
-            if at < low:
-                raise PartitionParked(
-                    f"partition {number}: {name} begins at {low}, its profiles end at {at}; {rebuild}"
-                )
-            if at > high:
-                raise PartitionParked(
-                    f"partition {number}: its profiles hold {name} up to {at}, which ends at {high}: the log lost its end; "
-                    f"{rebuild}"
-                )
-        return position
+        return replace(part, skipped=skipped, marks=msgspec.structs.replace(part.marks, left_out=told))
 
-    def _from_nothing(self, number: int, bounds: list[tuple[int, int]]) -> Position:
-        for name, (low, _) in zip(_NAMES, bounds, strict=True):
-            if low > 0:
-                raise PartitionParked(
-                    f"partition {number} has no position, and {name} begins at {low}: what came before is in no log, so "
-                    f"that profiles can't be folded from the beginning; bring it back from an archive, or `features "
-                    f"rebuild --partition {number} --from-here` accepts profiles that begin there"
-                )
-        return Position(self.format, new_epoch(), self._topics, Offsets(0, 0, 0))
-
-    def _left_out(self, number: int) -> frozenset[tuple[int, int]]:
-        with Log(self.settings) as log:
-            return frozenset(log.left_out(number))
+    def _topic_ids(self) -> TopicIds:
+        """As they are now; asked once for the numbers of one assignment."""
+        ids, asked = self._ids
+        if time.monotonic() - asked > IDS_LAST:
+            ids = TopicIds(*self._log.topic_ids())
+            self._ids = ids, time.monotonic()
+        return ids

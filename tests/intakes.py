@@ -12,7 +12,7 @@ from typing import Any, cast
 import msgspec
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from features.position import Keys, Offsets, Position
+from features.position import Keys, Last, Offsets, Position, TopicIds
 from schemas.marks import Marks
 from schemas.topics import INPUTS
 from streaming.intake import Intake, Polled
@@ -203,8 +203,8 @@ class LoneIntake:
 
     def part(self, number: int) -> Part:
         """What a takeover finds."""
-        position = self.positions.get(number, Position("f", "e", "t", START))
-        return Part(number, position, self.until.get(number, START), Marks(), Keys("", number), True)
+        position = self.positions.get(number, Position("f", "e", TopicIds("t", "l", "a"), START))
+        return Part(number, position, self.until.get(number, START), Marks(), Last(), Keys("", number), True)
 
     def turns(self, count: int = 3) -> None:
         """Time passes: what is asked for is answered, what has come is handed on."""

@@ -75,6 +75,7 @@ from training.settings import (
     columns,
     learners,
 )
+from training.thresholds import NEVER, flags_nothing
 from training.tracking import Told, Tracking, tell, upload
 from training.tune_command import tune
 from training.versions import code_version
@@ -209,6 +210,10 @@ def run(
     cost_missed_fixed: MissedFixedOption = DEFAULTS.cost_missed_fixed,
     cost_review: ReviewOption = DEFAULTS.cost_review,
     cost_wrong_decline: WrongDeclineOption = DEFAULTS.cost_wrong_decline,
+    current_anyway: Annotated[
+        bool,
+        typer.Option("--current-anyway", help="Put a first model in use even if it flags nothing."),
+    ] = False,
     promote: Annotated[
         bool,
         typer.Option("--promote", help="Make it the champion, if it passes every gate; status 1 where it doesn't."),
@@ -269,6 +274,7 @@ def run(
         patience=patience,
         least_gain=least_gain,
         trusted=columns(trust) or (),
+        current_anyway=current_anyway,
         thresholds_by=thresholds_by,
         review_share=review_share,
         review_per_day=review_per_day,
@@ -376,6 +382,10 @@ app.command("rescore")(rescore)
 def look_at(
     past: PastArgument,
     mapping: MappingOption = None,
+    train_until: UntilOption = None,
+    label_delay: DelayOption = None,
+    validation: ValidationOption = None,
+    folds: FoldsOption = DEFAULTS.folds,
     attributes: Annotated[
         str,
         typer.Option(
@@ -398,8 +408,17 @@ def look_at(
     from training.reading import read
     from training.validating import validate
 
+    meant = None if mapping is None else load_mapping(mapping, label_delay=label_delay)
+    usual = DEFAULTS.label_delay if meant is None else meant.delay()
+    settings = TrainingSettings(
+        train_until=None if train_until is None else moment(train_until),
+        label_delay=usual if label_delay is None else duration(label_delay),
+        validation=None if validation is None else duration(validation),
+        folds=folds,
+    )
+    rates = load(Settings, os.environ).rules().rates
     with OnConsole(Console(stderr=True)) as narrator:
-        there = read(past, None if mapping is None else load_mapping(mapping), narrator, whole=False)
+        there = read(past, meant, narrator, whole=False)
         narrator.stage("validate", f"looking for what is wrong or odd about {there.transactions.height:,} transactions")
         found = validate(
             there.transactions,
@@ -407,6 +426,8 @@ def look_at(
             attributes=columns(attributes),
             trusted=columns(trust) or (),
             rejected=there.rejected,
+            settings=settings,
+            rates=rates,
         )
     if as_json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")
@@ -483,7 +504,9 @@ def _sum_up(trained: TrainedBundle, told: Told | None) -> None:
             console.print(f"  {name:38s} {less:+.5g}{_between(interval)}")
     if judgement.elsewhere is not None:
         console.print(f"  not compared: the champion, {judgement.elsewhere}, learnt from other transactions than these")
-    console.print(f"  review from {thresholds.review:.4g}, decline from {thresholds.decline:.4g}")
+    console.print(f"  review {_from(thresholds.review)}, decline {_from(thresholds.decline)}")
+    if flags_nothing(thresholds):
+        console.print("  this model flags nothing")
 
 
 def _next(bundle: Path, past: str, mapping: Path | None) -> str:
@@ -494,6 +517,10 @@ def _next(bundle: Path, past: str, mapping: Path | None) -> str:
     if bundle.parent != installation.bundles(load(Settings, os.environ).topic_prefix):
         said += ["--out", str(bundle.parent)]
     return shlex.join(said)
+
+
+def _from(threshold: float) -> str:
+    return "never" if threshold >= NEVER else f"from {threshold:.4g}"
 
 
 def _between(interval: Interval | None) -> str:

@@ -34,7 +34,7 @@ from training.page import page
 from training.served import Compared, Served, instead_of
 from training.settings import Imbalance, Policy, TrainingSettings
 from training.split import KnownPast, Split, known_at, split
-from training.thresholds import choose, went_by
+from training.thresholds import choose, flags_nothing, went_by
 from training.tracking import Told
 from training.validating import Validation, validate
 
@@ -92,7 +92,13 @@ def train(
 
     tell.stage("validate", f"looking for what is wrong or odd about {transactions.height:,} transactions")
     validation = validate(
-        transactions, labels, attributes=settings.attributes, trusted=settings.trusted, rejected=rejected
+        transactions,
+        labels,
+        attributes=settings.attributes,
+        trusted=settings.trusted,
+        rejected=rejected,
+        settings=settings,
+        rates=rates,
     )
     validation.require_usable()
     for finding in validation.odd:
@@ -211,8 +217,7 @@ def train(
             odd=validation.odd,
         ),
     )
-    if not (settings.out / CURRENT).exists():
-        make_current(path)
+    _put_in_use(path, manifest, settings, tell)
     return TrainedBundle(
         path=path,
         manifest=manifest,
@@ -221,6 +226,26 @@ def train(
         validation=validation,
         folds=folds,
     )
+
+
+def _put_in_use(path: Path, manifest: Manifest, settings: TrainingSettings, tell: Narrator) -> None:
+    """Where no model is yet; one that flags nothing only if somebody insists."""
+    silent = flags_nothing(manifest.thresholds)
+    if silent:
+        tell.warn(f"this model flags nothing: {_why_nothing(manifest)}; more frauds to fit would do")
+    if (settings.out / CURRENT).exists():
+        return
+    if silent and not settings.current_anyway:
+        tell.warn("it is not put in use, although no model is yet: --current-anyway would do it")
+    else:
+        make_current(path)
+
+
+def _why_nothing(manifest: Manifest) -> str:
+    by = manifest.thresholds_by
+    if by.get("policy") != Policy.PRECISION:
+        return f"by the policy {by.get('policy')} it is worth while from no score on"
+    return f"from no score on are {by['review_precision']:.0%} of the rows frauds, as --review-precision asks"
 
 
 def _as_served(compared: Compared) -> dict[str, str | int]:
@@ -439,6 +464,7 @@ def report(
         "evaluation": str(trained.path / "evaluation.html"),
         "catalogue": trained.manifest.catalogue,
         "thresholds": trained.manifest.thresholds,
+        "flags_nothing": flags_nothing(trained.manifest.thresholds),
         "thresholds_by": trained.manifest.thresholds_by,
         "policy": trained.manifest.thresholds.digest(),
         "calibration": trained.manifest.calibration,

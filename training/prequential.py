@@ -24,13 +24,13 @@ import numpy.typing as npt
 from sklearn import metrics
 
 from features.catalogue import FEATURES
-from schemas.wire import EPOCH, microseconds
+from schemas.wire import EPOCH
 from training.attributes import History
 from training.errors import UnusablePast
 from training.learners.learner import Learner, Steps
 from training.learners.learner import Rows as LearntRows
 from training.settings import TrainingSettings
-from training.split import KnownPast, choosing_ends, known_frauds
+from training.split import KnownPast, choosing_ends, known_frauds, mature_until
 
 Rows = npt.NDArray[np.bool_]
 Vectors = npt.NDArray[np.float32]
@@ -103,17 +103,53 @@ def cut(described: Described, settings: TrainingSettings, *, folds: int) -> tupl
     most.  Raises UnusablePast where a part has no rows, no fraud or nothing but frauds.
     """
     past, delay = described.past, settings.label_delay // _MICROSECOND
-    time = past.transactions["occurred_at"].dt.epoch("us").to_numpy()
-    first, mature = int(time.min()), microseconds(past.until) - delay
+    require_classes(past, described.accepted, settings, folds=folds)
+    time = _times(past)
+    edges = _edges(past, settings, folds)
+    return tuple(
+        _fold(described, time, begins, ends, delay, last=ends == edges[-1]) for begins, ends in pairwise(edges)
+    )
+
+
+def require_classes(past: KnownPast, accepted: Rows, settings: TrainingSettings, *, folds: int) -> None:
+    """Raises UnusablePast where a part of one of so many folds has no rows, no fraud or nothing but frauds."""
+    time, delay = _times(past), settings.label_delay // _MICROSECOND
+    edges = _edges(past, settings, folds)
+    for number, (begins, ends) in enumerate(pairwise(edges), 1):
+        fit, kept = _rows(accepted, time, begins, ends, delay, last=ends == edges[-1])
+        at = EPOCH + timedelta(microseconds=begins)
+        known = known_frauds(past.transactions, past.labels, at)
+        for purpose, is_fraud in (("to fit", known[fit]), ("to validate", past.is_fraud[kept])):
+            frauds = int(is_fraud.sum())
+            if frauds in (0, is_fraud.size):
+                raise UnusablePast(
+                    f"fold {number}, of {at}, has {is_fraud.size} mature rows {purpose}, {frauds} of them known as frauds: "
+                    "fewer --folds, more history, or another --validation would do"
+                )
+
+
+def _times(past: KnownPast) -> npt.NDArray[np.int64]:
+    return past.transactions["occurred_at"].dt.epoch("us").to_numpy()
+
+
+def _edges(past: KnownPast, settings: TrainingSettings, folds: int) -> list[int]:
+    """Microseconds since 1970: where each fold's validation begins, and where the last one ends."""
+    time, delay = _times(past), settings.label_delay // _MICROSECOND
+    first, mature = int(time.min()), mature_until(past, time, settings.label_delay)
     most = max(mature - first - delay, 0) * _SHARE_OF_VALIDATION / folds
     length = int(min(most, _LONGEST_VALIDATION / _MICROSECOND))
     if settings.validation is not None:
         length = settings.validation // _MICROSECOND
-    edges = [mature - length * left for left in range(folds, -1, -1)]
-    return tuple(
-        _fold(described, time, number, begins, ends, delay, last=ends == mature)
-        for number, (begins, ends) in enumerate(pairwise(edges), 1)
-    )
+    return [mature - length * left for left in range(folds, -1, -1)]
+
+
+def _rows(
+    accepted: Rows, time: npt.NDArray[np.int64], begins: int, ends: int, delay: int, *, last: bool
+) -> tuple[Rows, Rows]:
+    """Those to fit, and those to validate."""
+    fit: Rows = accepted & (time < begins - delay)
+    kept: Rows = accepted & (time >= begins) & ((time <= ends) if last else (time < ends))
+    return fit, kept
 
 
 def judge(
@@ -158,20 +194,10 @@ def summary(judged: Sequence[Judged]) -> dict[str, float]:
     return said
 
 
-def _fold(
-    described: Described, time: npt.NDArray[np.int64], number: int, begins: int, ends: int, delay: int, *, last: bool
-) -> Fold:
+def _fold(described: Described, time: npt.NDArray[np.int64], begins: int, ends: int, delay: int, *, last: bool) -> Fold:
     past, at = described.past, EPOCH + timedelta(microseconds=begins)
-    fit = described.accepted & (time < begins - delay)
-    kept = described.accepted & (time >= begins) & ((time <= ends) if last else (time < ends))
+    fit, kept = _rows(described.accepted, time, begins, ends, delay, last=last)
     known = known_frauds(past.transactions, past.labels, at)
-    for purpose, is_fraud in (("to fit", known[fit]), ("to validate", past.is_fraud[kept])):
-        frauds = int(is_fraud.sum())
-        if frauds in (0, is_fraud.size):
-            raise UnusablePast(
-                f"fold {number}, of {at}, has {is_fraud.size} mature rows {purpose}, {frauds} of them known as frauds: "
-                "fewer --folds, more history, or another --validation would do"
-            )
     encoder = described.history.frozen(at)
     chosen = choosing_ends(time[kept], past.is_fraud[kept], begins, ends)
     return Fold(

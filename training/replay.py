@@ -345,10 +345,7 @@ def _converted(amount: Ints, currency: _Coded, rates: Rates) -> Ints:
         if name == rates.currency:
             continue
         if name not in rates.factors:
-            raise UnusablePast(
-                f"no rate for {name!r}: known are {', '.join(sorted(rates.factors))}; FRAUD_RATES__XYZ says how many "
-                "XYZ are one euro, here and to the workers"
-            )
+            raise UnusablePast(no_rate(name, rates))
         rows = np.flatnonzero(currency.code == number)
         numerator, denominator = rates.factors[name]
         whole: Any = amount[rows]
@@ -356,6 +353,14 @@ def _converted(amount: Ints, currency: _Coded, rates: Rates) -> Ints:
             whole = whole.astype(object)
         converted[rows] = np.minimum(rates.convert(whole, name), MAX_PROFILE_AMOUNT)
     return converted
+
+
+def no_rate(currency: str, rates: Rates) -> str:
+    """What is said of a currency that has none."""
+    return (
+        f"no rate for {currency!r}: known are {', '.join(sorted(rates.factors))}; FRAUD_RATES__{currency} says how many "
+        f"{currency} are one {rates.currency}, here and to the workers"
+    )
 
 
 _LARGEST = np.iinfo(np.int64).max

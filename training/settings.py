@@ -118,6 +118,8 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True):
     least_gain: float = 0.0005
     """Of average precision, that betters it, for LightGBM: where many trees bring less, they learn these rows' chance."""
 
+    current_anyway: bool = True
+    """Put a first model in use also where it flags nothing.  `training run` does so only if it is told to."""
     trusted: tuple[str, ...] = ()
     """Columns that are learnt from although they alone tell the frauds: whoever names one says that it is known in time."""
 

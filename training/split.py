@@ -119,7 +119,7 @@ def split(past: KnownPast, accepted: Rows, *, delay: timedelta, validation: time
     Raises UnusablePast where a part has no rows, no fraud or nothing but frauds.
     """
     time = past.transactions["occurred_at"].dt.epoch("us").to_numpy()
-    first, mature = int(time.min()), microseconds(past.until - delay)
+    first, mature = int(time.min()), mature_until(past, time, delay)
     span, gap = timedelta(microseconds=max(mature - first, 0)), delay
     if span <= gap:
         last = timedelta(microseconds=int(time.max()) - first)
@@ -134,8 +134,11 @@ def split(past: KnownPast, accepted: Rows, *, delay: timedelta, validation: time
     fit = accepted & (time < learnt)
     kept = accepted & (time >= begins) & (time <= mature)
     later = " or a later --train-until" * past.goes_on
-    _require_both_classes("to fit", past.is_fraud[fit], f"more history, a shorter --validation{later}")
-    _require_both_classes("to validate", past.is_fraud[kept], f"a longer --validation{later}")
+    _require_both_classes(
+        "to fit", past.is_fraud[fit], f"before {_moment(learnt)}", f"more history, a shorter --validation{later}"
+    )
+    between = f"from {_moment(begins)} to {_moment(mature)}"
+    _require_both_classes("to validate", past.is_fraud[kept], between, f"a longer --validation{later}")
     chosen = choosing_ends(time[kept], past.is_fraud[kept], begins, mature)
     return Split(
         fit=fit,
@@ -147,6 +150,14 @@ def split(past: KnownPast, accepted: Rows, *, delay: timedelta, validation: time
         test_from=EPOCH + timedelta(microseconds=begins if chosen is None else chosen),
         test_until=EPOCH + timedelta(microseconds=mature),
     )
+
+
+def mature_until(past: KnownPast, time: npt.NDArray[np.int64], delay: timedelta) -> int:
+    """Until when a transaction is old enough to have its label, in microseconds; no later than the last of them at `time` [n].
+
+    A label may be known long after all of them: nothing occurred between.
+    """
+    return min(microseconds(past.until - delay), int(time.max()))
 
 
 def choosing_ends(time: npt.NDArray[np.int64], is_fraud: Rows, begins: int, ends: int) -> int | None:
@@ -169,10 +180,16 @@ def _require_columns(table: str, frame: pl.DataFrame, columns: dict[str, pl.Data
         raise UnusablePast(f"{table} has no column {', '.join(missing)}; a mapping says which of its columns is what")
 
 
-def _require_both_classes(purpose: str, is_fraud: Rows, remedy: str) -> None:
+def _require_both_classes(purpose: str, is_fraud: Rows, when: str, remedy: str) -> None:
     frauds = int(is_fraud.sum())
     if frauds in (0, is_fraud.size):
-        raise UnusablePast(f"{is_fraud.size} mature rows {purpose}, {frauds} of them frauds: {remedy} would do")
+        raise UnusablePast(
+            f"{is_fraud.size} mature rows {purpose}, {frauds} of them frauds: {remedy} would do (they occurred {when})"
+        )
+
+
+def _moment(micros: int) -> str:
+    return f"{EPOCH + timedelta(microseconds=micros):%Y-%m-%d %H:%M}"
 
 
 def _days(span: timedelta) -> str:

@@ -51,6 +51,11 @@ def choose(
     )
 
 
+def flags_nothing(thresholds: Thresholds) -> bool:
+    """Whether no score reaches them."""
+    return min(thresholds.review, thresholds.decline) >= NEVER
+
+
 def _policy(settings: TrainingSettings, champion: Opinion | None) -> Policy:
     """Without a champion there is nothing to be like."""
     wanted = settings.thresholds_by

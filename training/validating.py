@@ -16,12 +16,17 @@ import numpy.typing as npt
 import polars as pl
 
 from schemas.absent import MISSING
+from schemas.currencies import Rates
 from schemas.ids import floats_among
 from schemas.mapping import WAS_FLOAT, Rejected
 from schemas.tables import LABEL_COLUMNS, TRANSACTION_COLUMNS
-from schemas.wire import EARLIEST, LATEST, MAX_AMOUNT
+from schemas.wire import EARLIEST, EPOCH, LATEST, MAX_AMOUNT
 from training.attributes import choose
 from training.errors import UnusablePast
+from training.prequential import require_classes
+from training.replay import no_rate
+from training.settings import TrainingSettings
+from training.split import known_at, split
 
 Rows = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -49,6 +54,9 @@ _LATE, _MOST_LATE = timedelta(days=1), 0.05
 _PARTS = 10
 _BUSY_DAY = 20
 
+_FEW_INSTANTS, _SHARED = 100, 20
+_YEAR = 31_556_952_000_000
+"""Microseconds."""
 _SHOWN = 5
 
 
@@ -100,9 +108,13 @@ def validate(
     attributes: Sequence[str] | None = None,
     trusted: Sequence[str] = (),
     rejected: Sequence[Rejected] = (),
+    settings: TrainingSettings | None = None,
+    rates: Rates | None = None,
 ) -> Validation:
     """What is wrong or odd about a past, as schemas.tables has it.
 
+    With `settings`, whether they leave rows of both kinds to fit and to judge by; with `rates`, whether each currency has one:
+    whatever a training by them would refuse.
     `attributes`: the columns that are to be learnt from; None: all there are.  `trusted` of them may tell frauds alone.
     `rejected`: rows that the mapping could make no transactions of.  Raises UnusablePast where an attribute is asked for
     that isn't there.
@@ -124,6 +136,10 @@ def validate(
             _look_at_times(transactions, notes)
             is_fraud = _look_at_labels(transactions, labels, notes)
             _look_for_leaks(transactions, is_fraud, attributes, trusted, notes)
+            if rates is not None:
+                _look_for_rates(transactions, rates, notes)
+            if settings is not None and not notes.refused:
+                _look_at_dates(transactions, labels, settings, notes)
     return Validation(
         transactions=transactions.height,
         labels=labels.height,
@@ -265,15 +281,20 @@ def _look_for_words(name: str, ids: pl.Series, notes: _Notes) -> None:
 def _look_at_times(transactions: pl.DataFrame, notes: _Notes) -> None:
     rows = transactions.height
     at = transactions["occurred_at"].drop_nulls()
-    first, last = at.min(), at.max()
-    if not isinstance(first, datetime) or not isinstance(last, datetime):
+    if at.is_empty():
         return
-    if first < EARLIEST or last >= LATEST:
+    micros = at.dt.epoch("us")
+    inside = at.is_between(EARLIEST, LATEST, closed="left")
+    if not inside.all():
         notes.refuse(
             "occurred_at",
-            f"the times go from {_day(first)} to {_day(last)}: are they seconds, or milliseconds?  `time.format` in the "
-            "mapping says how they are written",
+            f"the times go from {_date(micros.min())} to {_date(micros.max())}: are they seconds, or milliseconds?  "
+            "`time.format` in the mapping says how they are written",
         )
+        return
+    first, last = at.min(), at.max()
+    assert isinstance(first, datetime)  # there are some
+    assert isinstance(last, datetime)
     backwards = int((at.cum_max() - at > _LATE).sum())
     if backwards > _MOST_LATE * rows:
         notes.refuse(
@@ -300,10 +321,36 @@ def _look_at_times(transactions: pl.DataFrame, notes: _Notes) -> None:
             f"{_of(at_midnight, rows)} are at midnight sharp: without the time of day its features are empty",
         )
 
+        return
+    different = at.n_unique()
+    if 1 < different <= _FEW_INSTANTS and rows >= _SHARED * different:
+        notes.mention(
+            "occurred_at",
+            f"{rows:,} rows share {different} instants from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}: does what they "
+            'count begin again, as an hour of the day does?  occurred_at = { day = "…", hour = "…" } in the mapping takes both',
+        )
+
+
+def _date(micros: object) -> str:
+    """Of microseconds since 1970, also where no calendar of Python's goes so far."""
+    assert isinstance(micros, int)
+    try:
+        return (EPOCH + timedelta(microseconds=micros)).date().isoformat()
+    except OverflowError:
+        return f"the year {1970 + micros // _YEAR:,}"
+
 
 def _look_at_labels(transactions: pl.DataFrame, labels: pl.DataFrame, notes: _Notes) -> Rows:
     """Gives which of the transactions [n] are known frauds."""
     rows = transactions.height
+    beyond = labels.filter(~pl.col("known_at").is_between(EARLIEST, LATEST, closed="left"))
+    if beyond.height:
+        notes.refuse(
+            "known_at",
+            f"{_of(beyond.height, labels.height)} labels were known before {EARLIEST.year} or after {LATEST.year - 1}, such as "
+            f"that of {beyond['transaction_id'][0]!r}: leave out a label that was never known",
+        )
+        labels = labels.filter(pl.col("known_at").is_between(EARLIEST, LATEST, closed="left"))
     early = int((labels["known_at"] < labels["occurred_at"]).sum())
     if early:
         notes.refuse(
@@ -356,6 +403,38 @@ def _look_at_labels(transactions: pl.DataFrame, labels: pl.DataFrame, notes: _No
         empty = [f"{100 * i // _PARTS} to {100 * (i + 1) // _PARTS} %" for i, part in enumerate(parts) if not part]
         notes.mention("labels", f"no fraud is known in this part of the rows: {_listed(empty)}; were labels kept then?")
     return is_fraud
+
+
+def _look_for_rates(transactions: pl.DataFrame, rates: Rates, notes: _Notes) -> None:
+    for currency, count in transactions["currency"].drop_nulls().value_counts(sort=True).iter_rows():
+        if currency != rates.currency and currency not in rates.factors:
+            notes.refuse(
+                "currency", f"{_of(count, transactions.height)} rows are in one that has {no_rate(currency, rates)}"
+            )
+
+
+def _look_at_dates(transactions: pl.DataFrame, labels: pl.DataFrame, settings: TrainingSettings, notes: _Notes) -> None:
+    """Whether both kinds are there in each part that the training's dates make of the past."""
+    try:
+        past = known_at(settings.train_until, transactions, labels)
+        first = past.transactions.select(
+            pl.struct("account_id", "transaction_id").hash().is_first_distinct()
+        ).to_series()  # a worker judges no duplicate
+        accepted = first.to_numpy()
+        cut = split(past, accepted, delay=settings.label_delay, validation=settings.validation)
+        if settings.folds:
+            require_classes(past, accepted, settings, folds=settings.folds)
+    except UnusablePast as error:
+        notes.refuse("dates", str(error))
+        return
+    for purpose, part in (("to fit", cut.fit), ("to choose thresholds and to judge", cut.validation | cut.test)):
+        frauds = int(past.is_fraud[part].sum())
+        if frauds < _ENOUGH:
+            notes.mention(
+                "labels",
+                f"only {frauds} of the {int(part.sum()):,} rows {purpose} {'is a fraud' if frauds == 1 else 'are frauds'}: "
+                "a model of so few may flag nothing, and what is said of it is chance; more history would do",
+            )
 
 
 @dataclass(frozen=True)
@@ -501,10 +580,6 @@ def _spread(rows: Ints, most: int) -> Ints:
 
 def _days(first: date, days: int) -> Iterator[date]:
     return (first + timedelta(days=number) for number in range(days))
-
-
-def _day(moment: datetime) -> str:
-    return moment.date().isoformat()
 
 
 def _of(count: int, rows: int) -> str:

@@ -206,13 +206,22 @@ class Table:
         return pl.DataFrame(plain).n_unique() if plain else 0
 
     def told_apart(self, column: str) -> tuple[int, int]:
-        """Of the whole table's rows, how many repeat an earlier one's value, and how many have none."""
+        """Of the whole table's rows, how many repeat an earlier one's value, and how many have none; blank lines are no rows."""
         scan = scan_table(self.file, separator=self.separator, encoding=self.encoding)
-        value = exactly(column)
-        if scan.collect_schema()[column] == pl.String:
-            value = without(value, MISSING)
-        there, different = scan.select(there=value.count(), different=value.drop_nulls().n_unique()).collect().row(0)
-        return there - different, self.rows - there
+        schema = scan.collect_schema()
+        there = {name: exactly(name).is_not_null() for name in schema}
+        there |= {name: exactly(name).str.strip_chars() != "" for name, kind in schema.items() if kind == pl.String}
+        value = without(exactly(column), MISSING) if schema[column] == pl.String else exactly(column)
+        told, different, absent = (
+            scan.select(
+                told=value.count(),
+                different=value.drop_nulls().n_unique(),
+                absent=(value.is_null() & pl.any_horizontal(there.values())).sum(),
+            )
+            .collect(engine="streaming")
+            .row(0)
+        )
+        return told - different, absent
 
 
 def look(file: Path) -> Table:

@@ -318,7 +318,7 @@ def _tells_apart(column: Column, table: Table) -> str | None:
     if (
         repeated > max(allowed * table.rows, 1)
         or absent > max(_REPEATED * table.rows, 1)
-        or table.rows - absent - repeated < min(table.rows, 2)
+        or column.distinct < min(len(column.values), 2)
     ):
         return None
     some = (

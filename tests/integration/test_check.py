@@ -92,10 +92,10 @@ def nobodys(fleet: Fleet) -> Source:
 def commit_up_to_the_end(fleet: Fleet) -> None:
     """As if a worker had told everything."""
     with Log(fleet.settings) as log:
-        offsets, metadata = log.committed(NUMBER)
+        offsets, metadata = zip(*log.committed(NUMBER), strict=True)
         end = log.bounds(TRANSACTIONS, NUMBER)[1]
         fleet.wait_until_nobody_is_in_the_group()
-        log.commit(NUMBER, Offsets(end, offsets.labels, offsets.activity), metadata)
+        log.commit(NUMBER, Offsets(end, *offsets[1:]), metadata)
 
 
 def test_what_was_sent_after_the_worker_left_is_pending_and_not_lost(told: Fleet, difference: Difference) -> None:
@@ -178,8 +178,8 @@ def a_verdict_that_knew(fleet: Fleet) -> tuple[Verdict, str]:
     for verdict in reversed([v for v in fleet.answers.verdicts if v.source.partition == NUMBER]):
         if verdict.folded.activity and verdict.outcome is Outcome.APPROVE:
             paid = next(decode_transaction(r.value) for r in records if r.offset == verdict.source.offset)
-            assert paid.counterparty_id is not None
-            return verdict, paid.counterparty_id
+            if paid.counterparty_id is not None:  # of those that were published by hand none has one
+                return verdict, paid.counterparty_id
     raise AssertionError("nobody knew anything")
 
 

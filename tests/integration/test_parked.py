@@ -147,8 +147,8 @@ def test_a_group_that_was_set_back_judges_nothing_again(fleet: Fleet) -> None:
     """Or a broker that was killed, and has read only a part of what was committed."""
     with Log(fleet.settings) as log:
         fleet.wait_until_nobody_is_in_the_group()
-        offsets, metadata = log.committed(NUMBER)
-        log.commit(NUMBER, Offsets(offsets.transactions - 3, offsets.labels, offsets.activity), metadata)
+        offsets, metadata = zip(*log.committed(NUMBER), strict=True)
+        log.commit(NUMBER, Offsets(offsets[0] - 3, *offsets[1:]), metadata)
     worker = fleet.start()
     worker.log.wait_for(f"partition {NUMBER}: the group has committed")
     fleet.send(fleet.life.messages(50))
@@ -158,20 +158,20 @@ def test_a_group_that_was_set_back_judges_nothing_again(fleet: Fleet) -> None:
 
 def test_a_log_that_lost_its_end_is_parked(fleet: Fleet) -> None:
     with Log(fleet.settings) as log:
-        offsets, _ = log.committed(NUMBER)
+        offsets = Offsets(*(one.offset for one in log.committed(NUMBER)))
     before = fleet.position(NUMBER)
     assert before is not None
-    beyond = Offsets(offsets.transactions + 3, offsets.labels, offsets.activity)
+    beyond = offsets._replace(transactions=offsets.transactions + 3)
     fleet.redis.set(fleet.keys(NUMBER).position, bytes(before._replace(next=beyond)))
     why = parked_at(fleet.start(), NUMBER)
-    assert f"its profiles hold transactions up to {beyond.transactions}, which ends at {offsets.transactions}" in why
+    assert f"transactions ends at {offsets.transactions}, and was folded or judged up to {beyond.transactions}" in why
 
 
 def test_offsets_that_somebody_else_committed_are_parked(fleet: Fleet) -> None:
     with Log(fleet.settings) as log:
         fleet.wait_until_nobody_is_in_the_group()
-        offsets, _ = log.committed(NUMBER)
-        log.commit(NUMBER, offsets, "some other tool was here")
+        offsets = Offsets(*(one.offset for one in log.committed(NUMBER)))
+        log.commit(NUMBER, offsets, ["some other tool was here", "", ""])
     worker = fleet.start()
     assert "some other tool was here" in parked_at(worker, NUMBER)
 

@@ -59,6 +59,8 @@ A_FULL_LABEL = Label(
     is_fraud=True, known_at=datetime(2026, 3, 20, 18, 0, 0, 500_000, tzinfo=IN_TOKYO), source=LabelSource.CHARGEBACK,
     counterparty_id="カフェ-7",
 )  # fmt: skip
+TOPIC, LABELS_TOPIC = "Y2xq0Yd1TVm1bQkYJm5Y4g", "vHYQy0cQTq6m5Rk3hQx3Gw"
+A_SOURCE = Source(2, 2**63 - 1, TOPIC, 1_772_465_400_130)
 A_VERDICT = Verdict(
     transaction_id="tx-1", account_id="acct-000001", outcome=Outcome.APPROVE, score=0.0125, margin=-4.369447852467021,
     bundle="0a1b2c3d4e5f6071", policy="9f8e7d6c", vector_digest="c46cb66becdeb9a5", occurred_at=NOON,
@@ -67,7 +69,7 @@ A_VERDICT = Verdict(
 A_FULL_VERDICT = msgspec.structs.replace(
     A_VERDICT, transaction_id="tx-2", outcome=Outcome.DECLINE, score=0.96875, margin=3.4339872044851463,
     occurred_at=AFTER_MIDNIGHT, decided_at=datetime(2026, 3, 2, 15, 30, 0, 171_000, tzinfo=UTC),
-    source=Source(2, 2**63 - 1), folded=Folded(17, 40_961), flags=(Flag.LATE,),
+    source=A_SOURCE, folded=Folded(17, 40_961, LABELS_TOPIC), flags=(Flag.LATE,),
     vector="AECcRAAAQEEAAAAAAAAAAAAAAAAAAAAAAADAfwAAwH8AAAAAAAAAAAAAwH8AAMB/AABAQACwO0UAQHpEAIB6RAAAQEAAsDtFAEB6RACAekQA"
     "wKhHFdefPxJ7mEMAAAAAAADAfwAAwH8AAMB/AADAfwAAwH8AAMB/AADAfwAAwH8AAMB/AADAfwAAwH8AAMB/AADAfwAAwH8AAMB/",
 )  # fmt: skip
@@ -91,13 +93,13 @@ AN_EXPLANATION = Explanation(
     transaction_id="tx-2",
     account_id="acct-000001",
     bundle="0a1b2c3d4e5f6071",
-    source=Source(2, 2**63 - 1),
+    source=A_SOURCE,
     alert=40_961,
     reasons=IN_WORDS,
 )
 A_PAYMENT = CounterpartyActivity(
     counterparty_id="カフェ-7", transaction=8551241300860479828, account=5499276293877714103, amount=555_555_555_556,
-    occurred_at=1_772_465_400_123_456, source=Source(2, 9),
+    occurred_at=1_772_465_400_123_456, source=msgspec.structs.replace(A_SOURCE, offset=9),
 )  # fmt: skip
 
 Decode = Callable[[bytes | None], Any]
@@ -149,7 +151,7 @@ EXAMPLES: dict[str, tuple[Decode, msgspec.Struct]] = {
 HEADERS = {
     "v1/dead-letter-headers": DeadLetter(
         fault=Fault.MISSING_FIELD, detail="Object missing required field `amount`", topic="bank-transactions", partition=3,
-        offset=41, attempt=2, at=NOON + timedelta(milliseconds=41),
+        offset=41, attempt=2, at=NOON + timedelta(milliseconds=41), topic_id=TOPIC, timestamp=1_772_465_400_130,
     )
 }  # fmt: skip
 

@@ -22,8 +22,8 @@ from training.contender import Contender
 from training.errors import ParityBroken, UnusablePast
 from training.job import GOLDEN_ROWS, TrainedBundle, golden_rows, report, train, usual
 from training.learners.lightgbm import FittedLightGBM
-from training.narration import Silent
-from training.settings import TrainingSettings
+from training.narration import Narrator, Silent
+from training.settings import Policy, TrainingSettings
 from training.split import known_at
 
 PAST = a_past()
@@ -38,9 +38,25 @@ class Listening(Silent):
         self.warned.append(what)
 
 
-def trained(out: Path, past: tuple[pl.DataFrame, pl.DataFrame] = PAST, **settings: Any) -> TrainedBundle:
+class Heard(Silent):
+    """Keeps what it is warned of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.warnings: list[str] = []
+
+    def warn(self, what: str) -> None:
+        self.warnings.append(what)
+
+
+def trained(
+    out: Path,
+    past: tuple[pl.DataFrame, pl.DataFrame] = PAST,
+    narrator: Narrator | None = None,
+    **settings: Any,
+) -> TrainedBundle:
     defaults: dict[str, Any] = {"trees": 20, "leaves": 7, "smallest_leaf": 5, "threads": 1, "out": out}
-    return train(*past, settings=TrainingSettings(**(defaults | settings)))
+    return train(*past, settings=TrainingSettings(**(defaults | settings)), narrator=narrator)
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +123,19 @@ def test_the_first_one_becomes_current_and_the_others_wait(tmp_path: Path) -> No
     assert (tmp_path / "current").resolve() == first.path.resolve()
     assert second.path.is_dir()
     assert {path.name for path in tmp_path.iterdir()} == {first.path.name, second.path.name, "current"}
+
+
+def test_a_model_that_flags_nothing_says_so_and_is_put_in_use_only_if_somebody_insists(tmp_path: Path) -> None:
+    heard = Heard()
+    free: dict[str, Any] = {"thresholds_by": Policy.COST, "cost_missed_share": 0.0, "cost_missed_fixed": 0.0}
+    made = trained(tmp_path, narrator=heard, current_anyway=False, **free)
+
+    assert json.loads(report(made, {}))["flags_nothing"]
+    assert any(said.startswith("this model flags nothing: by the policy cost") for said in heard.warnings)
+    assert any("--current-anyway" in said for said in heard.warnings)
+    assert not (tmp_path / "current").exists()
+    trained(tmp_path, **free)
+    assert (tmp_path / "current").resolve() == made.path.resolve()
 
 
 def test_the_capacity_bounds_the_alerts(tmp_path: Path) -> None:
@@ -209,7 +238,7 @@ def test_a_graph_that_differs_in_one_bit_leaves_nothing(tmp_path: Path, monkeypa
 
 def test_a_currency_without_a_rate_says_where_to_set_it(tmp_path: Path) -> None:
     transactions, labels = PAST
-    with pytest.raises(UnusablePast, match=r"XAU.*FRAUD_RATES__XYZ"):
+    with pytest.raises(UnusablePast, match=r"XAU.*FRAUD_RATES__XAU"):
         trained(tmp_path, (transactions.with_columns(pl.lit("XAU").alias("currency")), labels))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from features.catalogue import OF_THE_COUNTERPARTY
 from features.describing import Batch, Described, Describer, Needed, needed, read
-from features.position import Keys, Offsets, Position
+from features.position import Keys, Last, Offsets, Position, TopicIds
 from schemas.errors import CounterpartiesBehind, PositionMoved, StoreUnavailable
 from schemas.marks import Marks
 from schemas.partitioning import partition_of
@@ -25,10 +25,11 @@ BAKERYS = partition_of(b"bakery", 4)
 ELSEWHERE = next(f"shop-{n}" for n in range(99) if partition_of(f"shop-{n}".encode(), 4) not in {ALICES, BAKERYS})
 NUMBER_ELSEWHERE = partition_of(ELSEWHERE.encode(), 4)
 START = Offsets(0, 0, 0)
+TOPICS = TopicIds("t", "l", "a")
 
 
 def a_part(number: int, *, written: bool = False, at: Offsets = START, epoch: str = "e1") -> Part:
-    return Part(number, Position("f", epoch, "t", at), START, Marks(), Keys("", number), written)
+    return Part(number, Position("f", epoch, TOPICS, at), START, Marks(), Last(), Keys("", number), written)
 
 
 @dataclass
@@ -52,7 +53,9 @@ class Worker:
         """Recall, describe, remember."""
         need, recalled = await self.recall(batch)
         described = self.describer.describe(batch, need, recalled.accounts, recalled.counterparties, recalled.unknown)
-        await self.memory.remember(described, need, self.parts, dict.fromkeys(self.parts, after))
+        await self.memory.remember(
+            described, need, self.parts, {number: part.position.moved(after, {}) for number, part in self.parts.items()}
+        )
         return described
 
 
@@ -78,7 +81,7 @@ async def test_every_number_moves_also_where_none_of_its_profiles_changed() -> N
     await worker.settle(paying(None), Offsets(1, 0, 0))
 
     for number in (ALICES, BAKERYS):
-        assert worker.store.values[f"{{p{number}}}:position"] == b"f|e1|t|1,0,0"
+        assert worker.store.values[f"{{p{number}}}:position"] == b"f|e1|t,l,a|1,0,0|,,|"
         assert worker.parts[number].written
 
 
@@ -86,7 +89,7 @@ async def test_the_first_write_expects_to_find_no_position_and_the_next_one_its_
     worker = Worker()
     assert worker.parts[ALICES].expected == b""
     await worker.settle(paying(None), Offsets(1, 0, 0))
-    assert worker.parts[ALICES].expected == b"f|e1|t|1,0,0"
+    assert worker.parts[ALICES].expected == b"f|e1|t,l,a|1,0,0|,,|"
 
     await worker.settle(paying(None, first=1), Offsets(2, 0, 0))
 
@@ -94,14 +97,16 @@ async def test_the_first_write_expects_to_find_no_position_and_the_next_one_its_
 async def test_a_worker_that_was_overtaken_recalls_nothing_and_writes_nothing() -> None:
     worker = Worker()
     await worker.settle(paying(None), Offsets(1, 0, 0))
-    worker.store.values[f"{{p{ALICES}}}:position"] = b"f|e1|t|5,0,0"
+    worker.store.values[f"{{p{ALICES}}}:position"] = b"f|e1|t,l,a|5,0,0|,,|"
 
     with pytest.raises(PositionMoved):
         await worker.recall(paying(None, first=1))
     need = needed(paying(None, first=1), RULES.partitions)
     described = worker.describer.describe(paying(None, first=1), need, [None], [])
     with pytest.raises(PositionMoved):
-        await worker.memory.remember(described, need, worker.parts, {ALICES: Offsets(2, 0, 0)})
+        await worker.memory.remember(
+            described, need, worker.parts, {ALICES: worker.parts[ALICES].position.moved(Offsets(2, 0, 0), {})}
+        )
     assert worker.parts[ALICES].position.next == Offsets(1, 0, 0)
 
 
@@ -122,9 +127,13 @@ async def test_a_write_whose_answer_was_lost_is_repeated_without_harm() -> None:
     worker.store.lost = 1
 
     with pytest.raises(StoreUnavailable):
-        await worker.memory.remember(described, need, worker.parts, {ALICES: Offsets(1, 1, 0)})
+        await worker.memory.remember(
+            described, need, worker.parts, {ALICES: worker.parts[ALICES].position.moved(Offsets(1, 1, 0), {})}
+        )
     assert not worker.parts[ALICES].written  # as far as it knows
-    await worker.memory.remember(described, need, worker.parts, {ALICES: Offsets(1, 1, 0)})
+    await worker.memory.remember(
+        described, need, worker.parts, {ALICES: worker.parts[ALICES].position.moved(Offsets(1, 1, 0), {})}
+    )
 
     _, recalled = await worker.recall(paying(None, first=1))
     assert recalled.accounts == [described.accounts["alice"]]
@@ -199,7 +208,7 @@ async def test_that_nothing_was_told_is_asked_anew_after_a_second(monkeypatch: p
         await worker.recall(paying(ELSEWHERE))
 
 
-def a_position(activity: int, *, epoch: str = "e7", format_: str = "f", topics: str = "t") -> bytes:
+def a_position(activity: int, *, epoch: str = "e7", format_: str = "f", topics: TopicIds = TOPICS) -> bytes:
     return bytes(Position(format_, epoch, topics, Offsets(0, 0, activity)))
 
 
@@ -210,7 +219,7 @@ SHORT = {
     "can't be parsed": b"what is this",
     "is no text": b"\xff\xfe|a|b|1,2,3",
     "is of another format": a_position(41, format_="another"),
-    "is of topics made anew": a_position(41, topics="anew"),
+    "is of topics made anew": a_position(41, topics=TOPICS._replace(labels="anew")),
 }
 
 

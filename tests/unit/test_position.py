@@ -9,36 +9,61 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.accepting import Rules
-from features.position import Keys, Offsets, Position, new_epoch
+from features.position import Keys, Last, Offsets, Position, Resumption, TopicIds, new_epoch
 from schemas.currencies import UNITS_PER_EURO, Rates
+from schemas.marks import Landmark
 from tests.examples import examples
 
 offsets = st.integers(0, 2**63 - 1)
 words = st.text("0123456789abcdef", min_size=1, max_size=8)
+offset_triples = st.builds(Offsets, offsets, offsets, offsets)
+records = st.none() | st.builds(Landmark, offsets, offsets, words)
+positions = st.builds(
+    Position,
+    words,
+    words,
+    st.builds(TopicIds, words, words, words),
+    offset_triples,
+    st.builds(Last, records, records, records),
+    st.none() | st.builds(Resumption, offset_triples, words),
+)
 
 
 @examples(50)
-@given(words, words, words, offsets, offsets, offsets)
-def test_a_position_is_read_as_it_was_written(
-    form: str, epoch: str, topics: str, transactions: int, labels: int, activity: int
-) -> None:
-    position = Position(form, epoch, topics, Offsets(transactions, labels, activity))
-
+@given(positions)
+def test_a_position_is_read_as_it_was_written(position: Position) -> None:
     assert Position.parse(bytes(position)) == position
 
 
 def test_a_position_in_the_store_looks_like_this() -> None:
-    assert bytes(Position("f0", "e1", "70", Offsets(5, 6, 7))) == b"f0|e1|70|5,6,7"
+    topics = TopicIds("IDt", "IDl", "IDa")
+    begun = Position("f0", "e1", topics, Offsets(0, 0, 0))
+    moved = begun.moved(Offsets(5, 6, 0), {0: Landmark(4, 1_700_000_000_123, "00ff"), 1: Landmark(5, 9, "0a")})
+
+    assert bytes(begun) == b"f0|e1|IDt,IDl,IDa|0,0,0|,,|"
+    assert bytes(moved) == b"f0|e1|IDt,IDl,IDa|5,6,0|4:1700000000123:00ff,5:9:0a,|"
+    assert (
+        bytes(begun._replace(resumption=Resumption(Offsets(3, 2, 1), "abcd")))
+        == b"f0|e1|IDt,IDl,IDa|0,0,0|,,|abcd:3,2,1"
+    )
+
+
+def test_what_did_not_move_keeps_its_last_record() -> None:
+    begun = Position("f0", "e1", TopicIds(), Offsets(5, 0, 0), Last(transactions=Landmark(4, 1, "00ff")))
+
+    assert begun.moved(Offsets(5, 1, 0), {1: Landmark(0, 2, "0a")}).last == Last(
+        Landmark(4, 1, "00ff"), Landmark(0, 2, "0a")
+    )
 
 
 @examples(100)
-@given(st.binary(max_size=40) | st.from_regex(r"[a-f0-9|,]{0,30}", fullmatch=True).map(str.encode))
+@given(st.binary(max_size=40) | st.from_regex(r"[a-f0-9|,:]{0,40}", fullmatch=True).map(str.encode))
 def test_what_is_no_position_is_refused(raw: bytes) -> None:
     try:
         position = Position.parse(raw)
     except ValueError:
         return
-    assert raw.count(b"|") == 3
+    assert raw.count(b"|") == 5
     assert Position.parse(bytes(position)) == position
 
 

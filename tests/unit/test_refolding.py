@@ -54,6 +54,8 @@ def accounts_of(log: Log) -> Accounts:
         label_account=ints([names.setdefault(one.account_id, len(names)) for one in labels]),
         labels_told={},
         rejected={},
+        record_offset=ints(list(range(len(transactions)))),
+        record_timestamp=ints([record.timestamp for record in log.transactions]),
     )
 
 

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from features.accepting import Record, Rules
 from features.describing import Described
-from features.position import Keys, Offsets, Position
+from features.position import Keys, Last, Offsets, Position, TopicIds
 from features.store import InMemoryProfiles
 from schemas.dead_letter import ATTEMPT, DeadLetter
 from schemas.errors import Fault
-from schemas.marks import Marks
+from schemas.marks import Marks, parse
 from schemas.partitioning import partition_of
 from schemas.transaction import Transaction
 from schemas.verdict import Alert, Folded, Outcome, Reason, Source, Verdict, decode_alert
@@ -128,8 +128,8 @@ class FakeOutbox:
         self.said += said
         for topic, number, offset, metadata in told:
             self.told[topic, number] = offset
-            if metadata:
-                self.marks[number] = Marks.parse(metadata)
+            if topic == TRANSACTIONS:
+                self.marks[number] = parse(Marks, metadata)
 
     def of(self, topic: str) -> list[Said]:
         """What was said on this topic."""
@@ -164,9 +164,9 @@ class Worker(LoneIntake):
         """What a takeover finds."""
         keys = Keys("", number)
         raw = self.store.values.get(keys.position, b"")
-        position = Position.parse(raw) if raw else Position("f", "e", "t", START)
+        position = Position.parse(raw) if raw else Position("f", "e", TopicIds("t", "l", "a"), START)
         until = Offsets(self.outbox.told.get((TRANSACTIONS, number), 0), self.outbox.told.get((LABELS, number), 0), 0)
-        return Part(number, position, until, self.outbox.marks.get(number, Marks()), keys, bool(raw))
+        return Part(number, position, until, self.outbox.marks.get(number, Marks()), Last(), keys, bool(raw))
 
     def pays(self, number: int, *ids: str, **fields: Any) -> None:
         """Transactions of this number's account come."""

@@ -138,6 +138,9 @@ def test_whole_amounts_with_a_mark_before_each_three_digits_are_to_be_checked(
         (Numerals(), "12,50", None),
         (Numerals(), "1,234.50", None),
         (Numerals(), "12'34", None),
+        (Numerals(), "+12.50", 12.5),
+        (Numerals(), "+49 100 200", None),
+        (Numerals(decimal=","), "1.10.345", None),
         (Numerals(), "(12.50", None),
         (Numerals(), "12 abc", None),
         (Numerals(), "inf", None),
@@ -197,6 +200,7 @@ def test_a_column_may_say_which_rows_are_payments(tmp_path: Path) -> None:
     assert "12 rows of the latter are no payments" in unsure(drafted)["amount.direction"]
     assert transactions.height == N - 12
     assert rejected.reasons == {"amount is a credit: `amount.debits` does not name its direction": 12}
+    assert rejected.examples[0].endswith("('dc' is 'C')")
 
 
 def test_where_debits_and_credits_have_columns_of_their_own_the_debits_are_the_amounts(tmp_path: Path) -> None:
@@ -268,6 +272,28 @@ def test_more_decimals_than_the_currency_has_are_to_be_checked(tmp_path: Path) -
 
     assert "more decimals than EUR has" in unsure(drafted)["amount.unit"]
     assert "such as '1.001'" in unsure(drafted)["amount.unit"]
+
+
+def test_amounts_that_are_rounded_are_said_whatever_the_mapping(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    thousands = a_file(tmp_path, {"amount": ["912" if n < 2 else f"{1 + n}.{100 + n}" for n in range(N)]})
+
+    by_own(thousands)
+
+    assert "53 of 60 amounts of" in caplog.text
+    assert (
+        "have more decimals than their currency, and are rounded; the first: row 2 ('amount' is '3.102')" in caplog.text
+    )
+
+
+@pytest.mark.parametrize("amounts", [AMOUNTS, [1e10 + 0.07 * n for n in range(N)], [0.1 + 0.2] * N])
+def test_amounts_of_floats_are_as_fine_as_their_currency(
+    tmp_path: Path, amounts: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    by_own(a_file(tmp_path, {"amount": amounts}))
+
+    assert "rounded" not in caplog.text
 
 
 # Currencies
@@ -602,6 +628,7 @@ def test_lines_that_come_again_leave_the_ids_what_they_are(tmp_path: Path, times
     ("behind", "reason"),
     [
         ("\n", "row is empty where the mapping looks"),
+        ("\r\n" * 5, "row is empty where the mapping looks"),
         (",,,,,,,\n", "row is empty where the mapping looks"),
         (",".join(PAYMENTS) + "\n", "row repeats the header line"),
         ("Total,,,109259.50,,,,\n", "account_id is missing"),
@@ -618,8 +645,9 @@ def test_lines_that_are_no_rows_spoil_nothing_and_are_counted(tmp_path: Path, be
     assert says(drafted)["label.is_fraud"] == '"is_fraud"'
     assert transactions["transaction_id"].to_list() == list(PAYMENTS["txn_id"])
     assert transactions.schema["attributes.score"] == pl.Float64
-    assert (rejected.count, rejected.reasons, labels.height) == (1, {reason: 1}, 6)
-    assert rejected.examples[0].startswith("row 60: ")
+    lines = 5 if behind.startswith("\r") else 1
+    assert (rejected.count, rejected.reasons, labels.height) == (lines, {reason: lines}, 6)
+    assert rejected.examples[0].startswith("row 60")
 
 
 def test_two_exports_glued_together_are_one_table(tmp_path: Path) -> None:

@@ -1,0 +1,47 @@
+"""Where to go on: what of a partition number's log counts as told, by what was committed, by its outputs and its profiles."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from features.continuity import NOTHING_COMMITTED, Standing
+from features.log import Log, Told
+from features.position import Offsets, Position
+
+log = logging.getLogger(__name__)
+
+
+def told_of(of: Log, standing: Standing, position: Position | None) -> Told:
+    """What counts as told of a partition number whose log is the one that is known (Standing.breaks).
+
+    The committed offsets say it; where they are gone or behind, the outputs and the profiles: a position is written after the
+    offsets were committed, so that it is never ahead of what was told.  Raises LogUnavailable, WrongSettings.
+    """
+    marks, committed, low = standing.marks(), standing.offsets(), standing.low
+    resumed = standing.resumed(position)
+    if resumed is not None:
+        return Told(Offsets(*map(max, resumed, low)), msgspec.structs.replace(marks, verdict=-1))
+    folded = position.next if position else Offsets(0, 0, 0)
+    is_behind = (
+        committed.transactions == NOTHING_COMMITTED
+        or any(at > max(offset, 0) for at, offset in zip(folded, committed, strict=True))
+        or (standing.last_verdict is not None and standing.last_verdict >= committed.transactions)
+    )
+    if not is_behind:
+        return Told(Offsets(*map(max, committed, low)), marks)
+    said = of.told(standing.number, standing.topics)
+    until = Offsets(*map(max, committed, folded, said.until if said else folded, low))
+    if said is not None and committed.transactions == NOTHING_COMMITTED:
+        marks = said.marks
+    elif said is not None:
+        marks = msgspec.structs.replace(marks, left_out=said.marks.left_out)
+    if until != Offsets(*(max(offset, first) for offset, first in zip(committed, low, strict=True))):
+        log.warning(
+            "partition %d: the group has committed %s, but its outputs and profiles say that it told up to %s: going on there",
+            standing.number,
+            tuple(max(offset, 0) for offset in committed),
+            tuple(until),
+        )
+    return Told(until, marks)
