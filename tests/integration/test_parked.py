@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
-from confluent_kafka import TopicPartition
 
 from deploy.local.stack import LocalStack
 from features.log import Log
 from features.position import Offsets
 from schemas.topics import INPUTS, TRANSACTIONS
-from tests.fleet import planted
-from tests.fleet.fleet import Fleet, Worker
-from tests.fleet.messages import Outgoing, a_transaction, message
+from tests.fleet.fleet import Fleet
+from tests.fleet.messages import a_transaction, message
+from tests.fleet.parked import LOOKS_SOON_AGAIN, make_anew, of_number, parked_at, truncate
 
-LOOKS_SOON_AGAIN = partial(planted.set_constant, "streaming.intake", "PARKED_AGAIN", 0.3)
 NUMBER = 2
 
 
@@ -31,31 +28,6 @@ def fleet(stack: LocalStack, prefix: str, bundle: Path) -> Iterator[Fleet]:
         fleet.wait_until_settled()
         worker.kill()
         yield fleet
-
-
-def parked_at(worker: Worker, *numbers: int) -> str:
-    """Why, once the worker has parked these and taken the others over."""
-    worker.log.wait_for("parked: ", times=len(numbers))
-    if len(numbers) < 4:
-        worker.log.wait_for("took partition", times=4 - len(numbers))
-    worker.wait_until(lambda: sorted(map(int, worker.readiness()["parked"])) == sorted(numbers))
-    assert worker.metric("fraud_parked_partitions") == len(numbers)
-    assert sorted(worker.readiness()["partitions"]) == sorted({0, 1, 2, 3} - set(numbers))
-    assert worker.running
-    return str(worker.readiness()["parked"][str(numbers[0])])
-
-
-def truncate(fleet: Fleet, number: int, before: int) -> None:
-    """As retention does."""
-    for done in fleet.admin.delete_records(
-        [TopicPartition(fleet.settings.topic(TRANSACTIONS), number, before)]
-    ).values():
-        done.result()
-
-
-def of_number(fleet: Fleet, messages: list[Outgoing], *numbers: int) -> int:
-    """How many of these transactions lie in these partitions, when they are sent."""
-    return sum(sent.topic == TRANSACTIONS.name and sent.partition in numbers for sent in fleet.send(messages))
 
 
 def everybody_was_told_once(fleet: Fleet, count: int) -> None:
@@ -187,11 +159,8 @@ def test_a_position_that_is_none_is_parked(fleet: Fleet) -> None:
     fleet.check(verdicts=300)
 
 
-def test_topics_made_anew_are_another_log(fleet: Fleet, stack: LocalStack) -> None:
-    topics = [fleet.settings.topic(topic) for topic in INPUTS]
-    for done in fleet.admin.delete_topics(topics).values():
-        done.result()
-    stack.create_topics(fleet.settings.topic_prefix)
+def test_topics_made_anew_are_another_log(fleet: Fleet) -> None:
+    make_anew(fleet, *INPUTS)
     fleet.send(fleet.life.messages(40))
     worker = fleet.launch()
     assert "made anew" in parked_at(worker, 0, 1, 2, 3)
