@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 import polars as pl
 
+from features.accepting import Rules
 from features.archive_tables import GAPS, Place, Table
 from features.attributes import number_of, text_of
 from schemas.errors import WrongSettings
+from schemas.mapping import Rejected, log_rejected
 from schemas.tables import ATTRIBUTE, LABEL_COLUMNS, TRANSACTION_COLUMNS
 from schemas.topics import DEAD_LETTERS, LABELS, TRANSACTIONS, VERDICTS, Topic
+from schemas.wire import EARLIEST, LATEST
 
 _READ: Final = (TRANSACTIONS.name, LABELS.name, DEAD_LETTERS.name)
 """The tables that a past is made of: their versions name it."""
@@ -22,7 +27,11 @@ _NAMED: Final = (*_READ, VERDICTS.name)
 """And all whose versions may be named."""
 _VERSION: Final = re.compile(r"@((?:[a-z-]+=\d+)(?:,[a-z-]+=\d+)*)$")
 _PLACE: Final = ("partition", "offset", "timestamp")
-_ARRIVED, _OCCURRED = "\0arrived", "\0occurred"
+_ARRIVED, _OCCURRED, _REASON = "\0arrived", "\0occurred", "\0reason"
+MOST_ATTRIBUTES: Final = 1_000
+"""Columns that are made of attributes where none are named."""
+_LEAST: Final = 10
+"""Transactions that have an attribute, below which nothing is learnt from it; of small pasts one in a hundred."""
 _AT_ONCE: Final = 100_000
 """Offsets whose messages are read at once, raw bytes and all."""
 
@@ -72,23 +81,37 @@ class Archive:
         """
         return ",".join(f"{name}={table.version}" for name, table in self.tables.items())
 
-    def past(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+    def past(
+        self,
+        *,
+        attributes: Sequence[str] | None = None,
+        rules: Rules = Rules(),  # noqa: B008 - it is frozen
+        on_left_out: Callable[[Rejected], None] = log_rejected,
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Transactions and labels as schemas.tables has them: the first in the order of the log, the others of `known_at`.
 
-        What can't be read is left out, and what a dead letter names.  Raises ArchiveUnusable.
+        What can't be read is left out, and what a dead letter names.  So is what was accepted once and by `rules` would not
+        be any more: `on_left_out` is told of it.  `attributes`: the columns that are wanted; None: all that enough transactions
+        have (at most MOST_ATTRIBUTES, the most frequent).  Raises ArchiveUnusable.
         """
-        transactions = self._accepted(TRANSACTIONS.name, [*TRANSACTION_COLUMNS, "attributes"])
-        labels = self._accepted(LABELS.name, [*LABEL_COLUMNS])
+        transactions, odd = self._transactions([*TRANSACTION_COLUMNS, "attributes"])
+        labels, odd_labels = _fit_to_learn(
+            self._accepted(LABELS.name, [*LABEL_COLUMNS]), _reason_of_labels(rules.future_tolerance)
+        )
+        for name, kept, left_out in ((TRANSACTIONS.name, transactions, odd), (LABELS.name, labels, odd_labels)):
+            if not left_out.is_empty():
+                on_left_out(_said(name, kept.height, left_out))
         in_order = _in_the_order_of_the_log(transactions)
-        attributes = _attributes(in_order["attributes"])
         return (
-            in_order.select(list(TRANSACTION_COLUMNS)).hstack(attributes),
+            in_order.select(list(TRANSACTION_COLUMNS)).hstack(
+                _attributes(in_order["attributes"], attributes, on_left_out)
+            ),
             _in_the_order_of_the_log(labels).sort("known_at", maintain_order=True).select(list(LABEL_COLUMNS)),
         )
 
     def places(self) -> pl.DataFrame:
         """Where on the log the transactions of `past` lay, row by row: `partition` and `offset`.  Raises ArchiveUnusable."""
-        rows = self._accepted(TRANSACTIONS.name, ["account_id", "occurred_at"])
+        rows, _ = self._transactions(["account_id", "occurred_at"])
         return _in_the_order_of_the_log(rows).select("partition", "offset")
 
     def verdicts(self) -> Iterator[pl.DataFrame]:
@@ -111,7 +134,8 @@ class Archive:
 
         With the `key` and `value` they had (what lacks either is left out: it was refused for that), and the columns of
         schemas.tables, null where they can't be read.  The time that paces them (`occurred_at`, `known_at`) is the latest
-        so far: it never goes back.  Raises ArchiveUnusable.
+        so far that a worker would accept: it never goes back, and none of the year 9999 holds up the others.  Raises
+        ArchiveUnusable.
         """
         found = []
         for name, columns, time in (
@@ -120,7 +144,8 @@ class Archive:
         ):
             table = self.tables[name]
             rows = _in_the_order_of_the_log(table.read(table.scan(*_PLACE, "key", "value", *columns)))
-            latest = pl.col(time).cum_max().forward_fill().backward_fill()
+            there = pl.when(~_is_odd(time)).then(pl.col(time))
+            latest = there.cum_max().forward_fill().backward_fill().alias(time)
             found.append(rows.with_columns(latest).drop_nulls([time, "key", "value"]).select(*columns, "key", "value"))
         return found[0], found[1]
 
@@ -128,6 +153,10 @@ class Archive:
         """How many stretches of the log were gone before they were archived.  Raises ArchiveUnusable."""
         gaps = Table.at(self.place, GAPS)
         return 0 if gaps is None else gaps.count()
+
+    def _transactions(self, columns: list[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Those that are learnt from, and those that are left out."""
+        return _fit_to_learn(self._accepted(TRANSACTIONS.name, columns), _reason_of_transactions())
 
     def _accepted(self, name: str, columns: list[str]) -> pl.DataFrame:
         table, letters = self.tables[name], self.tables[DEAD_LETTERS.name]
@@ -165,20 +194,108 @@ def _in_the_order_of_the_log(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _attributes(texts: pl.Series) -> pl.DataFrame:
-    """A column for each attribute, of the type that all its values have; of several types, as text."""
-    different = texts.drop_nulls().unique(maintain_order=True)
-    if different.is_empty():
+_YEARS = f"a time before {EARLIEST.year} or from {LATEST.year} on"
+
+
+def _is_odd(time: str) -> pl.Expr:
+    return ~pl.col(time).is_between(EARLIEST, LATEST, closed="left")
+
+
+def _reason_of_transactions() -> pl.Expr:
+    return pl.when(_is_odd("occurred_at")).then(pl.lit(_YEARS))
+
+
+def _reason_of_labels(future_tolerance: int) -> pl.Expr:
+    """As Rules.label has it; `future_tolerance` in microseconds."""
+    latest = pl.col("timestamp") + pl.duration(microseconds=future_tolerance)
+    return (
+        pl.when(_is_odd("occurred_at") | _is_odd("known_at"))
+        .then(pl.lit(_YEARS))
+        .when(pl.col("known_at") < pl.col("occurred_at"))
+        .then(pl.lit("known before its transaction occurred"))
+        .when(pl.col("known_at") > latest)
+        .then(pl.lit("known later than its message was published"))
+    )
+
+
+def _fit_to_learn(rows: pl.DataFrame, reason: pl.Expr) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Those without a reason to be left out, and the others with it."""
+    judged = rows.with_columns(reason.alias(_REASON))
+    is_fit = judged[_REASON].is_null()
+    return judged.filter(is_fit).drop(_REASON), judged.filter(~is_fit)
+
+
+def _said(table: str, kept: int, left_out: pl.DataFrame) -> Rejected:
+    reasons = left_out.group_by(_REASON).len().sort("len", _REASON, descending=[True, False])
+    first = left_out.sort("partition", "offset").head(5)
+    return Rejected(
+        table=table,
+        count=left_out.height,
+        rows=kept + left_out.height,
+        reasons=dict(reasons.iter_rows()),
+        examples=[
+            f"partition {partition} at {offset}: {reason}"
+            for partition, offset, reason in first.select("partition", "offset", _REASON).iter_rows()
+        ],
+        left_out="messages were accepted once, would not be now, and are left out",
+    )
+
+
+def _attributes(
+    texts: pl.Series, wanted: Sequence[str] | None, on_left_out: Callable[[Rejected], None]
+) -> pl.DataFrame:
+    """A column for each attribute that is wanted, of the type that all its values have; of several types, as text."""
+    different = texts.drop_nulls().to_frame("attributes").group_by("attributes", maintain_order=True).len()
+    names = None if wanted is None else {name.removeprefix(ATTRIBUTE) for name in wanted if name.startswith(ATTRIBUTE)}
+    if different.is_empty() or names == set():
         return pl.DataFrame()
-    decoded: list[dict[str, Any]] = [msgspec.json.decode(text) for text in different]
-    names = sorted({name for attributes in decoded for name in attributes})
-    columns = {ATTRIBUTE + name: _column([attributes.get(name) for attributes in decoded]) for name in names}
-    known = pl.DataFrame({"attributes": different, **columns})
+    places: dict[str, list[int]] = {}
+    found: dict[str, list[Any]] = {}
+    seen: Counter[str] = Counter()
+    for place, (text, count) in enumerate(different.iter_rows()):
+        for name, value in msgspec.json.decode(text).items():
+            if (names is None or name in names) and value != "":
+                places.setdefault(name, []).append(place)
+                found.setdefault(name, []).append(value)
+                seen[name] += count
+    kept = sorted(found if names is not None else _frequent(seen, len(texts), on_left_out))
+    columns = {ATTRIBUTE + name: _spread(_column(found[name]), places[name], different.height) for name in kept}
+    known = different.select("attributes").hstack(pl.DataFrame(columns))
     return (
         pl.DataFrame({"attributes": texts})
         .join(known, on="attributes", how="left", maintain_order="left")
         .drop("attributes")
     )
+
+
+def _frequent(seen: Counter[str], rows: int, on_left_out: Callable[[Rejected], None]) -> list[str]:
+    """The names that enough transactions have to learn anything from, at most MOST_ATTRIBUTES."""
+    least = min(_LEAST, rows // 100)
+    enough = sorted((name for name in seen if seen[name] >= least), key=lambda name: (-seen[name], name))
+    kept = enough[:MOST_ATTRIBUTES]
+    reasons = {f"fewer than {least} transactions have them": len(seen) - len(enough)}
+    reasons[f"{MOST_ATTRIBUTES:,} others are more frequent"] = len(enough) - len(kept)
+    if len(kept) < len(seen):
+        lost = sorted(seen.keys() - set(kept))
+        on_left_out(
+            Rejected(
+                table="attributes",
+                count=len(lost),
+                rows=len(seen),
+                reasons={why: count for why, count in reasons.items() if count},
+                examples=[repr(name) for name in lost[:5]],
+                left_out="names are no columns",
+                hint="--attributes with names takes these alone, however few have them",
+            )
+        )
+    return kept
+
+
+def _spread(values: pl.Series, places: list[int], count: int) -> pl.Series:
+    """At these places among so many; null elsewhere."""
+    of = np.full(count, -1, np.int64)
+    of[places] = np.arange(len(places))
+    return values.gather(pl.Series(of).set(pl.Series(of < 0), None))
 
 
 def _column(values: list[Any]) -> pl.Series:

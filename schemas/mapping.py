@@ -213,10 +213,14 @@ class Rejected:
     """They are no rows but their labels."""
     hint: str = ""
     """What would be right, where that can be told."""
+    left_out: str = ""
+    """Of an archive: as words behind how many of how many, what is left out though it was accepted once."""
 
     @property
     def what(self) -> str:
         """As words behind how many of how many."""
+        if self.left_out:
+            return self.left_out
         if self.of_labels:
             return "labels are left out, whose day isn't known, and their transactions are taken for genuine"
         return "rows can't be transactions"

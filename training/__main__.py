@@ -302,7 +302,7 @@ def run(
     if force is not None and not promote:
         raise WrongSettings("--force lets a model past the gates of --promote, which isn't said")
     learner_of(settings)
-    rates = load(Settings, os.environ).rules().rates
+    rules = load(Settings, os.environ).rules()
     began = datetime.now(UTC)
     told: Told | None = None
     changed: Changed | None = None
@@ -313,6 +313,8 @@ def run(
             past,
             meant,
             narrator,
+            attributes=settings.attributes,
+            rules=rules,
             served_by=out if vectors is VectorsFrom.SERVED else None,
             whole=settings.train_until is None,
         )
@@ -321,7 +323,7 @@ def run(
             found.transactions,
             found.labels,
             settings=settings,
-            rates=rates,
+            rates=rules.rates,
             rejected=found.rejected,
             narrator=narrator,
             data=found.archive,
@@ -416,9 +418,9 @@ def look_at(
         validation=None if validation is None else duration(validation),
         folds=folds,
     )
-    rates = load(Settings, os.environ).rules().rates
+    rules = load(Settings, os.environ).rules()
     with OnConsole(Console(stderr=True)) as narrator:
-        there = read(past, meant, narrator, whole=False)
+        there = read(past, meant, narrator, attributes=columns(attributes), rules=rules, whole=False)
         narrator.stage("validate", f"looking for what is wrong or odd about {there.transactions.height:,} transactions")
         found = validate(
             there.transactions,
@@ -427,7 +429,8 @@ def look_at(
             trusted=columns(trust) or (),
             rejected=there.rejected,
             settings=settings,
-            rates=rates,
+            rates=rules.rates,
+            of_a_log=there.archive is not None,
         )
     if as_json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")

@@ -158,14 +158,15 @@ def command(
         test_until=_EVER if test_until is None else _date(test_until),
     )
     learner_of(settings)
-    rates = load(Settings, os.environ).rules().rates
+    rules = load(Settings, os.environ).rules()
+    rates = rules.rates
     with OnConsole(Console(stderr=True)) as narrator:
         if settings.learners_until is not None and settings.learners_until > asked.test_from:
             narrator.warn(
                 f"the learner's parameters were searched for with what was known on {settings.learners_until:%F %R}, after "
                 "--test-from: the figures are too good"
             )
-        there = read(past, meant, narrator)
+        there = read(past, meant, narrator, attributes=settings.attributes, rules=rules)
         count = there.transactions.height
         narrator.stage("validate", f"looking for what is wrong or odd about {count:,} transactions")
         validation = validate(
@@ -174,6 +175,7 @@ def command(
             attributes=settings.attributes,
             trusted=settings.trusted,
             rejected=there.rejected,
+            of_a_log=there.archive is not None,
         )
         validation.require_usable()
         for finding in validation.odd:

@@ -99,6 +99,7 @@ def train(
         rejected=rejected,
         settings=settings,
         rates=rates,
+        of_a_log=data is not None,
     )
     validation.require_usable()
     for finding in validation.odd:

@@ -214,8 +214,9 @@ def _quality(
 
     if on is None:
         return unjudged("there are no rows to judge it by: --on names a past")
-    rates = load(Settings, os.environ).rules().rates
-    past = read(on, mapping, narrator)
+    rules = load(Settings, os.environ).rules()
+    rates = rules.rates
+    past = read(on, mapping, narrator, rules=rules)
     try:
         candidate = Contender.read(found.folder)
         champion = None if expected is None else Contender.read(deployer.champions_folder(expected))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
+from features.accepting import Rules
 from features.archive import Archive
 from schemas.errors import WrongSettings
 from schemas.mapping import Rejected, TableMapping, read_past, rows_in
@@ -42,10 +44,15 @@ def read(
     mapping: TableMapping | None,
     narrator: Narrator,
     *,
+    attributes: Sequence[str] | None = None,
+    rules: Rules = Rules(),  # noqa: B008 - it is frozen
     served_by: Path | None = None,
     whole: bool = True,
 ) -> ReadPast:
-    """`served_by`: the folder of the bundles that judged it; then its vectors as served are read too.
+    """`attributes`: the columns that are to be learnt from, where not all are: of an archive no other attribute is read.
+    `rules`: the workers'; what they would not accept is left out of an archive, and named in `rejected`.
+
+    `served_by`: the folder of the bundles that judged it; then its vectors as served are read too.
 
     `whole`: all of it will be described, and a file of which the vectors would not fit the memory is refused before it is read.
 
@@ -64,7 +71,9 @@ def read(
         require_room(rows_in(Path(place), mapping))
     rejected: list[Rejected] = []
     transactions, labels = (
-        read_past(Path(place), mapping, on_rejected=rejected.append) if archive is None else archive.past()
+        read_past(Path(place), mapping, on_rejected=rejected.append)
+        if archive is None
+        else archive.past(attributes=attributes, rules=rules, on_left_out=rejected.append)
     )
     served = None
     if archive is not None and served_by is not None:

@@ -104,10 +104,18 @@ def tune(
     )
     only_learner(settings)
     search = Search(folds=folds, trials=trials, budget=duration(budget), folder=out)
-    rates = load(Settings, os.environ).rules().rates
+    rules = load(Settings, os.environ).rules()
+    rates = rules.rates
     console = Console(stderr=True)
     with OnConsole(console) as narrator:
-        read_in = read(past, meant, narrator, whole=settings.train_until is None)
+        read_in = read(
+            past,
+            meant,
+            narrator,
+            attributes=settings.attributes,
+            rules=rules,
+            whole=settings.train_until is None,
+        )
         source = read_in.source()
         described, dates = prepare(
             read_in.transactions, read_in.labels, settings=settings, folds=search.folds, rates=rates, narrator=narrator

@@ -110,14 +110,16 @@ def validate(
     rejected: Sequence[Rejected] = (),
     settings: TrainingSettings | None = None,
     rates: Rates | None = None,
+    of_a_log: bool = False,
 ) -> Validation:
     """What is wrong or odd about a past, as schemas.tables has it.
 
     With `settings`, whether they leave rows of both kinds to fit and to judge by; with `rates`, whether each currency has one:
     whatever a training by them would refuse.
     `attributes`: the columns that are to be learnt from; None: all there are.  `trusted` of them may tell frauds alone.
-    `rejected`: rows that the mapping could make no transactions of.  Raises UnusablePast where an attribute is asked for
-    that isn't there.
+    `rejected`: rows that the mapping could make no transactions of.  `of_a_log`: an archive of it, in which a transaction may
+    stand several times, and long after others that occurred later; what a worker takes for a duplicate is not learnt from.
+    Raises UnusablePast where an attribute is asked for that isn't there.
     """
     notes = _Notes()
     for one in rejected:
@@ -132,8 +134,8 @@ def validate(
             notes.refuse("transactions", "the table of transactions is empty; there is nothing to learn from")
         else:
             _look_at_values(transactions, notes)
-            _look_at_ids(transactions, labels, notes)
-            _look_at_times(transactions, notes)
+            _look_at_ids(transactions, labels, notes, of_a_log=of_a_log)
+            _look_at_times(transactions, notes, of_a_log=of_a_log)
             is_fraud = _look_at_labels(transactions, labels, notes)
             _look_for_leaks(transactions, is_fraud, attributes, trusted, notes)
             if rates is not None:
@@ -150,8 +152,8 @@ def validate(
 
 
 def _look_at_rejected(rejected: Rejected, notes: _Notes) -> None:
-    if rejected.of_labels:
-        _look_at_lost_labels(rejected, notes)
+    if rejected.of_labels or rejected.left_out:
+        _look_at_lost(rejected, notes)
         return
     others = {reason: count for reason, count in rejected.reasons.items() if not reason.endswith(WAS_FLOAT)}
     for reason, count in rejected.reasons.items():
@@ -171,10 +173,11 @@ def _look_at_rejected(rejected: Rejected, notes: _Notes) -> None:
     )
 
 
-def _look_at_lost_labels(rejected: Rejected, notes: _Notes) -> None:
+def _look_at_lost(rejected: Rejected, notes: _Notes) -> None:
     reasons = ", ".join(f"{reason} ({count:,})" for reason, count in rejected.reasons.items())
     count, first = _of(rejected.count, rejected.rows), rejected.examples[0]
-    notes.mention("known_at", f"{count} {rejected.what}: {reasons}; the first: {first}{_hint(rejected)}")
+    about = rejected.table if rejected.left_out else "known_at"
+    notes.mention(about, f"{count} {rejected.what}: {reasons}; the first: {first}{_hint(rejected)}")
 
 
 def _hint(rejected: Rejected) -> str:
@@ -232,7 +235,7 @@ def _look_at_values(transactions: pl.DataFrame, notes: _Notes) -> None:
         notes.mention("missing values", f"in more than half of the rows there is no {_listed(sparse)}")
 
 
-def _look_at_ids(transactions: pl.DataFrame, labels: pl.DataFrame, notes: _Notes) -> None:
+def _look_at_ids(transactions: pl.DataFrame, labels: pl.DataFrame, notes: _Notes, *, of_a_log: bool) -> None:
     rows = transactions.height
     for name in IDS:
         floats = floats_among(transactions[name])
@@ -246,7 +249,7 @@ def _look_at_ids(transactions: pl.DataFrame, labels: pl.DataFrame, notes: _Notes
                 name, f"{_of(len(floats), labels.height)} ids of the labels are floats, such as {floats[0]!r}: {_LOST}"
             )
     different = transactions["transaction_id"].hash().n_unique()
-    if different <= _SPARSE * rows:
+    if different <= _SPARSE * rows and not of_a_log:
         notes.refuse(
             "transaction_id",
             f"{rows:,} rows share {different:,} ids: a transaction has one of its own; is it the right column?",
@@ -278,7 +281,7 @@ def _look_for_words(name: str, ids: pl.Series, notes: _Notes) -> None:
         )
 
 
-def _look_at_times(transactions: pl.DataFrame, notes: _Notes) -> None:
+def _look_at_times(transactions: pl.DataFrame, notes: _Notes, *, of_a_log: bool) -> None:
     rows = transactions.height
     at = transactions["occurred_at"].drop_nulls()
     if at.is_empty():
@@ -296,7 +299,7 @@ def _look_at_times(transactions: pl.DataFrame, notes: _Notes) -> None:
     assert isinstance(first, datetime)  # there are some
     assert isinstance(last, datetime)
     backwards = int((at.cum_max() - at > _LATE).sum())
-    if backwards > _MOST_LATE * rows:
+    if backwards > _MOST_LATE * rows and not of_a_log:
         notes.refuse(
             "occurred_at",
             f"times go backwards: {_of(backwards, rows)} rows are more than a day older than one before them.  Rows stand "

@@ -21,6 +21,8 @@ from schemas.wire import encode
 from training.archive_rows import Arrived, rows_of
 
 PARTITIONS = 4
+_MUCH_LATER = 1_800_000_000_000
+"""When labels are published: all of them are known by then."""
 
 Where = TypeVar("Where", Path, str)
 
@@ -64,7 +66,7 @@ def an_archive(
     for topic in ARCHIVED:
         the_table(folder, topic)
     for topic, encoded in ((TRANSACTIONS, encode_transactions(transactions)), (LABELS, encode_labels(labels))):
-        times = at if topic is TRANSACTIONS else 1_772_452_800_000
+        times = at if topic is TRANSACTIONS else _MUCH_LATER
         add(the_table(folder, topic), topic, arrived(encoded.values, encoded.keys, at=times))
     letters = Arrived(
         partitions=[0] * len(refused),
