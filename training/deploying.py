@@ -33,8 +33,8 @@ from schemas.deployment import (
 )
 from schemas.errors import LogUnavailable, UnusableModel
 from training.errors import MLflowAway, Refused
+from training.gate import Gate, in_words, no_probation, not_sent_back, still_champion, when
 from training.gate_limits import Limits
-from training.gates import Gate, in_words, no_probation, not_sent_back, service, still_champion, warm_up, when
 from training.narration import Narrator
 from training.registered import fetch_bundle, is_digest, mirror, registered, versions_of
 from training.tracking import Tracking
@@ -166,6 +166,8 @@ class Deployer:
 
     def service_gates(self, found: Found, limits: Limits) -> tuple[Gate, ...]:
         """Whether it can be served, by the workers that there are.  Raises UnusableModel, LogUnavailable."""
+        from training.gates import service, warm_up  # noqa: PLC0415 - whoever asks what is deployed need not wait for it
+
         self._tell.stage("try", f"trying bundle {found.model.bundle} on its golden rows")
         warm = warm_up(found.folder)  # first: it may end the process that it is loaded in
         return *service(found.folder, self.live(), limits), warm

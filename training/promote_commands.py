@@ -46,7 +46,7 @@ from training.tracking import Tracking
 if TYPE_CHECKING:
     from schemas.mapping import TableMapping
     from training.deploying import Changed, Deployer, Found
-    from training.gates import Gate
+    from training.gate import Gate
 
 DEFAULTS = TrainingSettings()
 MLFLOW = Tracking()
@@ -240,7 +240,7 @@ def conclude(changed: Changed, what: str, *, as_json: bool) -> None:
 
 def require_passed(changed: Changed, what: str) -> None:
     """Raises Refused, naming each gate that was not passed with its figure."""
-    from training.gates import in_words
+    from training.gate import in_words
 
     if changed.refused:
         raise Refused(f"bundle {changed.bundle} is not {what}: {in_words(changed.gates)}")

@@ -18,7 +18,6 @@ import msgspec
 from schemas.bundle import BUNDLE_TAG, MANIFEST, Manifest
 from schemas.deployment import Deployment, Model, Role
 from schemas.errors import UnusableModel
-from training.bundle import place, require_listed, require_whole
 from training.errors import MLflowAway
 from training.tracking import Tracking, connected, in_a_line, mlflows_errors
 
@@ -47,6 +46,8 @@ def fetch_bundle(tracking: Tracking, wanted: str, out: Path) -> Path:
     A digest that is there needs no MLflow.  Verified in any case: files, size, digest.  Raises MLflowAway; UnusableModel where
     there is no such version, or what is there is not what was registered.  Then nothing was written.
     """
+    from training.bundle import require_whole  # noqa: PLC0415 - whoever asks what is deployed need not wait for Polars
+
     if is_digest(wanted) and (out / wanted).exists():
         require_whole(out / wanted, wanted, str(out / wanted))
         return out / wanted
@@ -100,6 +101,8 @@ def _download(
     client: MlflowClient, tracking: Tracking, version: ModelVersion, name: str, digest: str, out: Path
 ) -> Path:
     from mlflow.artifacts import download_artifacts, list_artifacts  # noqa: PLC0415 - takes seconds
+
+    from training.bundle import place, require_listed, require_whole  # noqa: PLC0415 - as above
 
     with mlflows_errors(tracking):
         source = client.get_model_version_download_uri(tracking.model, version.version)

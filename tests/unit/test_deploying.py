@@ -18,8 +18,8 @@ from tests.unit.deployed import FakeDeployments, altered, with_manifest
 from training import deploying
 from training.deploying import Changed, Deployer, Found
 from training.errors import Refused
+from training.gate import Gate
 from training.gate_limits import Limits
-from training.gates import Gate
 from training.narration import Silent
 
 PASSED = (Gate(name="cost", passed=True, said="as little"),)

@@ -27,8 +27,9 @@ from tests.unit.deployed import (
 )
 from training.costs import Costs
 from training.evaluate import Kept
+from training.gate import Gate, in_words, not_sent_back
 from training.gate_limits import Limits
-from training.gates import QUALITY, Gate, in_words, not_sent_back, quality, service, warm_up
+from training.gates import QUALITY, quality, service, warm_up
 from training.judging import Interval, Judged, Judgement, Opinion, judge
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -57,3 +57,10 @@ def test_settings_are_looked_at_with_nothing_that_a_worker_works_with() -> None:
 
     assert any(line["name"] == "FRAUD_SLOT" for line in json.loads(done.stdout))
     assert sorted(set(HEAVY) & set(done.stderr.split())) == []
+
+
+def test_what_is_deployed_is_looked_up_with_a_client_of_kafka_and_no_more() -> None:
+    look = "import sys, training.deploying, features.deployments; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, timeout=250, check=True)
+
+    assert sorted(set(HEAVY) & set(done.stdout.split())) == ["confluent_kafka"]
