@@ -52,31 +52,47 @@ def load_past(
     until: Annotated[
         str | None, typer.Option(help="Only what happened and became known before, as 2026-01-31T00:00:00Z.")
     ] = None,
+    leave_out: Annotated[
+        bool,
+        typer.Option(
+            "--leave-out", help="Load the rest where rows can't be transactions or no worker would accept them."
+        ),
+    ] = False,
     as_json_: JsonOption = False,
 ) -> None:
     """Write a past to the log, fold it into Redis and commit the group's offsets behind it: it is not judged.
 
-    Before the first worker starts.  Example: python -m features load payments.parquet --mapping mapping.toml
+    Before the first worker starts.  All rows are checked before the first one is written.
+
+    Example: python -m features load payments.parquet --mapping mapping.toml
     """
-    from features.load import STEPS, as_json, load
-    from schemas.mapping import read_past
+    from features.load import STEPS, as_json, load, require_whole
+    from schemas.mapping import Rejected, read_past
     from schemas.tables import part_of
 
     settings = load_settings(Settings, os.environ)
     before = None if until is None else moment(until)
-    transactions, labels = part_of(*read_past(past, mapping), until=before)
+    rejected: list[Rejected] = []
+    transactions, labels = part_of(*read_past(past, mapping, on_rejected=rejected.append), until=before)
+    for one in rejected:
+        _err.print(str(one), style="yellow", markup=False, highlight=False)
+    if not leave_out:
+        require_whole(rejected)
+    rows = len(transactions) + len(labels)
     with _progress() as bars:
-        totals = dict(
-            zip(STEPS, (len(transactions), len(labels), len(transactions) + len(labels), None, None), strict=True)
-        )
+        totals = dict(zip(STEPS, (rows, len(transactions), len(labels), rows, None, None), strict=True))
         tasks = {step: bars.add_task(step, total=total) for step, total in totals.items()}
-        loaded = load(settings, transactions, labels, lambda step, count: bars.advance(tasks[step], count))
+        loaded = load(
+            settings, transactions, labels, lambda step, count: bars.advance(tasks[step], count), leave_out=leave_out
+        )
     if as_json_:
         print(as_json(loaded))
         return
     print(
         f"loaded {loaded.transactions:,} transactions, {loaded.labels:,} labels, {loaded.activity:,} counterparty activities"
     )
+    if loaded.not_yet_known:
+        print(f"left out: {loaded.not_yet_known:,} labels that become known only later: send them when they are")
     if loaded.duplicates or loaded.reused or loaded.rejected:
         print(
             f"left out: {loaded.duplicates:,} duplicates, {loaded.reused:,} ids used again, {loaded.rejected:,} rows that no "
