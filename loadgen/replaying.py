@@ -65,7 +65,8 @@ class Replay:
                 "source": self.source,
                 "kafka": target.url,
                 "prefix": target.prefix,
-                "rejected_rows": sum(each.count for each in rejected),
+                "rejected_rows": sum(each.count for each in rejected if not each.of_labels),
+                "labels_left_out": sum(each.count for each in rejected if each.of_labels),
                 "shifted_seconds": shift.total_seconds(),
                 **msgspec.to_builtins(sent),
             }

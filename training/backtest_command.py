@@ -176,6 +176,7 @@ def command(
             trusted=settings.trusted,
             rejected=there.rejected,
             of_a_log=there.archive is not None,
+            rates=rates,
         )
         validation.require_usable()
         for finding in validation.odd:

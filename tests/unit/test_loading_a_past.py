@@ -61,10 +61,8 @@ def test_rows_that_no_worker_would_accept_are_refused_with_how_many_and_the_firs
     with pytest.raises(WrongSettings) as refused:
         acceptable(SETTINGS, odd, labels)
     said = str(refused.value)
-    assert (
-        f"no worker would accept 3 of 1,200 transactions ({fault} 3), the first being transaction_id 't7': `$.{column}`"
-        in said
-    )
+    assert f"no worker would accept 3 of 1,200 transactions ({fault} 3), the first being transaction_id 't7': " in said
+    assert f"`$.{column}`" in said
     assert "load the rest with --leave-out" in said
     assert "nothing was loaded" in said
     kept, _ = acceptable(SETTINGS, odd, labels, leave_out=True)
