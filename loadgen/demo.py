@@ -67,7 +67,9 @@ def run(
     rate: Annotated[float, typer.Option(min=1, help="How many of them a second.")] = 2_000.0,
     seed: Annotated[int, typer.Option(min=0, help="One seed, one world.")] = 7,
     accounts: Annotated[int, typer.Option(min=100)] = 8_000,
-    model_only: Annotated[bool, typer.Option(help="Simulate and train, and leave the bundle for `make up`.")] = False,
+    model_only: Annotated[
+        bool, typer.Option(help="Simulate and train, and leave the bundle in .local/demo/bundles.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON at the end.")] = False,
 ) -> None:
     """The main job: simulate, train, load, score live transactions on a real Kafka and a real Redis, sum up.

@@ -6,6 +6,7 @@
     registered model     <prefix>fraud-scorer, with its aliases; the experiment likewise
     runs for MLflow      .local/mlflow/<prefix>pending
     archive              .local/<prefix>archive
+    parameters found     .local/<prefix>tuning
     servers of its own   .local/<prefix>stack          deploy.local
 
 These are defaults: whoever sets one of them to another's shares it on purpose.
@@ -45,6 +46,11 @@ def bundle(prefix: str) -> str:
 def pending(prefix: str) -> Path:
     """Where runs wait for MLflow: told by another installation they would become versions of its model."""
     return LOCAL / "mlflow" / f"{prefix}pending"
+
+
+def tuning(prefix: str) -> Path:
+    """Searches for parameters, and what they found."""
+    return LOCAL / f"{prefix}tuning"
 
 
 def archive(prefix: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from schemas import installation
 from schemas.errors import WrongSettings
 
 
@@ -18,7 +19,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     """Of the study in all, also of earlier commands."""
     budget: timedelta = timedelta(minutes=10)
     """For this command's trials.  What is under way then is given up."""
-    folder: Path = Path(".local/tuning")
+    folder: Path = installation.tuning("")
 
     def __post_init__(self) -> None:
         if not 2 <= self.folds <= 20:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from features.settings import Settings, load
+from schemas import installation
 from schemas.spans import duration, moment
 from training import ending
 from training.narration import OnConsole
@@ -26,6 +27,7 @@ from training.options import (
     ThreadsOption,
     UntilOption,
     ValidationOption,
+    own,
 )
 from training.search import Search
 from training.settings import TrainingSettings, columns, learners
@@ -66,7 +68,12 @@ def tune(
         int, typer.Option(envvar="FRAUD_TUNING_FOLDS", help="At how many dates each is fitted and judged.")
     ] = SEARCH.folds,
     out: Annotated[
-        Path, typer.Option(envvar="FRAUD_TUNING_OUT", help="The folder of studies and of what they found.")
+        Path,
+        typer.Option(
+            envvar="FRAUD_TUNING_OUT",
+            help="The folder of studies and of what they found. The topic prefix goes before the default's last part.",
+            callback=own(installation.tuning),
+        ),
     ] = SEARCH.folder,
     train_until: UntilOption = None,
     label_delay: DelayOption = None,

@@ -17,7 +17,7 @@ from training.promote_commands import DEFAULTS, MLFLOW
 
 NAMES = (
     installation.group, installation.model, installation.bundles, installation.bundle, installation.pending,
-    installation.archive, installation.servers,
+    installation.archive, installation.servers, installation.tuning,
 )  # fmt: skip
 
 
