@@ -1,175 +1,29 @@
 """2,000 transactions a second, two workers, and what goes wrong in the world: nothing is lost, doubled or contradicting.
 
 Each fault is provoked again and again at random moments; then the checker computes everything once more from the log.  A
-line for each goes to the screen and into `.local/faults/under-load.json`.  "Wait" is the longest time from sending a
-transaction to a verdict that could be read, of those sent around one fault.
+line for each goes to the screen and into `.local/faults/report.json`.
 """
 
 from __future__ import annotations
 
-import random
 import signal
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from deploy.local.jars import PROJECT
 from deploy.local.stack import LocalStack
-from loadgen.check import Report, check
-from tests.fleet.fleet import Fleet
-from tests.fleet.keeping import Keeper
-from tests.fleet.traffic import Traffic
-
-REPORT = PROJECT / ".local" / "faults" / "under-load.json"
-RATE = 2_000.0
-RECOVERS_WITHIN = 120.0
-"""Seconds; a broker takes ten to start on a busy machine, and a watchdog fifteen to bark."""
-HEADER = (
-    f"{'fault':<52}{'times':>6}{'transactions':>13}{'lost':>6}{'doubled':>8}{'contradicting':>14}"
-    f"{'profiles different/compared':>29}{'wait s (min/median/max)':>25}"
-)
-
-
-class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of one fault."""
-
-    fault: str
-    times: int
-    transactions: int
-    lost: int
-    doubled: int
-    contradicting: int
-    vectors_different: int
-    profiles_different: int
-    profiles_compared: int
-    wait_min: float
-    wait_median: float
-    wait_max: float
-    ended: dict[str, int]
-    """Workers that ended, by exit status (-9: killed)."""
-
-    def __str__(self) -> str:
-        waits = f"{self.wait_min:.1f} / {self.wait_median:.1f} / {self.wait_max:.1f}"
-        profiles = f"{self.profiles_different} / {self.profiles_compared:,}"
-        return (
-            f"{self.fault:<52}{self.times:>6}{self.transactions:>13,}{self.lost:>6}{self.doubled:>8}{self.contradicting:>14}"
-            f"{profiles:>29}{waits:>25}"
-        )
-
-
-class Scene:
-    """Two workers under load."""
-
-    def __init__(self, fleet: Fleet, keeper: Keeper, traffic: Traffic, say: Callable[[str], None]) -> None:
-        self.fleet, self.keeper, self.traffic, self.say = fleet, keeper, traffic, say
-        self.stack = fleet.stack
-        self.random = random.Random(7)
-        self.faults: list[float] = []
-
-    def anyone(self) -> int:
-        """The slot of a worker, at random."""
-        return self.random.choice(self.keeper.slots)
-
-    def for_a_while(self, least: float, most: float) -> None:
-        """Under load, for so many seconds: faults come at random moments."""
-        time.sleep(self.random.uniform(least, most))
-
-    def provoke(self, fault: Callable[[], object], times: int, *, at_most: float = 3.0) -> None:
-        """Again and again, each when all from before the last one, and a second more, is told."""
-        for _ in range(times):
-            self.for_a_while(0.5, at_most)
-            self.faults.append(time.monotonic())
-            fault()
-            self.wait_until_told(time.monotonic() + 1.0)
-
-    def wait_until_told(self, moment: float) -> None:
-        """Until what was sent before has its verdicts."""
-        deadline = time.monotonic() + RECOVERS_WITHIN
-        self.fleet.answers.wait_until(
-            lambda _: self.traffic.answered_up_to(moment), seconds=RECOVERS_WITHIN, still=lambda: None
-        )
-        assert time.monotonic() < deadline
-
-    def waits(self) -> list[float]:
-        """Around each fault: from two seconds before it to the next one's."""
-        ends = [*(fault - 2 for fault in self.faults[1:]), float("inf")]
-        return [self.traffic.longest_wait(begin - 2, end) for begin, end in zip(self.faults, ends, strict=True)]
-
-
-@pytest.fixture(scope="module")
-def lines() -> list[Line]:
-    return []
+from tests.fleet.scenes import Scene, a_scene, name_of
 
 
 @pytest.fixture
 def scene(
-    request: pytest.FixtureRequest,
-    stack: LocalStack,
-    prefix: str,
-    bundle: Path,
-    lines: list[Line],
-    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest, stack: LocalStack, prefix: str, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Scene]:
-    """Sets it up, lets the test provoke, and holds what came of it to the promise."""
-
-    def say(what: str) -> None:
-        with capsys.disabled():
-            print(what, flush=True)
-
-    with Fleet(stack, prefix, bundle, session_timeout=6, heartbeat=0.5) as fleet:
-        traffic = Traffic(fleet, rate=RATE)
-        with Keeper(fleet, 2) as keeper:
-            for slot in keeper.slots:
-                keeper.worker(slot).wait_until_ready()
-            with traffic:
-                scene = Scene(fleet, keeper, traffic, say)
-                scene.wait_until_told(time.monotonic() + 2)
-                yield scene
-            scene.wait_until_told(float("inf"))
-            fleet.wait_until_settled(RECOVERS_WITHIN)
-            report = check(fleet.settings, bundles=bundle.parent)
-            line = line_of(request.node.function.__doc__, scene, report)
-            if not lines:
-                say(f"\n{HEADER}")
-            say(str(line))
-            lines.append(line)
-            write(line)
-            assert report.well, report
-            assert report.pending == 0
-            assert report.vectors_different == 0
-            assert report.verdicts == len(traffic.sent_at)
-            assert report.vectors_compared == report.verdicts
-
-
-def line_of(name: str, scene: Scene, report: Report) -> Line:
-    waits = scene.waits()
-    return Line(
-        fault=name.splitlines()[0].rstrip("."),
-        times=len(scene.faults),
-        transactions=report.transactions,
-        lost=report.lost,
-        doubled=report.doubled,
-        contradicting=report.contradicting,
-        vectors_different=report.vectors_different,
-        profiles_different=report.profiles_different,
-        profiles_compared=report.profiles_compared,
-        wait_min=round(min(waits), 2),
-        wait_median=round(statistics.median(waits), 2),
-        wait_max=round(max(waits), 2),
-        ended={str(status): count for status, count in sorted(scene.keeper.ended.items())},
-    )
-
-
-def write(line: Line) -> None:
-    """Into the report, in place of what an earlier run said of the same fault."""
-    REPORT.parent.mkdir(parents=True, exist_ok=True)
-    before = msgspec.json.decode(REPORT.read_bytes(), type=list[Line]) if REPORT.exists() else []
-    kept = [other for other in before if other.fault != line.fault]
-    REPORT.write_bytes(msgspec.json.format(msgspec.json.encode([*kept, line])) + b"\n")
+    """Two workers under load, and what came of what the test provokes."""
+    with a_scene(stack, prefix, bundle, name_of(request), capsys) as scene:
+        yield scene
 
 
 def test_kills(scene: Scene) -> None:
@@ -212,6 +66,22 @@ def test_wiped_and_killed(scene: Scene) -> None:
         scene.keeper.worker(scene.anyone()).signal(signal.SIGKILL)
 
     scene.provoke(both, 3)
+
+
+def test_wiped_and_one_worker_slow(scene: Scene) -> None:
+    """FLUSHALL, both workers killed, and one of them slow for 4 s."""
+
+    def wipe() -> None:
+        scene.fleet.redis.flushall()
+        for slot in scene.keeper.slots:
+            scene.keeper.worker(slot).signal(signal.SIGKILL)
+        scene.keeper.wait_until(0, bool)  # it answers: it has begun
+        slow = scene.keeper.worker(1)
+        slow.pause()
+        scene.for_a_while(4, 4.1)
+        slow.resume()
+
+    scene.provoke(wipe, 3)
 
 
 def test_positions_deleted(scene: Scene) -> None:
