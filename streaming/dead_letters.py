@@ -112,7 +112,9 @@ def resend(
     )
     if lost := [letter for letter in letters if letter.says.fault is Fault.LOST]:
         where = f"{lost[0].partition}:{lost[0].offset}"
-        raise WrongSettings(f"{where} is no message: it says that records are gone from the log; nothing can be sent again")
+        raise WrongSettings(
+            f"{where} is no message: it says that records are gone from the log; nothing can be sent again"
+        )
     settings = load(Settings, os.environ)
     producer = Producer(settings.client(acks="all", enable_idempotence=True, partitioner="murmur2_random"))
     failed: list[str] = []
