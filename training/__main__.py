@@ -75,7 +75,6 @@ from training.settings import (
     columns,
     learners,
 )
-from training.thresholds import NEVER, flags_nothing
 from training.tracking import Told, Tracking, tell, upload
 from training.tune_command import tune
 from training.versions import code_version
@@ -485,6 +484,8 @@ def upload_pending(
 
 
 def _sum_up(trained: TrainedBundle, told: Told | None) -> None:
+    from training.thresholds import flags_nothing
+
     console = Console(highlight=False, soft_wrap=True)
     metrics, thresholds = trained.metrics, trained.manifest.thresholds
     console.print(f"bundle      {trained.path}")
@@ -523,6 +524,8 @@ def _next(bundle: Path, past: str, mapping: Path | None) -> str:
 
 
 def _from(threshold: float) -> str:
+    from training.thresholds import NEVER
+
     return "never" if threshold >= NEVER else f"from {threshold:.4g}"
 
 
