@@ -186,7 +186,7 @@ class Describer:
         """Vectors and new profiles of `batch`, given the profiles recalled, in the order of `need`'s rows.
 
         A transaction at one of the `unknown` counterparties is described as if it named none.  None of them may have
-        activity in the batch.
+        activity in the batch.  Raises DamagedProfiles, which names rows of accounts or of counterparties.
         """
         told = [i for i, taken in enumerate(batch.transactions) if taken.told]
         transactions = facts.of_transactions(
@@ -195,6 +195,9 @@ class Describer:
         vectors = np.empty((len(told), len(FEATURES)), np.float32)
         status, late, ratio = self._walk_accounts(batch, transactions, need, accounts, told, vectors)
         names = [_known(batch.transactions[i].message.counterparty_id, unknown) for i in told]
+        if unknown:
+            known = zip(need.counterparties, counterparties, strict=True)
+            counterparties = [None if name in unknown else blob for name, blob in known]
         folded = self._walk_counterparties(batch, transactions, need, counterparties, told, names, vectors)
         kept = [k for k, i in enumerate(told) if status[i] == kernel.NEW]
         rows = [told[k] for k in kept]

@@ -15,6 +15,10 @@ label      when the newest was known i64; the newest first: id u64 | but for the
 fraud day  day i32 | frauds varint | age of when the last was known varint
                                                                  11 bytes or so
 seen       key u32 | age in seconds varint                        7 bytes or so
+check      u32: the lower half of the XXH64 of all bytes before it
+
+What stands in a store may be anything.  Bytes whose check is wrong are no profile; those that pass it must also be sound, so
+that nothing in them can lead the kernel out of its arrays or into a number that it can't divide by.
 """
 
 from __future__ import annotations
@@ -24,13 +28,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from features.catalogue import SECOND
+from features.catalogue import PAYER_BUCKETS, SECOND
 from features.compiling import compiled
 
+CHECK_BYTES = 4
 _HEAD_MOST, _EVENT_MOST, _TILE_MOST, _SEEN_MOST, _LABEL_MOST, _FRAUD_DAY_MOST = 136, 42, 124, 14, 29, 19
 """No more bytes than this, whatever the numbers."""
 _NOWHERE = -(1 << 62)
 _FOREVER = (1 << 63) - 1
+_FURTHEST = 1 << 60
+"""Microseconds from 1970, either way: no time lies beyond."""
+_MOST_EVENTS, _MOST_AMOUNT, _MOST_SUM = 1 << 48, (1 << 47) - 1, 1 << 61
+_A_DAY = 86_400 * SECOND
+_P1, _P2, _P3, _P4, _P5 = (
+    np.uint64(prime)
+    for prime in (
+        0x9E3779B185EBCA87,
+        0xC2B2AE3D27D4EB4F,
+        0x165667B19E3779F9,
+        0x85EBCA77C2B2AE63,
+        0x27D4EB2F165667C5,
+    )
+)
+"""XXH64's."""
 
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
@@ -95,6 +115,48 @@ def _get_varint(data: Bytes, at: int, end: int) -> Any:  # two int64
     return np.int64(0), np.int64(-1)
 
 
+@compiled(inline="always")
+def _turned(value: Any, bits: int) -> Any:  # an uint64
+    return (value << np.uint64(bits)) | (value >> np.uint64(64 - bits))
+
+
+@compiled(inline="always")
+def _mixed(lane: Any, word: Any) -> Any:  # an uint64
+    return _turned(lane + word * _P2, 31) * _P1
+
+
+@compiled()
+def check_of(data: Bytes, at: int, end: int) -> Any:  # an uint64
+    """The XXH64 of these bytes, seed 0."""
+    length = np.uint64(end - at)
+    if end - at >= 32:
+        a, b, c, d = _P1 + _P2, _P2, np.uint64(0), np.uint64(0) - _P1
+        while at + 32 <= end:
+            a = _mixed(a, _get(data, at, 8))
+            b = _mixed(b, _get(data, at + 8, 8))
+            c = _mixed(c, _get(data, at + 16, 8))
+            d = _mixed(d, _get(data, at + 24, 8))
+            at += 32
+        h = _turned(a, 1) + _turned(b, 7) + _turned(c, 12) + _turned(d, 18)
+        for lane in (a, b, c, d):
+            h = (h ^ _mixed(np.uint64(0), lane)) * _P1 + _P4
+    else:
+        h = _P5
+    h += length
+    while at + 8 <= end:
+        h = _turned(h ^ _mixed(np.uint64(0), _get(data, at, 8)), 27) * _P1 + _P4
+        at += 8
+    if at + 4 <= end:
+        h = _turned(h ^ (_get(data, at, 4) * _P1), 23) * _P2 + _P3
+        at += 4
+    while at < end:
+        h = _turned(h ^ (_get(data, at, 1) * _P5), 11) * _P1
+        at += 1
+    h = (h ^ (h >> np.uint64(33))) * _P2
+    h = (h ^ (h >> np.uint64(29))) * _P3
+    return h ^ (h >> np.uint64(32))
+
+
 @compiled()
 def room(rows: Ints, p: Any) -> int:
     """Bytes that the blobs of these rows need at most."""
@@ -109,13 +171,14 @@ def room(rows: Ints, p: Any) -> int:
             + h.labels * _LABEL_MOST
             + h.fraud_days * _FRAUD_DAY_MOST
             + h.seen * _SEEN_MOST
+            + CHECK_BYTES
         )
     return size
 
 
 @compiled()
 def pack(data: Bytes, rows: Ints, ends: Ints, p: Any) -> None:  # noqa: PLR0912 - one way through bytes
-    """Write the blobs of these rows one after the other; `ends`: where each does."""
+    """Write the blobs of these rows one after the other, not yet sealed; `ends`: where each does."""
     of_account = p.habits.shape[1] > 0
     events = p.events
     at = 0
@@ -197,16 +260,109 @@ def pack(data: Bytes, rows: Ints, ends: Ints, p: Any) -> None:  # noqa: PLR0912 
             s = p.seen[r, j]
             at = _put(data, at, 4, s.key)
             at = _put_varint(data, at, second - s.last)
+        at += CHECK_BYTES  # `seal` fills them: here it would double what packing takes
         ends[i] = at
 
 
 @compiled()
-def unpack(data: Bytes, starts: Ints, ends: Ints, most: int, p: Any) -> int:
-    """Fill the first rows, with at most so many events each; an empty blob leaves its row alone.  -1, or which is no profile."""
+def seal(data: Bytes, ends: Ints) -> None:
+    """Put the check behind each of the blobs that `pack` has written."""
+    at: Any = np.int64(0)
+    for i in range(len(ends)):
+        end = ends[i] - CHECK_BYTES
+        _put(data, end, CHECK_BYTES, check_of(data, at, end))
+        at = ends[i]
+
+
+@compiled()
+def unpack(data: Bytes, starts: Ints, ends: Ints, limits: Any, p: Any, damaged: npt.NDArray[np.bool_]) -> int:
+    """Fill the first rows; an empty blob leaves its row alone.  How many are no profile, and of each whether it is `damaged`."""
+    count = 0
     for r in range(len(starts)):
-        if ends[r] > starts[r] and _unpack(data, starts[r], ends[r], r, most, p) != ends[r]:
-            return r
-    return -1
+        damaged[r] = ends[r] > starts[r] and not _unpack_checked(data, starts[r], ends[r], r, limits, p)
+        count += damaged[r]
+    return count
+
+
+@compiled()
+def _unpack_checked(data: Bytes, at: int, end: int, r: int, limits: Any, p: Any) -> bool:
+    end -= CHECK_BYTES
+    if end < at or (check_of(data, at, end) & np.uint64(0xFFFFFFFF)) != _get(data, end, CHECK_BYTES):
+        return False
+    return _unpack(data, at, end, r, limits.events, p) == end and _is_sound(r, limits, p)
+
+
+@compiled()
+def _is_sound(r: int, limits: Any, p: Any) -> bool:  # noqa: PLR0911, PLR0912 - one bound after the other
+    """Whether a profile that was unpacked is one that a fold could have left."""
+    h = p.head[r]
+    of_account = p.habits.shape[1] > 0
+    newest = h.newest
+    if not -_FURTHEST <= h.first <= newest <= _FURTHEST or not -1 <= h.offset < _MOST_SUM:
+        return False
+    if not h.events <= h.total < _MOST_EVENTS:
+        return False
+    if of_account:
+        if not 0.0 <= h.typical <= 2.0 * _MOST_AMOUNT:  # NaN is neither
+            return False
+        if h.place_time != _NOWHERE and not (
+            -_FURTHEST <= h.place_time <= newest and abs(h.latitude) <= 90_000_000 and abs(h.longitude) <= 180_000_000
+        ):
+            return False
+    ring = p.events
+    before = np.int64(-_FURTHEST)
+    good = True
+    for j in range(h.begin, h.begin + h.events):
+        time, amount = ring.time[r, j], ring.amount[r, j]
+        good &= (before <= time) & (amount >= 0) & (amount <= _MOST_AMOUNT)
+        before = time
+    if not good or (h.events > 0 and before > newest):
+        return False
+    if of_account:
+        for j in range(h.begin, h.begin + h.events):
+            good &= ring.traits[r, j] < 8
+    else:
+        for j in range(h.begin, h.begin + h.events):
+            good &= ring.payer[r, j] < PAYER_BUCKETS
+    if not good:
+        return False
+    for j in range(h.tiles):
+        t = p.tiles[r, j]
+        if not (-_FURTHEST <= t.newest <= newest and 0 < t.count <= h.total):
+            return False
+        if not (0 <= t.sum <= _MOST_SUM and 0 <= t.max <= _MOST_AMOUNT and 0.0 <= t.squares < np.inf):
+            return False
+        if not (0 <= t.far_above <= t.count and 0 <= t.night <= t.count and 0 <= t.below_round <= t.count):
+            return False
+        if not (0 <= t.ratios <= t.count and t.ratio_sum >= 0):
+            return False
+    for j in range(h.labels):
+        lab = p.labels[r, j]
+        if not (-_FURTHEST <= lab.occurred <= _FURTHEST and -_FURTHEST <= lab.known <= _FURTHEST and lab.fraud <= 1):
+            return False
+    for j in range(h.fraud_days):
+        d = p.fraud_days[r, j]
+        if abs(np.int64(d.day)) > _FURTHEST // _A_DAY or not -_FURTHEST <= d.known <= _FURTHEST:
+            return False
+    return _is_seen_sound(r, newest // SECOND, limits, p)
+
+
+@compiled()
+def _is_seen_sound(r: int, second: int, limits: Any, p: Any) -> bool:
+    """By growing key, and of no kind more than there may be: there is room for those alone."""
+    kind = np.int64(-1)
+    count = np.int64(0)
+    before = np.int64(-1)
+    for j in range(p.head[r].seen):
+        s = p.seen[r, j]
+        key = np.int64(s.key)
+        if key <= before or (key >> 24) >= len(limits.seen) or not -_FURTHEST <= s.last <= second:
+            return False
+        count = count + 1 if (key >> 24) == kind else np.int64(1)
+        kind, before = key >> 24, key
+        if count > limits.seen[kind]:
+            return False
+    return True
 
 
 @compiled()

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.catalogue import DAY, REACH, SEEN_BY_ACCOUNT, WINDOWS
+from schemas.errors import FraudScorerError
 
 HEAD = np.dtype(
     [
@@ -176,6 +177,20 @@ class Rows(NamedTuple):
     """[n, HABITS], or [n, 0] where none are kept."""
 
 
+class DamagedProfiles(FraudScorerError):
+    """Bytes that are no packed profile: somebody else wrote there, or Redis did not keep what it was given."""
+
+    def __init__(self, shape: Shape, lengths: Sequence[int], rows: Sequence[int]) -> None:
+        """`rows`: which of those that were to be unpacked, and of how many bytes."""
+        kind = "an account" if shape.habits else "a counterparty"
+        super().__init__(
+            f"blob {rows[0]} of {lengths[0]} bytes is no profile of {kind}"
+            + (f", and {len(rows) - 1} others are none" if len(rows) > 1 else "")
+        )
+        self.of_accounts = bool(shape.habits)
+        self.rows = rows
+
+
 @dataclass(frozen=True)
 class Profiles:
     """Profiles of one kind, one row each."""
@@ -217,7 +232,7 @@ class Profiles:
     def unpack(self, blobs: Sequence[bytes | None]) -> None:
         """Let the first rows hold what `blobs` say; None is a profile never seen.
 
-        Raises ValueError where one is no packed profile of this shape.
+        Raises DamagedProfiles where some are no packed profiles of this shape.
         """
         from features import packing  # noqa: PLC0415 - compiled: whoever asks for shapes only need not wait for numba
 
@@ -225,9 +240,9 @@ class Profiles:
         lengths = np.fromiter((len(blob) if blob else 0 for blob in blobs), np.int64, len(blobs))
         ends = np.cumsum(lengths)
         data = np.frombuffer(b"".join([blob for blob in blobs if blob]), np.uint8)
-        bad = packing.unpack(data, ends - lengths, ends, self.shape.events, self.rows)
-        if bad >= 0:
-            raise ValueError(f"blob {bad} of {lengths[bad]} bytes is no profile of {self.shape}")
+        damaged = np.empty(len(blobs), np.bool_)
+        if packing.unpack(data, ends - lengths, ends, self.limits, self.rows, damaged):
+            raise DamagedProfiles(self.shape, lengths[damaged].tolist(), np.flatnonzero(damaged).tolist())
 
     def pack(self, rows: npt.NDArray[np.int64]) -> list[bytes]:
         """The blobs of these rows; equal profiles have equal blobs."""
@@ -236,4 +251,5 @@ class Profiles:
         data = np.empty(packing.room(rows, self.rows), np.uint8)
         ends = np.empty(len(rows), np.int64)
         packing.pack(data, rows, ends, self.rows)
+        packing.seal(data, ends)
         return [data[start:end].tobytes() for start, end in pairwise((0, *ends.tolist()))]

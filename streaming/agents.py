@@ -21,6 +21,7 @@ from features.accepting import Record, Rules
 from features.describing import Batch, Described, Describer, Needed, Rejected, needed, read
 from features.log import record_of
 from features.position import Offsets, Position
+from features.profile import DamagedProfiles
 from schemas.avro_wire import schema_id
 from schemas.dead_letter import ATTEMPT, DeadLetter
 from schemas.errors import LEFT_OUT, Fault, PartitionParked, PositionMoved, StoreUnavailable, TryAgain
@@ -32,6 +33,7 @@ from schemas.transaction import Transaction
 from schemas.verdict import Alert, Flag, Folded
 from schemas.wire import encode
 from streaming.culprits import NO_BUGS, Allowance, Item, as_a_whole, find
+from streaming.damage import Damage
 from streaming.guard import Broken, Guard, Limits
 from streaming.intake import Polled
 from streaming.memory import Memory, Recalled
@@ -101,6 +103,7 @@ class Desk:
         """Who judges from the next batch on."""
         self.busy = False
         self._send_back, self._drop = send_back, drop
+        self._damage = Damage()
         self._stages: dict[str, float] = {}
 
     async def settle(self, polled: Polled) -> None:
@@ -271,9 +274,7 @@ class Desk:
         """Of this batch, or of a part of the one that was `recalled` for."""
         profiles = _only(need, *recalled)
         with self._stage("describe"):
-            described = self.describer.describe(
-                batch, need, profiles.accounts, profiles.counterparties, profiles.unknown
-            )
+            described = self._described(batch, need, profiles, polled)
         with self._stage("score"):
             folded = {
                 number: Folded(position.next.labels, labels_topic_id=position.topics.labels)
@@ -282,6 +283,15 @@ class Desk:
             decisions = panel.decide(described, folded, datetime.now(UTC))
         with self._stage("judge"):
             return described, decisions, self._said(described, decisions, polled, out)
+
+    def _described(self, batch: Batch, need: Needed, profiles: Recalled, polled: Polled) -> Described:
+        """Raises PartitionParked where a profile of ours is damaged."""
+        unknown = profiles.unknown
+        while True:
+            try:
+                return self.describer.describe(batch, need, profiles.accounts, profiles.counterparties, unknown)
+            except DamagedProfiles as damaged:
+                unknown |= self._damage.unknown(damaged, batch, need, polled.parts)
 
     def _marks(self, polled: Polled, described: Described) -> dict[int, Marks]:
         marks = {number: part.marks for number, part in polled.parts.items()}

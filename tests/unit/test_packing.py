@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from xxhash import xxh64_intdigest
 
+from features import kernel
 from features.accepting import FORMAT_VERSION
-from features.profile import ACCOUNT, COUNTERPARTY, Profiles, Shape
+from features.catalogue import FEATURES
+from features.packing import CHECK_BYTES
+from features.profile import ACCOUNT, COUNTERPARTY, DamagedProfiles, Profiles, Shape
 from tests.examples import examples
 from tests.unit.lives import (
     LARGEST,
@@ -22,8 +26,11 @@ from tests.unit.lives import (
     Walked,
     account,
     counterparty,
+    labels_of,
     lives_of_accounts,
     lives_of_counterparties,
+    payments_of,
+    transactions_of,
 )
 from tests.unit.oracle import DAY, HOUR, Event, Told
 
@@ -79,7 +86,7 @@ def test_a_blob_holds_what_is_used_and_no_more() -> None:
     """As many bytes as the table in features/packing.py says."""
     events = [Event(T0 + HOUR * ident, 350, ident) for ident in range(ACCOUNT.events)]
     labels = [Told(ident, T0, T0 + 7 * DAY + HOUR * ident, True) for ident in range(ACCOUNT.labels)]
-    nothing, event = 1 + 1 + 8 + 1 + 5 + 8 + 1 + 31, 5 + 2 + 1 + 6 + 3
+    nothing, event = 1 + 1 + 8 + 1 + 5 + 8 + 1 + 31 + CHECK_BYTES, 5 + 2 + 1 + 6 + 3
     count, of_labels = 1, 8 - 5 + ACCOUNT.labels * (8 + 5 + 6 + 1)  # a count of 128 takes another byte
 
     assert len(packed(account([]))) == nothing
@@ -98,15 +105,36 @@ def test_a_blob_that_was_cut_or_is_another_shapes_is_refused() -> None:
     blob = packed(account([Event(T0 + HOUR * ident, 1, ident) for ident in range(20)]))
 
     for cut in (1, 9, 55, 56, 200, len(blob) - 1):
-        with pytest.raises(ValueError, match=f"blob 1 of {cut} bytes is no profile"):
+        with pytest.raises(DamagedProfiles, match=f"blob 1 of {cut} bytes is no profile"):
             Profiles.room_for(2, ACCOUNT).unpack([blob, blob[:cut]])
-    with pytest.raises(ValueError, match="is no profile"):
+    with pytest.raises(DamagedProfiles, match="is no profile"):
         Profiles.room_for(1, ACCOUNT).unpack([blob + b"\x00"])
-    with pytest.raises(ValueError, match="is no profile"):
+    with pytest.raises(DamagedProfiles, match="is no profile"):
         Profiles.room_for(1, SMALL_ACCOUNT).unpack([blob])
 
 
 mutations = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=4)
+
+
+@examples(100)
+@given(lives_of_accounts(), st.floats(0, 1, exclude_max=True), st.integers(1, 255))
+def test_one_byte_that_is_another_makes_it_no_profile(life: list[Event | Told], place: float, turned: int) -> None:
+    noise = bytearray(packed(account(life, SMALL_ACCOUNT)))
+    noise[int(place * len(noise))] ^= turned
+
+    with pytest.raises(DamagedProfiles):
+        packed_again(bytes(noise), SMALL_ACCOUNT)
+
+
+def test_the_check_is_the_lower_half_of_the_xxh64_of_all_before_it() -> None:
+    for count in range(40):
+        blob = packed(account([Event(T0 + HOUR * ident, 1, ident) for ident in range(count)]))
+        assert blob == sealed(blob[:-CHECK_BYTES])
+
+
+def sealed(body: bytes) -> bytes:
+    """With the check that belongs to it."""
+    return body + (xxh64_intdigest(body) & 0xFFFFFFFF).to_bytes(CHECK_BYTES, "little")
 
 
 @examples(200)
@@ -114,7 +142,7 @@ mutations = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0,
 def test_no_bytes_break_what_reads_an_account(
     life: list[Event | Told], changed: list[tuple[float, int]], cut: int
 ) -> None:
-    """Noise is refused, or it is a profile, and then packed it is the same noise again."""
+    """Noise, even with the check that belongs to it, is refused, or it is a profile that the kernel can go on from."""
     check_noise(packed(account(life, SMALL_ACCOUNT)), changed, cut, SMALL_ACCOUNT)
 
 
@@ -125,14 +153,104 @@ def test_no_bytes_break_what_reads_a_counterparty(life: list[Step], changed: lis
 
 
 def check_noise(blob: bytes, changed: list[tuple[float, int]], cut: int, shape: Shape) -> None:
-    noise = bytearray(blob[: len(blob) - cut] if cut % 3 == 0 else blob)
+    body = blob[:-CHECK_BYTES]
+    noise = bytearray(body[: len(body) - cut] if cut % 3 == 0 else body)
     for place, value in changed:
         noise[int(place * len(noise))] = value
     try:
-        again = packed_again(bytes(noise), shape)
-    except ValueError:
+        again = packed_again(sealed(bytes(noise)), shape)
+    except DamagedProfiles:
         return
-    assert again == noise
+    assert again == sealed(bytes(noise))
+    goes_on_from(again, shape)
+
+
+def goes_on_from(blob: bytes, shape: Shape) -> None:
+    """Folds and describes with a profile between two others, which stay as they are."""
+    profiles = Profiles.room_for(3, shape)
+    profiles.unpack([None, blob, None])
+    neighbours = np.array([0, 2])
+    before = profiles.pack(neighbours)
+    seen = [rows.tobytes() for rows in (profiles.rows.seen[2], profiles.rows.tiles[2], profiles.rows.labels[2])]
+    step, here = np.arange(6, dtype=np.int8) % 2, np.ones(6, np.int64)
+    events = [Event(T0 + DAY * ident, 350, 10**9 + ident, counterparty=ident, device=ident) for ident in range(6)]
+    labels = labels_of([Told(10**9 + ident, T0, T0 + DAY * ident, True) for ident in range(6)])
+    vectors, which = np.empty((6, len(FEATURES)), np.float32), np.arange(6)
+    if shape.habits:
+        kernel.walk_accounts(
+            step, here, which, which, transactions_of(events), labels, profiles.limits, profiles.rows, kernel.Cells.room(),
+            vectors, np.empty(6, np.int8), np.empty(6, np.int8), np.empty(6, np.int32),
+        )  # fmt: skip
+    else:
+        step = np.arange(6, dtype=np.int8) % 3
+        kernel.walk_counterparties(
+            step, here, which, which, payments_of(events), labels, transactions_of(events), profiles.limits,
+            profiles.rows, kernel.Cells.room(), vectors,
+        )  # fmt: skip
+    (after,) = profiles.pack(np.array([1]))
+    assert packed_again(after, shape) == after, "what was folded is a profile again"
+    assert profiles.pack(neighbours) == before
+    assert seen == [rows.tobytes() for rows in (profiles.rows.seen[2], profiles.rows.tiles[2], profiles.rows.labels[2])]
+
+
+UNSOUND: dict[str, tuple[str, str, float]] = {
+    "what is typical is no number": ("head", "typical", np.nan),
+    "what is typical is without end": ("head", "typical", np.inf),
+    "what is typical is negative": ("head", "typical", -1.0),
+    "fewer were ever folded than it holds": ("head", "total", 1),
+    "more were ever folded than can be": ("head", "total", 1 << 60),
+    "its first is after its newest": ("head", "first", T0 + 10**12),
+    "its newest is far off": ("head", "newest", 1 << 62),
+    "a place beyond the poles": ("head", "latitude", 90_000_001),
+    "a place beyond the date line": ("head", "longitude", -180_000_001),
+    "an offset before the first": ("head", "offset", -2),
+    "a tile of nothing": ("tiles", "count", 0),
+    "a tile of more than there were": ("tiles", "count", 10**6),
+    "a tile of negative sums": ("tiles", "sum", -1),
+    "a tile of squares that are no number": ("tiles", "squares", np.nan),
+    "a tile newer than the newest": ("tiles", "newest", T0 + 10**15),
+    "more nights than payments in a tile": ("tiles", "night", 99),
+    "a label known in no time": ("labels", "known", -(1 << 62)),
+    "a label that is neither": ("labels", "fraud", 2),
+    "frauds on no day": ("fraud_days", "day", (1 << 31) - 1),
+    "something seen after the newest": ("seen", "last", 1 << 50),
+    "something seen of no kind": ("seen", "key", 0xFF000000),
+}
+
+
+@pytest.mark.parametrize(("where", "field", "value"), UNSOUND.values(), ids=UNSOUND)
+def test_a_profile_that_no_fold_could_leave_is_refused_whatever_its_check_says(
+    where: str, field: str, value: float
+) -> None:
+    walked = account([*LIFE_OF_AN_ACCOUNT], SMALL_ACCOUNT)
+    rows = getattr(walked.profiles.rows, where)
+    (rows if where == "head" else rows[0])[field][0] = value
+
+    with pytest.raises(DamagedProfiles):
+        packed_again(packed(walked), SMALL_ACCOUNT)
+
+
+def test_more_of_a_kind_than_there_is_room_for_is_refused() -> None:
+    """All of the room taken by one kind would have the next one of another kind written behind it."""
+    walked = account([Event(T0, 1, 1, counterparty=1)], SMALL_ACCOUNT)
+    count = SMALL_ACCOUNT.all_seen
+    walked.profiles.rows.head["seen"][0] = count
+    walked.profiles.rows.seen[0, :count]["key"] = np.arange(count)
+    walked.profiles.rows.seen[0, :count]["last"] = 0
+
+    with pytest.raises(DamagedProfiles):
+        packed_again(packed(walked), SMALL_ACCOUNT)
+
+
+def test_all_that_are_damaged_are_named_and_no_other() -> None:
+    good = packed(account([Event(T0, 1, 1)]))
+
+    with pytest.raises(
+        DamagedProfiles, match="blob 1 of 9 bytes is no profile of an account, and 1 others are none"
+    ) as damaged:
+        Profiles.room_for(4, ACCOUNT).unpack([good, good[:9], None, good[1:]])
+    assert damaged.value.rows == [1, 3]
+    assert damaged.value.of_accounts
 
 
 # Bytes that lie in stores.
@@ -170,13 +288,14 @@ GOLDEN = {
         "ffff1f80ffffffffffcf45010000000080c889929105016464000000000088c340000100000080d0e3a1b30401be01be010000000080a0e1"
         "40000100000080d8bdb1d5030198029802000000000024f340000101000000f0e3ca594c0600040000000000000080e0bbe8d10901030000"
         "000000000080c0ddeec10280e8acae9d0700020000000000000080c0ddeec10280f09df4e80401225000000180c098ccc50700000000e089"
-        "0301000000f0c4010200000000030000010006000002f0c40107000002000900000400",
+        "0301000000f0c4010200000000030000010006000002f0c4010700000200090000040031306283",
         "098080d8eb9d280070fc304b4d06000105040303000080a4e80300a01f0f8080bbdd8305c09fab0300ac1b0e8080bbdd8305809bee0200b8"
         "170d8080bbdd8305c096b10200c4130c8080bbdd83058092f40100d00f0b8080d8eb9d280100000000000000000000000000000080000000"
         "00000000000000000000000080809d8e9a2301c0843dc0843d000000a2941a6d4200000001f4030001000000000000000000000000000080"
         "80e2b0961e0180897a80897a000000a2941a8d4200000001e807000200000000000000000000000000008080a7d3921901c08db701c08db7"
         "010000209bf35ea04200000001dc0b0004000000000000000000000000000000704142aa4c060006000000000000008080bbdd8305010500"
-        "0000000000000080c098ccc507010400000000000000008080f6ba870a01235000000200245000000100255000000100",
+        "0000000000000080c098ccc507010400000000000000008080f6ba870a01235000000200245000000100255000000100"
+        "db8440a4",
     ),
 }
 """By FORMAT_VERSION: an account's profile and a counterparty's.  Never change one: add the next version's."""

@@ -8,8 +8,8 @@ from features.profile import ACCOUNT, COUNTERPARTY, HEAD, SPARE, Profiles
 from tests.unit.lives import T0, account
 from tests.unit.oracle import DAY, HOUR, Event
 
-NEVER_SEEN = bytes(1 + 1 + 8 + 1 + 5 + 8 + 1 + 31)
-"""No offset is folded: -1, and one more is written."""
+NEVER_SEEN = bytes(1 + 1 + 8 + 1 + 5 + 8 + 1 + 31) + bytes.fromhex("e51f0472")
+"""No offset is folded: -1, and one more is written.  Behind it stands the check."""
 
 
 def blob_of(*events: Event) -> bytes:

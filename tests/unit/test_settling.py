@@ -168,10 +168,10 @@ class Worker(LoneIntake):
         until = Offsets(self.outbox.told.get((TRANSACTIONS, number), 0), self.outbox.told.get((LABELS, number), 0), 0)
         return Part(number, position, until, self.outbox.marks.get(number, Marks()), Last(), keys, bool(raw))
 
-    def pays(self, number: int, *ids: str, **fields: Any) -> None:
+    def pays(self, number: int, *ids: str, at_counterparty: str | None = None, **fields: Any) -> None:
         """Transactions of this number's account come."""
         account = ACCOUNTS[number]
-        messages = [encode(a_transaction(one, account_id=account)) for one in ids]
+        messages = [encode(a_transaction(one, account_id=account, counterparty_id=at_counterparty)) for one in ids]
         self.wrote(TRANSACTIONS, number, *messages, of_key=account.encode(), at=2_000_000_000_000, **fields)
 
     def pays_at_length(self, number: int, name: str, length: int) -> None:
@@ -406,3 +406,51 @@ def test_whatever_messages_raise_the_worker_lives_and_each_is_told_once_dead_let
         told = (letters if bug else verdicts)[name]
         assert told + (letters if not bug else verdicts)[name] <= 1
         assert told == 1 or number in parked, (name, bug)
+
+
+@pytest.mark.parametrize("spoilt", [b"", b"?", b"\x00" * 60, b"\xff" * 500], ids=["empty", "short", "zeros", "ones"])
+def test_a_damaged_profile_costs_its_partition_until_it_is_folded_anew_and_no_good_payment(spoilt: bytes) -> None:
+    worker = Worker()
+    worker.pays(BAD, "before")
+    worker.turns()
+    key = Keys("", BAD).account("e", ACCOUNTS[BAD])
+    worker.store.values[key] = spoilt
+    worker.pays(BAD, "after")
+    worker.pays(GOOD, "good")
+    worker.turns(8)
+
+    assert worker.verdicts == Counter(["before", "good"])
+    assert worker.letters == Counter()
+    why = worker.intake.parked[BAD]
+    assert why == (
+        "partition 1: the profile of the account that transactions [1] at 1 names is damaged in Redis: somebody else wrote "
+        "there, or it was not kept as it was written; `features rebuild --partition 1` folds all of them anew"
+    )
+    worker.forgets_profiles()  # as a rebuild does
+    worker.intake.look_at_parked()
+    worker.turns(8)
+    assert worker.verdicts == Counter(["before", "good", "after"])
+    assert worker.intake.parked == {}
+
+
+def test_a_damaged_profile_that_another_worker_writes_is_done_without_and_the_verdict_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    worker = Worker()
+    worker.pays(BAD, "before")
+    worker.turns()
+    shop = next(f"shop-{n}" for n in range(99) if partition_of(f"shop-{n}".encode(), len(NUMBERS)) == BAD)
+    worker.store.values[Keys("", BAD).counterparty("e", shop)] = b"?" * 90
+    worker.is_assigned(GOOD)
+    for one in ("one", "two"):
+        worker.pays(GOOD, one, at_counterparty=shop)
+        worker.turns(6)
+
+    assert worker.verdicts == Counter(["before", "one", "two"])
+    assert worker.letters == Counter()
+    assert worker.intake.parked == {}
+    assert worker.desk.metrics.registry.get_sample_value("fraud_degraded_total") == 2
+    said = [record.getMessage() for record in caplog.records if "is damaged in Redis" in record.getMessage()]
+    assert len(said) == 1, "once a minute"
+    assert "the counterparty that transactions [2] at 0 names, in partition 1, which another worker serves" in said[0]
+    assert shop not in said[0]
