@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from features.position import Keys, Position
-from features.profile import ACCOUNT, Profiles
+from features.profile import ACCOUNT, DamagedProfiles, Profiles
 from features.settings import Settings
 from features.settings import load as load_settings
 from schemas.errors import FraudScorerError, StoreUnavailable, WrongSettings
@@ -67,11 +67,14 @@ def load_past(
     Example: python -m features load payments.parquet --mapping mapping.toml
     """
     from features.load import STEPS, as_json, load, require_whole
+    from features.log import Log
     from schemas.mapping import Rejected, read_past
     from schemas.tables import part_of
 
     settings = load_settings(Settings, os.environ)
     before = None if until is None else moment(until)
+    with Log(settings) as log:  # before a long table is read
+        log.check_topics()
     rejected: list[Rejected] = []
     transactions, labels = part_of(*read_past(past, mapping, on_rejected=rejected.append), until=before)
     for one in rejected:
@@ -157,6 +160,7 @@ def check(as_json_: JsonOption = False) -> None:
     from features.continuity import parked_by
     from features.log import Log
     from features.rebuild import connect
+    from features.redis_words import why
 
     settings = load_settings(Settings, os.environ)
     format_ = settings.rules().format()
@@ -168,13 +172,13 @@ def check(as_json_: JsonOption = False) -> None:
             try:
                 raw = client.get(Keys(settings.topic_prefix, number).position) or b""
             except RedisError as error:
-                raise StoreUnavailable(f"Redis does not answer: {error}") from error
+                raise StoreUnavailable(why(error)) from error
             parked[number] = parked_by(log.standing(number, raw), format_, partial(log.landmarks, number))
     if as_json_:
         print(json.dumps({"format": format_, "partitions": parked}))
     else:
-        for number, why in parked.items():
-            print(why or f"partition {number}: a worker would serve it")
+        for number, reason in parked.items():
+            print(reason or f"partition {number}: a worker would serve it")
     if any(parked.values()):
         raise typer.Exit(1)
 
@@ -214,13 +218,13 @@ def show(
     """
     from redis.exceptions import RedisError
 
-    from features.rebuild import connect
+    from features.rebuild import asking
     from features.redis_words import why
 
     settings = load_settings(Settings, os.environ)
     number = partition_of(account.encode(), settings.partitions)
     keys = Keys(settings.topic_prefix, number)
-    client = connect(settings)
+    client = asking(settings)
     try:
         raw: Any = client.get(keys.position)
         key = keys.account(Position.parse(raw).epoch, account) if raw else ""
@@ -228,11 +232,21 @@ def show(
         memory: Any = client.memory_usage(key) if blob else 0
     except RedisError as error:
         raise StoreUnavailable(why(error)) from error
+    except ValueError as error:
+        raise StoreUnavailable(
+            f"partition {number}: its position is {raw[:100]!r}, which is none; `features rebuild --partition {number}` mends it"
+        ) from error
     if blob is None:
         print(f"nothing is remembered of account {account!r} (partition {number})", file=sys.stderr)
         raise typer.Exit(1)
     profiles = Profiles.room_for(1, ACCOUNT)
-    profiles.unpack([blob])
+    try:
+        profiles.unpack([blob])
+    except DamagedProfiles as damaged:
+        raise StoreUnavailable(
+            f"what Redis holds of account {account!r} is damaged ({len(blob)} bytes under {key}): somebody else wrote there, or "
+            f"it was not kept as it was written; `features rebuild --partition {number}` folds partition {number} anew"
+        ) from damaged
     shown = _shown(profiles) | {
         "account_id": account,
         "partition": number,

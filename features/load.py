@@ -10,16 +10,19 @@ from datetime import UTC, datetime
 
 import msgspec
 import polars as pl
+from redis.exceptions import RedisError
 
 from features.accepting import Record
 from features.collecting import spare_the_collector
 from features.continuity import NOTHING_COMMITTED
 from features.log import Log, Written
+from features.pin import pin
 from features.position import Keys, Offsets, TopicIds
 from features.rebuild import Fold, connect
+from features.redis_words import why
 from features.settings import Settings
 from schemas.encoding import Encoded, encode_labels, encode_transactions
-from schemas.errors import BadMessage, WrongSettings
+from schemas.errors import BadMessage, StoreUnavailable, WrongSettings
 from schemas.mapping import Rejected
 from schemas.marks import Marks, Trace
 from schemas.topics import ACTIVITY, INPUTS, LABELS, TRANSACTIONS
@@ -205,6 +208,10 @@ def _require_empty(settings: Settings, log: Log) -> None:
     if members := log.members():
         raise WrongSettings(f"group {settings.group} has workers ({', '.join(members)}): stop them before loading")
     client = connect(settings)
+    try:
+        pin(client, settings)
+    except RedisError as error:
+        raise StoreUnavailable(why(error)) from error
     for number in range(settings.partitions):
         for topic in INPUTS:
             if log.bounds(topic, number)[1] > 0:

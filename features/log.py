@@ -18,7 +18,7 @@ from features.settings import Settings
 from schemas.dead_letter import DeadLetter
 from schemas.errors import LEFT_OUT, BadMessage, Fault, LogUnavailable, WrongSettings
 from schemas.marks import Landmark, Marks
-from schemas.topics import ALERTS, DEAD_LETTERS, INPUTS, LABELS, TRANSACTIONS, VERDICTS, Topic
+from schemas.topics import ALERTS, DEAD_LETTERS, INPUTS, KAFKA_ANSWERS_WITHIN, LABELS, TRANSACTIONS, VERDICTS, Topic
 from schemas.verdict import decode_verdict
 
 Read = TypeVar("Read")
@@ -103,6 +103,15 @@ class Log:
         self._admin: AdminClient | None = None
 
     def __enter__(self) -> Log:
+        """Raises LogUnavailable where Kafka does not answer at once: what it is asked later may take it longer."""
+        s = self.settings
+        try:
+            self._consumer.list_topics(s.topic(TRANSACTIONS), timeout=min(KAFKA_ANSWERS_WITHIN, self.patience))
+        except KafkaException as error:
+            self._consumer.close()
+            raise LogUnavailable(
+                f"Kafka at {s.kafka_url} does not answer: {error.args[0].str()} (FRAUD_KAFKA_URL says where it is)"
+            ) from error
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -13,6 +13,7 @@ from features.continuity import Broken, Standing
 from features.describing import Describer, Folded, needed, read
 from features.log import Log
 from features.losses import in_words, is_kept, letters_of, still_told
+from features.pin import pin
 from features.position import Keys, Offsets, Position, Resumption, TopicIds, new_epoch
 from features.redis_store import COMPARE_AND_SET, retries
 from features.redis_words import why
@@ -26,6 +27,8 @@ from schemas.topics import ACTIVITY, LABELS, TRANSACTIONS
 CHUNK = 20_000
 """Messages folded at once: a profile is read and written once for all of its messages in a chunk."""
 _WRITE = 2_000
+_BUSY = 30.0
+"""Seconds that Redis may take for an answer while it is sent thousands of profiles."""
 Told = Callable[[int], None]
 """Hears of progress, in messages."""
 
@@ -140,8 +143,28 @@ class Fold:
 
 
 def connect(settings: Settings) -> redis.Redis:
-    """A connection for tools: patient, for a server that is busy with what we send it."""
-    return redis.Redis.from_url(settings.redis_url, socket_timeout=30, socket_connect_timeout=5, retry=retries())
+    """A connection for tools: patient, for a server that is busy with what we send it.
+
+    Raises StoreUnavailable where it does not answer a first question within FRAUD_REDIS_TIMEOUT, or refuses it.
+    """
+    with asking(settings) as client:
+        try:
+            client.ping()
+        except RedisError as error:
+            raise StoreUnavailable(why(error)) from error
+    return redis.Redis.from_url(
+        settings.redis_url, socket_timeout=_BUSY, socket_connect_timeout=settings.redis_timeout, retry=retries()
+    )
+
+
+def asking(settings: Settings) -> redis.Redis:
+    """A connection for a few small questions: each is answered within FRAUD_REDIS_TIMEOUT, or a RedisError."""
+    return redis.Redis.from_url(
+        settings.redis_url,
+        socket_timeout=settings.redis_timeout,
+        socket_connect_timeout=settings.redis_timeout,
+        retry=retries(),
+    )
 
 
 def _get(client: redis.Redis, key: str) -> bytes:
@@ -201,6 +224,11 @@ def rebuild(
     needed, saying what is lost; Moved where a worker serves the number (delete its position key instead, and the worker does
     the same); LogUnavailable, StoreUnavailable.
     """
+    with asking(settings) as client:
+        try:
+            pin(client, settings)
+        except RedisError as error:
+            raise StoreUnavailable(why(error)) from error
     fold = Fold(settings, log, number)
     standing = log.standing(number, fold.before)
     if any(standing.low) and not from_here:

@@ -8,6 +8,7 @@ from typing import Any
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
@@ -27,8 +28,11 @@ return false
 
 
 def retries() -> Retry:
-    """Once more, at once: a connection that the server closed.  What lasts longer is a takeover's to wait for."""
-    return Retry(NoBackoff(), 1)
+    """Once more, at once: a connection that the server closed.  What lasts longer is a takeover's to wait for.
+
+    Not after a time-out: a server that is silent would be waited for twice as long as was asked for.
+    """
+    return Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
 
 
 async def check_server(client: redis.asyncio.Redis) -> None:
@@ -53,7 +57,9 @@ class RedisProfiles:
             url,
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
-            retry=AsyncRetry(NoBackoff(), 1),  # as `retries`, which would never await its second attempt
+            retry=AsyncRetry(
+                NoBackoff(), 1, supported_errors=(RedisConnectionError,)
+            ),  # as `retries`, which would never await its second attempt
         )
         self._compare_and_set = self.client.register_script(COMPARE_AND_SET)
 

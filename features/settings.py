@@ -53,6 +53,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: Annotated[str, msgspec.Meta(pattern="^(rediss?|unix)://", description="where profiles are kept")] = (
         "redis://127.0.0.1:6379/0"
     )
+    redis_timeout: Annotated[
+        float,
+        msgspec.Meta(gt=0, description="seconds for connecting to Redis and for each of its answers"),
+    ] = 2.0
     topic_prefix: Annotated[
         str, msgspec.Meta(pattern=r"^[a-zA-Z0-9._-]*$", description="before every topic's name, and in every Redis key")
     ] = ""

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from schemas.errors import WrongSettings
-from schemas.topics import Topic
+from schemas.topics import KAFKA_ANSWERS_WITHIN, Topic
 
 URL_VARIABLE, PREFIX_VARIABLE = "FRAUD_KAFKA_URL", "FRAUD_TOPIC_PREFIX"
 DEFAULT_URL: Final = "127.0.0.1:9092"
@@ -49,7 +49,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             **{name.replace("__", "."): value for name, value in settings.items()},
         }
 
-    def partitions(self, topics: Sequence[Topic], timeout: float = 10.0) -> dict[str, int]:
+    def partitions(self, topics: Sequence[Topic], timeout: float = KAFKA_ANSWERS_WITHIN) -> dict[str, int]:
         """Of each topic, by its name there.
 
         Raises WrongSettings where Kafka is not there within `timeout` seconds, or lacks a topic.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+KAFKA_ANSWERS_WITHIN = 4.0
+"""Seconds for which a command waits for Kafka's first answer, before it says that there is none."""
 DAY_MS = 86_400_000
 MIB = 1 << 20
 

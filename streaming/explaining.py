@@ -39,6 +39,7 @@ from streaming.outbox import Aborted, Outbox, Said, Told
 from streaming.pages import serve
 from streaming.reasons import Explainer
 from streaming.settings import WorkerSettings
+from streaming.slot import BOTH_CAUSES
 
 log = logging.getLogger(__name__)
 
@@ -295,11 +296,9 @@ class Explaining(threading.Thread):
 
     def _heed(self, error: KafkaError) -> None:
         if error.fatal() or error.code() in (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID):
-            s = self.settings
             leave(
                 FENCED,
-                f"Kafka shut this explainer out: {error.name()}, {error.str()}; if another explainer of group "
-                f"{s.explainers} has slot {s.slot}, set FRAUD_SLOT to another number",
+                f"Kafka shut this explainer out: {error.name()}, {error.str()}: {BOTH_CAUSES.replace('worker', 'explainer')}",
             )
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             self._again(f"a place lies outside {self._topic} ({error.str()})")

@@ -22,6 +22,7 @@ from streaming.merging import Merger, size_of
 from streaming.metrics import Metrics
 from streaming.partition import Part
 from streaming.settings import WorkerSettings
+from streaming.slot import BOTH_CAUSES
 from streaming.takeover import Takeover
 
 log = logging.getLogger(__name__)
@@ -97,8 +98,10 @@ class Intake(threading.Thread):
         deliver: Callable[[Polled], None],
         connect: Callable[[dict[str, Any]], Consumer] = Consumer,
         clock: Callable[[], float] = time.monotonic,
+        why_fenced: Callable[[], str] = lambda: BOTH_CAUSES,
     ) -> None:
-        """`connect` makes the consumer of its settings; `clock` gives the seconds of any steady clock."""
+        """`connect` makes the consumer of its settings; `clock` gives the seconds of any steady clock; `why_fenced` says who may
+        have shut this process out of Kafka."""
         super().__init__(daemon=True, name="intake")
         self.settings = settings
         self.takeover = takeover
@@ -106,7 +109,7 @@ class Intake(threading.Thread):
         self.deliver = deliver
         self._most_polled = settings.held_here // 4
         """Bytes that one poll brings, about: the most that is held beyond `held_here`."""
-        self._connect, self._clock = connect, clock
+        self._connect, self._clock, self._why_fenced = connect, clock, why_fenced
         self.parts: dict[int, Part] = {}
         self.pending: set[int] = set()
         self.parked: dict[int, str] = {}
@@ -445,22 +448,12 @@ class Intake(threading.Thread):
         for message in messages:
             error = message.error()
             if error is not None and (error.fatal() or error.code() == KafkaError._FATAL):
-                s = self.settings
-                leave(
-                    FENCED,
-                    f"Kafka shut this worker out: {error.name()}, {error.str()}; if another worker of group {s.group} has "
-                    f"slot {s.slot}, set FRAUD_SLOT to another number",
-                )
+                leave(FENCED, f"Kafka shut this worker out: {error.name()}, {error.str()}: {self._why_fenced()}")
 
     def _failed(self, error: KafkaError) -> bool:
         self.metrics.kafka_errors.labels(error.name()).inc()
         if error.code() == KafkaError.FENCED_INSTANCE_ID:
-            s = self.settings
-            leave(
-                FENCED,
-                f"another worker of group {s.group} has slot {s.slot}: no two may have the same, "
-                "set FRAUD_SLOT to another number",
-            )
+            leave(FENCED, f"Kafka gave this worker's place to another: {self._why_fenced()}")
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             self._again(f"a position lies outside the log ({error.str()})")
             return True

@@ -21,6 +21,7 @@ from schemas.errors import FraudScorerError, WrongSettings
 from schemas.topics import ACTIVITY, ALERTS, DEAD_LETTERS, EXPLANATIONS, MIB, VERDICTS
 from streaming.leaving import BROKEN, FENCED, STUCK, leave
 from streaming.settings import WorkerSettings
+from streaming.slot import BOTH_CAUSES
 
 log = logging.getLogger(__name__)
 
@@ -88,11 +89,14 @@ class _Order:
 class Outbox(threading.Thread):
     """Owns the transactional producer.  As a thread it takes batches by `tell`; else its owner calls `open` and `transact`."""
 
-    def __init__(self, settings: WorkerSettings, *, name: str | None = None) -> None:
-        """`name`: the transactional.id; none: the worker's."""
+    def __init__(
+        self, settings: WorkerSettings, *, name: str | None = None, why_fenced: Callable[[], str] = lambda: BOTH_CAUSES
+    ) -> None:
+        """`name`: the transactional.id; none: the worker's.  `why_fenced` says who may have shut this process out."""
         super().__init__(daemon=True, name="outbox")
         self.settings = settings
         self._id = name or f"{settings.group}-{settings.slot}"
+        self._why_fenced = why_fenced
         self.ready = threading.Event()
         self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
         self._call: tuple[str, float] | None = None
@@ -229,12 +233,7 @@ class Outbox(threading.Thread):
             except KafkaException as exception:
                 error = exception.args[0]
                 if error.fatal():
-                    s = self.settings
-                    leave(
-                        FENCED,
-                        f"{name}: {error.name()}, {error.str()}: if another worker of group {s.group} has slot {s.slot}, "
-                        "set FRAUD_SLOT to another number; else it was this one, away for too long",
-                    )
+                    leave(FENCED, f"{name}: {error.name()}, {error.str()}: {self._why_fenced()}")
                 if error.txn_requires_abort():
                     log.warning("%s: %s, %s: aborting", name, error.name(), error.str())
                     self._abort()

@@ -51,7 +51,6 @@ class WorkerSettings(Settings, frozen=True, kw_only=True):
     watchdog: Annotated[
         float, Meta(gt=0, description="a transactional call that lasts longer ends the process (librdkafka #5456)")
     ] = 15.0
-    redis_timeout: Annotated[float, Meta(gt=0, description="for connecting to Redis and for each of its answers")] = 2.0
     counterparty_wait: Annotated[
         float,
         Meta(

@@ -8,16 +8,24 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import redis
 
 from features.redis_store import retries
+from features.redis_words import why
 from schemas.errors import WrongSettings
 from streaming.settings import WorkerSettings
 
 LEASE = 3.0
 """Seconds that a slot stays taken after its worker's last sign."""
+BOTH_CAUSES = (
+    "either two workers have one slot (set FRAUD_SLOT to another number for one of them), or Kafka, or this worker, stood still "
+    "for longer than FRAUD_SESSION_TIMEOUT or FRAUD_TRANSACTION_TIMEOUT (start it again)"
+)
+"""Why Kafka shuts a worker out, where nothing tells which it was."""
+_PATIENCE = 0.6
+"""Of FRAUD_REDIS_TIMEOUT: how long a sign is waited for."""
 _RENEW = """
 local held = redis.call('GET', KEYS[1])
 if held and held ~= ARGV[1] then return held end
@@ -81,10 +89,17 @@ class Slot:
         self.settings = settings
         self.key = f"{{{settings.topic_prefix}p}}:slot:{settings.group}:{settings.slot}"
         self.me = me or Holder.here()
+        within = _PATIENCE * settings.redis_timeout
         self._redis = redis.Redis.from_url(
-            settings.redis_url, socket_timeout=settings.redis_timeout, retry=retries(), decode_responses=True
+            settings.redis_url,
+            socket_timeout=within,
+            socket_connect_timeout=within,
+            retry=retries(),
+            decode_responses=True,
         )
         self._ended = threading.Event()
+        self.redis_trouble: str | None = None
+        """What was wrong with Redis at the last sign, in words; None: it answered."""
 
     def take(self) -> None:
         """Take the slot and hold it; waits for another's lease to run out, and for Redis.  Raises WrongSettings."""
@@ -102,6 +117,23 @@ class Slot:
                 )
             time.sleep(0.2)
         threading.Thread(target=self._hold, daemon=True, name="slot").start()
+
+    def why_fenced(self) -> str:
+        """Who has shut this worker out of Kafka, as far as the slot's lease tells."""
+        s = self.settings
+        slot = f"slot {s.slot} of group {s.group}"
+        try:
+            found: Any = self._redis.get(self.key)
+        except redis.RedisError as error:
+            return f"{BOTH_CAUSES} ({slot}: {why(error)})"
+        if found in (None, str(self.me)):
+            return (
+                f"nobody else holds {slot} in Redis, so that these are not two workers with one slot: Kafka stood still, or "
+                "this worker did, for longer than FRAUD_SESSION_TIMEOUT or FRAUD_TRANSACTION_TIMEOUT; start it again"
+            )
+        holder = Holder.parse(found)
+        who = f"process {holder.pid} on {holder.host}" if holder is not None else f"{found!r}"
+        return f"{who} holds {slot} now: no two workers may have the same, set FRAUD_SLOT to another number for one of them"
 
     def give_up(self) -> None:
         """Let the next worker have it at once."""
@@ -121,11 +153,14 @@ class Slot:
         return held
 
     def _hold(self) -> None:
-        while not self._ended.wait(LEASE / 3):
+        # Often enough for a Redis that falls silent to be named within FRAUD_REDIS_TIMEOUT.
+        while not self._ended.wait(min(LEASE / 3, (1 - _PATIENCE) / 2 * self.settings.redis_timeout)):
             try:
                 self._renew()
-            except redis.RedisError:
-                continue  # Redis is away: so is everybody's
+            except redis.RedisError as error:
+                self.redis_trouble = why(error)  # the lease runs out: so does everybody's
+            else:
+                self.redis_trouble = None
 
 
 def _started(pid: int) -> str:

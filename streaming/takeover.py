@@ -21,6 +21,7 @@ from confluent_kafka.admin import AdminClient
 from features.accepting import Rules
 from features.continuity import Standing, parked_by
 from features.log import Log
+from features.pin import pin
 from features.position import Keys, Last, Offsets, Position, TopicIds, new_epoch
 from features.redis_store import retries
 from features.redis_words import why
@@ -115,7 +116,7 @@ class Takeover(threading.Thread):
                 self._check_redis()
                 self._check_topics()
                 self._check_sizes()
-                self._pin_partitions()
+                self._pin()
             except (TryAgain, LogUnavailable) as error:
                 self.waits_for = str(error)
                 if said != self.waits_for:
@@ -171,18 +172,11 @@ class Takeover(threading.Thread):
                 "Kafka does not tell this user max.message.bytes of its topics: it must be as schemas/topics.py has it"
             )
 
-    def _pin_partitions(self) -> None:
-        key = f"{{{self.settings.topic_prefix}p}}:partitions"
+    def _pin(self) -> None:
         try:
-            self._redis.set(key, self.settings.partitions, nx=True)
-            pinned = int(self._redis.get(key) or 0)
+            pin(self._redis, self.settings)
         except redis.RedisError as error:
             raise TryAgain(why(error)) from error
-        if pinned != self.settings.partitions:
-            raise WrongSettings(
-                f"the profiles in Redis were folded for {pinned} partitions, FRAUD_PARTITIONS is {self.settings.partitions}; "
-                f"another number means a rebuild under another FRAUD_TOPIC_PREFIX (the pin is {key})"
-            )
 
     def _answer(self, generation: int, number: int) -> Answer:
         try:

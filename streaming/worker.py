@@ -71,8 +71,9 @@ class Worker:
         self.metrics = Metrics()
         rules = settings.rules()  # shared: what the desk has asked the registry in vain the takeover waits for
         self.takeover = Takeover(settings, rules)
-        self.outbox = Outbox(settings)
-        self.intake = Intake(settings, self.takeover, self.metrics, self._deliver)
+        self.slot = Slot(settings)
+        self.outbox = Outbox(settings, why_fenced=self.slot.why_fenced)
+        self.intake = Intake(settings, self.takeover, self.metrics, self._deliver, why_fenced=self.slot.why_fenced)
         self.store = RedisProfiles(settings.redis_url, timeout=settings.redis_timeout)
         self.committed = CommittedInKafka(settings)
         memory = Memory(
@@ -86,7 +87,6 @@ class Worker:
         self.desk = Desk(
             settings, rules, memory, self.outbox, self.metrics, self.following.send_back, self.following.drop
         )
-        self.slot = Slot(settings)
         self._progress: tuple[int, float | None] = 0, None
         """Batches settled when somebody last asked, and since when, as far as was seen, something waits."""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -199,6 +199,8 @@ class Worker:
             waits.append(f"a bundle: {self.following.waits_for}")
         if not self.takeover.ready.is_set():
             waits.append(self.takeover.waits_for or "Kafka and Redis")
+        elif (trouble := self.slot.redis_trouble) is not None:
+            waits.append(trouble)
         elif not self.intake.is_alive():
             waits.append("Kafka: the producer's transactions")
         elif not self.intake.assigned:

@@ -107,6 +107,18 @@ def test_profiles_folded_for_another_number_of_partitions_are_named(
         assert "folded for 2 partitions, FRAUD_PARTITIONS is 3" in str(worker.log)
 
 
+def test_profiles_of_another_group_are_named(stack: LocalStack, prefix: str, bundle: Path) -> None:
+    """Two groups on the same topics and keys would judge everything twice, and take each other's profiles for their own."""
+    with Fleet(stack, prefix, bundle, partitions=1) as fleet:
+        fleet.start().kill()
+        worker = fleet.launch(group="another")
+        assert worker.wait() == WRONG_USE
+        named = f"the profiles in Redis are of group '{fleet.settings.group}', FRAUD_GROUP is 'another'"
+        assert named in str(worker.log)
+        status, said = fleet.run("features", "rebuild", group="another")
+        assert (status, named in said) == (WRONG_USE, True)
+
+
 def test_a_redis_that_may_drop_profiles_is_refused(stack: LocalStack, prefix: str, bundle: Path) -> None:
     with Fleet(stack, prefix, bundle, partitions=1) as fleet:
         fleet.redis.config_set("maxmemory-policy", "allkeys-lru")
@@ -144,7 +156,7 @@ def test_redis_that_is_away_at_the_start_is_waited_for(stack: LocalStack, prefix
     server = urllib.parse.urlsplit(stack.redis_url).netloc
     with Fleet(stack, prefix, bundle, partitions=1) as fleet, Forwarder(server) as redis:
         worker = fleet.launch(redis_url=f"redis://{redis.address}/0")
-        worker.log.wait_for("waiting: Redis at")
+        worker.log.wait_for("waiting: Redis does not answer")
         worker.wait_until(lambda: "Redis" in str(worker.readiness().get("waits_for")))
         fleet.send([message(a_transaction())])
         redis.open()

@@ -211,7 +211,6 @@ UNSOUND: dict[str, tuple[str, str, float]] = {
     "a tile newer than the newest": ("tiles", "newest", T0 + 10**15),
     "more nights than payments in a tile": ("tiles", "night", 99),
     "a label known in no time": ("labels", "known", -(1 << 62)),
-    "a label that is neither": ("labels", "fraud", 2),
     "frauds on no day": ("fraud_days", "day", (1 << 31) - 1),
     "something seen after the newest": ("seen", "last", 1 << 50),
     "something seen of no kind": ("seen", "key", 0xFF000000),
