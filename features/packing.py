@@ -275,13 +275,10 @@ def seal(data: Bytes, ends: Ints) -> None:
 
 
 @compiled()
-def unpack(data: Bytes, starts: Ints, ends: Ints, limits: Any, p: Any, damaged: npt.NDArray[np.bool_]) -> int:
-    """Fill the first rows; an empty blob leaves its row alone.  How many are no profile, and of each whether it is `damaged`."""
-    count = 0
+def unpack(data: Bytes, starts: Ints, ends: Ints, limits: Any, p: Any, damaged: npt.NDArray[np.bool_]) -> None:
+    """Fill the first rows; an empty blob leaves its row alone.  Of each, `damaged`: it is no profile."""
     for r in range(len(starts)):
         damaged[r] = ends[r] > starts[r] and not _unpack_checked(data, starts[r], ends[r], r, limits, p)
-        count += damaged[r]
-    return count
 
 
 @compiled()

@@ -237,11 +237,14 @@ class Profiles:
         from features import packing  # noqa: PLC0415 - compiled: whoever asks for shapes only need not wait for numba
 
         self.clear(len(blobs))
-        lengths = np.fromiter((len(blob) if blob else 0 for blob in blobs), np.int64, len(blobs))
-        ends = np.cumsum(lengths)
+        lengths = np.fromiter((-1 if blob is None else len(blob) for blob in blobs), np.int64, len(blobs))
+        sizes = np.maximum(lengths, 0)
+        ends = np.cumsum(sizes)
         data = np.frombuffer(b"".join([blob for blob in blobs if blob]), np.uint8)
         damaged = np.empty(len(blobs), np.bool_)
-        if packing.unpack(data, ends - lengths, ends, self.limits, self.rows, damaged):
+        packing.unpack(data, ends - sizes, ends, self.limits, self.rows, damaged)
+        damaged |= lengths == 0  # somebody's empty text is no profile, unlike none at all
+        if damaged.any():
             raise DamagedProfiles(self.shape, lengths[damaged].tolist(), np.flatnonzero(damaged).tolist())
 
     def pack(self, rows: npt.NDArray[np.int64]) -> list[bytes]:
