@@ -144,9 +144,13 @@ class Slot:
     def _renew_when_there(self) -> str | None:
         while True:
             try:
-                return self._renew()
-            except redis.RedisError:
+                held = self._renew()
+            except redis.RedisError as error:
+                self.redis_trouble = why(error)
                 time.sleep(0.5)
+            else:
+                self.redis_trouble = None
+                return held
 
     def _renew(self) -> str | None:
         held: str | None = self._redis.eval(_RENEW, 1, self.key, str(self.me), str(round(LEASE * 1000)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 
 import pytest
@@ -112,7 +113,12 @@ def test_a_worker_hears_of_a_redis_that_falls_silent_also_without_traffic() -> N
     """The sign by which it holds its slot is what asks."""
     with Server(NIL) as server:
         slot = Slot(WorkerSettings(redis_url=server.url, redis_timeout=0.5))
-        slot.take()
+        server.answer = b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"
+        taking = threading.Thread(target=slot.take, daemon=True)
+        taking.start()
+        until(lambda: "something that the scorer never wrote" in (slot.redis_trouble or ""))
+        server.answer = NIL
+        taking.join(PATIENCE)
         assert slot.redis_trouble is None
         server.answer = None
         until(lambda: "Redis does not answer" in (slot.redis_trouble or ""))
