@@ -23,7 +23,7 @@ import psutil
 import typer
 
 from benchmarks.scene import FOLDER, fresh_stack, past_of, write
-from features.hashing import hash64
+from features.hash_keys import PUBLIC
 from features.log import Log, Written
 from features.settings import Settings
 from loadgen.rehearsal import Failed, environment_of, say
@@ -129,7 +129,7 @@ def _verdicts(transactions: pl.DataFrame, labels: pl.DataFrame) -> Iterator[Writ
             margin=-float(offset % 997) / 97,
             bundle="0a1b2c3d4e5f6071",
             policy="9f8e7d6c",
-            vector_digest=f"{hash64(row['transaction_id']):016x}",
+            vector_digest=f"{PUBLIC.ids.hash_of_text(row['transaction_id']):016x}",
             occurred_at=row["occurred_at"],
             decided_at=now,
             source=Source(offset % 4, offset // 4),
@@ -144,8 +144,8 @@ def _activity(transactions: pl.DataFrame) -> Iterator[Written]:
     for offset, row in enumerate(paid.iter_rows(named=True)):
         activity = CounterpartyActivity(
             counterparty_id=row["counterparty_id"],
-            transaction=hash64(row["transaction_id"]),
-            account=hash64(row["account_id"]),
+            transaction=PUBLIC.ids.hash_of_text(row["transaction_id"]),
+            account=PUBLIC.accounts.hash_of_text(row["account_id"]),
             amount=row["amount"],
             occurred_at=microseconds(row["occurred_at"]),
             source=Source(offset % 4, offset // 4),

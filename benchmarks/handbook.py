@@ -18,6 +18,7 @@ from rich.table import Table
 
 from benchmarks.oracle import TRANSACTIONS_FILE, require_files
 from benchmarks.scene import write
+from deploy.local.id_key import id_key
 from deploy.local.stack import LocalStack
 from features.log import Log
 from features.settings import Settings
@@ -68,7 +69,7 @@ def main(
     say(f"{past.height:,} transactions of history from {HISTORY_DAYS} days, {live.height:,} live ones of {days} days")
     with LocalStack(FOLDER / "stack", fresh=True) as stack:
         stack.create_topics()
-        settings = Settings(kafka_url=stack.kafka_url, redis_url=stack.redis_url)
+        settings = Settings(kafka_url=stack.kafka_url, redis_url=stack.redis_url, id_key=id_key())
         bundles = FOLDER / "bundles"
         (bundles / CURRENT).unlink(missing_ok=True)  # of an earlier run, perhaps with another past
         training = run_command(stack, FOLDER, "training", "run", str(history), "--no-mlflow", "--out", str(bundles))

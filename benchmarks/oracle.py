@@ -37,6 +37,7 @@ from rich.table import Table
 
 from benchmarks.published import Compared, Odd, Seen, compare
 from benchmarks.scene import bundle_of, write
+from deploy.local.id_key import id_key
 from deploy.local.stack import LocalStack
 from features.catalogue import DAY, FEATURES, MATURITY, SETTLING
 from features.load import load
@@ -75,7 +76,7 @@ def main(
     bundle = bundle_of(trees=20, leaves=15)  # what it says is of no matter here
     with LocalStack(FOLDER / "stack", fresh=True) as stack:
         stack.create_topics()
-        settings = Settings(kafka_url=stack.kafka_url, redis_url=stack.redis_url)
+        settings = Settings(kafka_url=stack.kafka_url, redis_url=stack.redis_url, id_key=id_key())
         with steps.step("loading the history"):
             load(settings, past.transactions, past.labels)
         with steps.step("starting a worker"):

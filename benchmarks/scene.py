@@ -18,6 +18,7 @@ import psutil
 # Read when LightGBM loads its OpenMP: see training/__main__.py.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+from deploy.local.id_key import id_key
 from deploy.local.stack import LocalStack
 from features.catalogue import DIGEST
 from features.settings import Settings
@@ -65,7 +66,7 @@ def fresh_stack(name: str) -> Iterator[tuple[LocalStack, Settings]]:
     """Kafka and Redis with nothing in them."""
     with LocalStack(FOLDER / name, fresh=True) as stack:
         stack.create_topics()
-        yield stack, Settings(kafka_url=stack.kafka_url, redis_url=stack.redis_url)
+        yield stack, Settings(kafka_url=stack.kafka_url, redis_url=stack.redis_url, id_key=id_key())
 
 
 @dataclass

@@ -20,6 +20,7 @@ from features.position import Keys, Position
 from features.profile import ACCOUNT, DamagedProfiles, Profiles
 from features.settings import Settings
 from features.settings import load as load_settings
+from schemas import masking
 from schemas.errors import FraudScorerError, StoreUnavailable, WrongSettings
 from schemas.partitioning import partition_of
 from schemas.spans import moment
@@ -207,6 +208,26 @@ def _report(done_to_it: str, done: dict[int, Rebuilt], *, as_json: bool) -> None
             print(f"  lost: {line}")
 
 
+@app.command("rekey")
+def rekey_activity(as_json_: JsonOption = False) -> None:
+    """After another FRAUD_ID_KEY: derive anew what counterparties are told.  All workers must be stopped.
+
+    What is by the key already is left as it is.  `features rebuild` follows.  Example: python -m features rekey
+    """
+    from features.rekeying import STEPS, rekey
+
+    settings = load_settings(Settings, os.environ)
+    with _progress() as bars:
+        tasks = {step: bars.add_task(step, total=None) for step in STEPS}
+        done = rekey(settings, lambda step, count: bars.advance(tasks[step], count))
+    if as_json_:
+        print(json.dumps(done._asdict()))
+        return
+    print(f"{done.derived:,} counterparty activities derived anew; `features rebuild` folds them")
+    if done.gone:
+        print(f"{done.gone:,} could not be: their transactions or labels are on the log no more")
+
+
 @app.command()
 def show(
     account: Annotated[str, typer.Argument(help="The account_id.")],
@@ -294,13 +315,14 @@ def _at(time: np.int64) -> str:
 
 def main() -> None:
     """The console script.  Exit status 0 well, 1 found something wrong, 2 wrong use or settings."""
+    masking.guard_traces()
     try:
         app()
     except WrongSettings as error:
-        print(f"wrong settings: {error}", file=sys.stderr)
+        print(f"wrong settings: {masking.text(str(error))}", file=sys.stderr)
         sys.exit(2)
     except FraudScorerError as error:
-        print(str(error), file=sys.stderr)
+        print(masking.text(str(error)), file=sys.stderr)
         sys.exit(1)
 
 

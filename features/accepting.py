@@ -13,6 +13,7 @@ from typing import NamedTuple
 from xxhash import xxh3_64_hexdigest
 
 from features import profile
+from features.hash_keys import PUBLIC, HashKeys
 from schemas.activity import CounterpartyActivity, decode_activity
 from schemas.avro_wire import NO_REGISTRY, Writers
 from schemas.currencies import DEFAULT_RATES, Rates
@@ -23,7 +24,7 @@ from schemas.topics import DEFAULT_PARTITIONS
 from schemas.transaction import Transaction, decode_transaction
 from schemas.wire import EARLIEST, LATEST, microseconds
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Raise it with every change of what is accepted, of the kernel's fold or of the packed profile."""
 MAX_PROFILE_AMOUNT = (1 << 47) - 1
 """Minor units; what an amount is cut to after conversion, so that it fits a profile's six bytes."""
@@ -70,6 +71,8 @@ class Rules(NamedTuple):
     future_tolerance: int = 600_000_000
     """Microseconds that `occurred_at` may lie after the record's timestamp."""
     rates: Rates = DEFAULT_RATES
+    keys: HashKeys = PUBLIC
+    """What ids, contents and names are hashed by."""
     writers: Writers = NO_REGISTRY
     """The schemas of messages in Avro.  No part of the format: what it doesn't know is left out of every fold."""
     bounds: Bounds = Bounds()
@@ -79,7 +82,7 @@ class Rules(NamedTuple):
         accepted = (self.partitions, self.future_tolerance, tuple(self.bounds))
         kept = (FORMAT_VERSION, profile.ACCOUNT, profile.COUNTERPARTY, *accepted)
         rates = (self.rates.currency, sorted(self.rates.factors.items()))
-        return hashlib.sha256(repr((kept, rates)).encode()).hexdigest()[:8]
+        return hashlib.sha256(repr((kept, rates, self.keys.fingerprint)).encode()).hexdigest()[:8]
 
     def amount(self, amount: int, currency: str) -> int:
         """Minor units of the profiles' currency."""
@@ -117,6 +120,12 @@ class Rules(NamedTuple):
     def activity(self, record: Record, belongs: int) -> CounterpartyActivity:
         """The activity in `record`, which one of our own workers wrote.  Raises BadMessage."""
         activity = decode_activity(record.value)
+        if activity.key != self.keys.fingerprint:
+            raise BadMessage(
+                Fault.OTHER_KEY,
+                f"its hashes are by the key {activity.key or 'of none'}, this installation's FRAUD_ID_KEY is "
+                f"{self.keys.fingerprint}",
+            )
         self._check_place(record, "counterparty_id", activity.counterparty_id, belongs)
         return activity
 

@@ -17,7 +17,8 @@ from features import facts, kernel
 from features.accepting import Record, Rules
 from features.catalogue import FEATURES
 from features.facts import Facts
-from features.hashing import hash64, partitions_of
+from features.hash_keys import HashKeys
+from features.hashing import partitions_of
 from features.profile import ACCOUNT, COUNTERPARTY, Profiles, Shape
 from schemas.activity import CounterpartyActivity
 from schemas.errors import LEFT_OUT, BadMessage, Fault, RegistryUnavailable
@@ -212,7 +213,7 @@ class Describer:
             degraded=np.array([batch.transactions[i].message.counterparty_id in unknown for i in rows], np.bool_),
             duplicates=len(told) - len(new) - len(reused),
             rejected=batch.rejected + [_id_reused(taken) for taken in reused],
-            activity=[*_payments(batch, transactions, ratio, rows), *_labels(batch)],
+            activity=self._told(batch, transactions, ratio, rows),
             accounts=self._new_accounts(need),
             counterparties=self._new_counterparties(batch, need),
         )
@@ -235,10 +236,15 @@ class Describer:
         return Folded(
             duplicates=int((status == kernel.DUPLICATE).sum()),
             reused=int((status == kernel.ID_REUSED).sum()),
-            activity=[*_payments(batch, transactions, ratio, new), *_labels(batch)],
+            activity=self._told(batch, transactions, ratio, new),
             accounts=self._new_accounts(need),
             counterparties=self._new_counterparties(batch, need),
         )
+
+    def _told(
+        self, batch: Batch, transactions: Facts, ratio: npt.NDArray[np.int32], rows: list[int]
+    ) -> list[CounterpartyActivity]:
+        return [*_payments(batch, transactions, ratio, rows, self.rules.keys), *_labels(batch, self.rules.keys)]
 
     def _new_accounts(self, need: Needed) -> dict[str, bytes]:
         return dict(zip(need.accounts, self._accounts.pack(np.arange(len(need.accounts))), strict=True))
@@ -260,7 +266,7 @@ class Describer:
     ) -> Walked:
         profiles = self._accounts = _room(self._accounts, len(blobs), ACCOUNT)
         profiles.unpack(blobs)
-        labels = facts.of_labels(taken.message for taken in batch.labels)
+        labels = facts.of_labels((taken.message for taken in batch.labels), self.rules)
         n, m = len(labels), len(transactions)
         step = np.full(n + m, kernel.TRANSACTION, np.int8)
         step[:n] = kernel.LABEL
@@ -312,36 +318,45 @@ def source_of(record: Record) -> Source:
 
 
 def _payments(
-    batch: Batch, transactions: Facts, ratio: npt.NDArray[np.int32], rows: list[int]
+    batch: Batch, transactions: Facts, ratio: npt.NDArray[np.int32], rows: list[int], keys: HashKeys
 ) -> Iterator[CounterpartyActivity]:
+    rows = [i for i in rows if batch.transactions[i].message.counterparty_id is not None]
     times, amounts, ratios = transactions["time"].tolist(), transactions["amount"].tolist(), ratio.tolist()
-    for i in rows:
-        record, message, _ = batch.transactions[i]
-        if message.counterparty_id is not None:
-            yield CounterpartyActivity(
-                counterparty_id=message.counterparty_id,
-                transaction=hash64(message.transaction_id),
-                account=hash64(message.account_id),
-                amount=amounts[i],
-                occurred_at=times[i],
-                source=source_of(record),
-                ratio=ratios[i],
-            )
+    told = [batch.transactions[i] for i in rows]
+    for i, (record, message, _), names in zip(rows, told, _hashed(told, keys), strict=True):
+        yield CounterpartyActivity(
+            counterparty_id=message.counterparty_id,
+            transaction=names[0],
+            account=names[1],
+            key=keys.fingerprint,
+            amount=amounts[i],
+            occurred_at=times[i],
+            source=source_of(record),
+            ratio=ratios[i],
+        )
 
 
-def _labels(batch: Batch) -> Iterator[CounterpartyActivity]:
-    for record, message, told in batch.labels:
-        if told and message.counterparty_id is not None:
-            yield CounterpartyActivity(
-                counterparty_id=message.counterparty_id,
-                transaction=hash64(message.transaction_id),
-                account=hash64(message.account_id),
-                amount=message.amount,
-                occurred_at=microseconds(message.occurred_at),
-                source=source_of(record),
-                known_at=microseconds(message.known_at),
-                is_fraud=message.is_fraud,
-            )
+def _labels(batch: Batch, keys: HashKeys) -> Iterator[CounterpartyActivity]:
+    told = [taken for taken in batch.labels if taken.told and taken.message.counterparty_id is not None]
+    for (record, message, _), names in zip(told, _hashed(told, keys), strict=True):
+        yield CounterpartyActivity(
+            counterparty_id=message.counterparty_id,
+            transaction=names[0],
+            account=names[1],
+            key=keys.fingerprint,
+            amount=message.amount,
+            occurred_at=microseconds(message.occurred_at),
+            source=source_of(record),
+            known_at=microseconds(message.known_at),
+            is_fraud=message.is_fraud,
+        )
+
+
+def _hashed(taken: Sequence[Taken], keys: HashKeys) -> Iterator[tuple[int, int]]:
+    """Of each, its transaction and its account as a counterparty hears of them."""
+    transactions = keys.ids.hashes_of_text([one.message.transaction_id for one in taken])
+    accounts = keys.accounts.hashes_of_text([one.message.account_id for one in taken])
+    return zip(transactions.tolist(), accounts.tolist(), strict=True)
 
 
 def _known(counterparty: str | None, unknown: frozenset[str]) -> str | None:

@@ -34,6 +34,10 @@ PATIENCE = 30.0
 """Seconds that Kafka may take for an answer."""
 
 
+AT_ONCE_WITHIN = 900
+"""Seconds for what is written at once: the longest that a broker allows a transaction, by default."""
+
+
 class Written(NamedTuple):
     """A message to publish, to the partition of its key."""
 
@@ -139,7 +143,7 @@ class Log:
             name = s.topic(topic)
             if name not in known:
                 raise WrongSettings(
-                    f"there is no topic {name}; `python -m deploy.local.topics {s.kafka_url}` makes all"
+                    f"there is no topic {name}; `python -m deploy.local.topics {s.kafka_shown}` makes all"
                 )
             if (count := known[name]) != s.partitions:
                 raise WrongSettings(f"topic {name} has {count} partitions, FRAUD_PARTITIONS is {s.partitions}")
@@ -151,7 +155,7 @@ class Log:
             return {name: len(topic.partitions) for name, topic in known.items()}
         except KafkaException as error:
             raise LogUnavailable(
-                f"Kafka at {self.settings.kafka_url} does not answer: {error.args[0].str()}"
+                f"Kafka at {self.settings.kafka_shown} does not answer: {error.args[0].str()}"
             ) from error
 
     def topic_ids(self, topics: Sequence[Topic] = INPUTS) -> list[str]:
@@ -506,14 +510,45 @@ class Log:
         if producer.flush(self.patience) or failed:
             raise LogUnavailable(f"dead letters were not taken: {failed[0] if failed else 'no answer'}")
 
-    def write(self, topic: Topic, messages: Iterable[Written], *, told: Callable[[int], None] = lambda _: None) -> int:
-        """Publish all, and wait until all are acknowledged.  How many; raises LogUnavailable where one was not taken."""
+    def write(
+        self,
+        topic: Topic,
+        messages: Iterable[Written],
+        *,
+        at_once_as: str = "",
+        told: Callable[[int], None] = lambda _: None,
+    ) -> int:
+        """Publish all, and wait until all are acknowledged.  How many; raises LogUnavailable where one was not taken.
+
+        With `at_once_as`, a transactional.id, all can be read or none: it may take AT_ONCE_WITHIN.
+        """
+        at_once: dict[str, str | int] = {}
+        if at_once_as:
+            at_once = {"transactional_id": at_once_as, "transaction_timeout_ms": 1000 * AT_ONCE_WITHIN}
         producer = Producer(
             self.settings.client(
                 enable_idempotence=True, acks="all", linger_ms=20, partitioner="murmur2_random", compression_type="lz4",
-                queue_buffering_max_messages=200_000,
+                queue_buffering_max_messages=200_000, **at_once,
             )
         )  # fmt: skip
+        if not at_once_as:
+            return self._write(producer, topic, messages, told)
+        try:
+            producer.init_transactions(PATIENCE)
+            producer.begin_transaction()
+            try:
+                count = self._write(producer, topic, messages, told)
+                producer.commit_transaction(PATIENCE)
+            except BaseException:
+                producer.abort_transaction(PATIENCE)
+                raise
+        except KafkaException as error:
+            raise LogUnavailable(
+                f"nothing was written to {self.settings.topic(topic)}: {error.args[0].str()}"
+            ) from error
+        return count
+
+    def _write(self, producer: Producer, topic: Topic, messages: Iterable[Written], told: Callable[[int], None]) -> int:
         name = self.settings.topic(topic)
         failed: list[str] = []
 

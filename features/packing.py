@@ -5,7 +5,7 @@ A varint is an unsigned LEB128: seven bits a byte, the lowest first, no more byt
 head       total, age of the first: varints | newest i64 | offset + 1, events, tiles, labels, fraud days, seen: varints
   account  typical f64 | 0, or 1 + age of the place varint, latitude i32, longitude i32 | habits 31 u8
 event      the newest first: age, less that of the one before, varint | amount varint | traits u8
-  account  id u48 | content u24                                  18 bytes or so
+  account  id u48 | content u40                                  20 bytes or so
   counterparty  ratio varint | payer u8                          12 bytes or so
 tile       age varint | count, sum, max varints | squares f64 | far above, night, below round, ratios, ratio sum: varints
   counterparty  payers 128 bits
@@ -32,7 +32,7 @@ from features.catalogue import PAYER_BUCKETS, SECOND
 from features.compiling import compiled
 
 CHECK_BYTES = 4
-_HEAD_MOST, _EVENT_MOST, _TILE_MOST, _SEEN_MOST, _LABEL_MOST, _FRAUD_DAY_MOST = 136, 42, 124, 14, 29, 19
+_HEAD_MOST, _EVENT_MOST, _TILE_MOST, _SEEN_MOST, _LABEL_MOST, _FRAUD_DAY_MOST = 136, 44, 124, 14, 29, 19
 """No more bytes than this, whatever the numbers."""
 _NOWHERE = -(1 << 62)
 _FOREVER = (1 << 63) - 1
@@ -215,7 +215,7 @@ def pack(data: Bytes, rows: Ints, ends: Ints, p: Any) -> None:  # noqa: PLR0912 
             if of_account:
                 data[at] = events.traits[r, j]
                 at = _put(data, at + 1, 6, events.id[r, j])
-                at = _put(data, at, 3, events.content[r, j])
+                at = _put(data, at, 5, events.content[r, j])
             else:
                 data[at] = 0
                 at = _put_varint(data, at + 1, events.ratio[r, j])
@@ -416,13 +416,13 @@ def _unpack(data: Bytes, at: int, end: int, r: int, most: int, p: Any) -> int:  
         before -= age
         events.time[r, j] = before
         events.amount[r, j], at = _get_varint(data, at, end)
-        if at < 0 or at + (10 if of_account else 1) > end:
+        if at < 0 or at + (12 if of_account else 1) > end:
             return -1
         if of_account:
             events.traits[r, j] = data[at]
             events.id[r, j] = _get(data, at + 1, 6)
-            events.content[r, j] = np.uint32(_get(data, at + 7, 3))
-            at += 10
+            events.content[r, j] = _get(data, at + 7, 5)
+            at += 12
         elif data[at] != 0:  # a payment at a counterparty has no traits
             return -1
         else:

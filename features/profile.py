@@ -138,8 +138,8 @@ class Events(NamedTuple):
     amount: npt.NDArray[np.int64]
     id: npt.NDArray[np.uint64]
     """Of an account: the hash of the transaction_id, 48 bits of it."""
-    content: npt.NDArray[np.uint32]
-    """Of an account: the hash of the whole transaction, 24 bits of it."""
+    content: npt.NDArray[np.uint64]
+    """Of an account: the hash of the whole transaction, 40 bits of it."""
     traits: npt.NDArray[np.uint8]
     """Of an account: the bits FAR_ABOVE, NIGHT, BELOW_ROUND."""
     ratio: npt.NDArray[np.int32]
@@ -156,7 +156,7 @@ class Events(NamedTuple):
             np.empty((count, room), np.int64),
             np.empty((count, room), np.int64),
             np.empty((count, of_account), np.uint64),
-            np.empty((count, of_account), np.uint32),
+            np.empty((count, of_account), np.uint64),
             np.empty((count, of_account), np.uint8),
             np.empty((count, of_counterparty), np.int32),
             np.empty((count, of_counterparty), np.uint8),

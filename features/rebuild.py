@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from features.accepting import Record
 from features.continuity import Broken, Standing
 from features.describing import Describer, Folded, needed, read
+from features.foreign_activity import by_another_key
 from features.log import Log
 from features.losses import in_words, is_kept, letters_of, still_told
 from features.pin import pin
@@ -253,6 +254,8 @@ def rebuild(
     skipped = frozenset(place for place in left_out if is_kept(place, breaks, goes_on))
     letters = letters_of(log, standing, position, breaks, goes_on)
     fold.begin = standing.low
+    if not from_here and (why_not := by_another_key(log, number, fold.rules)) is not None:
+        raise WrongSettings(why_not)
     try:
         for _ in fold.accounts(until, skipped=skipped, told=told):
             pass

@@ -5,6 +5,8 @@ from __future__ import annotations
 from redis import exceptions
 from redis.exceptions import RedisError
 
+from schemas import masking
+
 _MENDED_BY: tuple[tuple[str, type[RedisError], str], ...] = (
     (
         "OOM",
@@ -86,7 +88,7 @@ _MENDED_BY: tuple[tuple[str, type[RedisError], str], ...] = (
 
 def why(error: RedisError) -> str:
     """What it was, and what mends it.  The server's own words stand behind, in brackets."""
-    text = str(error)
+    text = masking.text(str(error))
     word = text.split(" ", 1)[0]
     for name, kind, meaning in _MENDED_BY:
         # A script's error carries the word somewhere in its text, and redis-py has no class for all of them.

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
 
+from schemas import masking
 from schemas.avro_wire import Unusable, WriterSchema
 from schemas.errors import BadMessage, Fault, RegistryUnavailable
 
@@ -48,9 +48,7 @@ class Registry:
     def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._url = url.rstrip("/")
-        there = urlsplit(url)
-        self._shown = f"{there.scheme}://{there.netloc.rpartition('@')[2]}{there.path}".rstrip("/")
-        """Without a password."""
+        self._shown = masking.address(self._url)
         self._known: dict[int, WriterSchema] = {}
         self._refused: dict[int, _Refused] = {}
         """What the registry said it hasn't, or hasn't for us: the first asked for comes first."""
@@ -110,7 +108,7 @@ class Registry:
         try:
             answer = self._client.get(f"{self._url}/schemas/ids/{schema_id}")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise self._away(f"does not answer ({error or type(error).__name__})") from error
+            raise self._away(f"does not answer ({masking.text(str(error)) or type(error).__name__})") from error
         try:
             said: Any = answer.json()
         except ValueError:

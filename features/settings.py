@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from features.accepting import Bounds, Rules
+from features.hash_keys import KEY_DIGITS, PUBLIC, HashKeys
 from features.registry import Registry
-from schemas import installation
-from schemas.avro_wire import NO_REGISTRY
+from schemas import installation, masking
+from schemas.avro_wire import NO_REGISTRY, Writers
 from schemas.currencies import UNITS_PER_EURO, Rates
 from schemas.errors import WrongSettings
 from schemas.topics import DEFAULT_PARTITIONS, Topic
@@ -42,6 +43,14 @@ FORBIDDEN: Mapping[str, str] = {
     "partitioner": "keys belong to murmur2's partition, which the worker checks",
 }
 """librdkafka's settings that can't be passed through, and why."""
+
+
+_PORT = "write redis://host:6379/0"
+_MAKE_A_KEY = f"`openssl rand -hex {KEY_DIGITS // 2}` makes one"
+NO_KEY = (
+    f"FRAUD_ID_KEY is missing, the secret that ids are hashed by in profiles: {_MAKE_A_KEY}; all workers and tools of an "
+    "installation need the same one, so keep it. `make up` keeps its own in .local/id-key"
+)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +109,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         msgspec.Meta(ge=1, description="characters of an attribute's value that is text; part of the profile format"),
     ] = 1_024
+    id_key: Annotated[
+        str,
+        msgspec.Meta(
+            description=f"the secret that ids are hashed by in profiles and activity, {KEY_DIGITS} hex digits; its "
+            "fingerprint is part of the profile format"
+        ),
+    ] = ""
     schema_registry_url: Annotated[
         str,
         msgspec.Meta(
@@ -118,24 +134,58 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         for name in self.kafka:
             if name in FORBIDDEN:
                 raise ValueError(f"the librdkafka setting {name} can't be changed: {FORBIDDEN[name]}")
-        self.rules()
+        self.conversion()
+        if self.id_key:
+            self._keys()
         try:
             _ = urlsplit(self.redis_url).port
         except ValueError as error:
-            raise ValueError(f"FRAUD_REDIS_URL is {self.redis_url!r}: {error}") from error
+            raise ValueError(
+                f"FRAUD_REDIS_URL is {masking.address(self.redis_url)}, which has no port: {_PORT}"
+            ) from error
 
     def rules(self) -> Rules:
-        """What accepting and folding depend on.  Raises ValueError where a rate is none."""
-        table = dict(UNITS_PER_EURO) | {code.upper(): repr(rate) for code, rate in self.rates.items()}
-        if self.currency not in table:
-            raise ValueError(f"currency {self.currency} has no rate: set FRAUD_RATES__{self.currency}")
+        """What accepting and folding depend on.  Raises WrongSettings where there is no key to fold by."""
+        if not self.id_key:
+            raise WrongSettings(NO_KEY)
+        return self.rules_of_past()
+
+    def rules_of_past(self) -> Rules:
+        """Likewise of a past that is neither folded nor told: by the installation's key, or where none is set by PUBLIC."""
         return Rules(
             self.partitions,
             round(self.future_tolerance * 1e6),
-            Rates.of(self.currency, table),
-            Registry(self.schema_registry_url) if self.schema_registry_url else NO_REGISTRY,
+            self.conversion(),
+            self._keys() if self.id_key else PUBLIC,
+            self.writers(),
             Bounds(self.most_attributes, self.longest_attribute_name, self.longest_attribute_text),
         )
+
+    def conversion(self) -> Rates:
+        """What amounts are converted by.  Raises ValueError where a rate is none."""
+        table = dict(UNITS_PER_EURO) | {code.upper(): repr(rate) for code, rate in self.rates.items()}
+        if self.currency not in table:
+            raise ValueError(f"currency {self.currency} has no rate: set FRAUD_RATES__{self.currency}")
+        return Rates.of(self.currency, table)
+
+    def writers(self) -> Writers:
+        """Where the schemas of messages in Avro are."""
+        return Registry(self.schema_registry_url) if self.schema_registry_url else NO_REGISTRY
+
+    def _keys(self) -> HashKeys:
+        try:
+            return HashKeys.of(self.id_key)
+        except ValueError as error:
+            raise ValueError(f"FRAUD_ID_KEY is no key: {error}; {_MAKE_A_KEY}") from error
+
+    @property
+    def kafka_shown(self) -> str:
+        """Where Kafka is, as it may be shown."""
+        return masking.brokers(self.kafka_url)
+
+    def __repr__(self) -> str:
+        each = (f"{name}={shown(name, getattr(self, name))}" for name in self.__struct_fields__)
+        return f"{type(self).__name__}({', '.join(each)})"
 
     def topic(self, topic: Topic) -> str:
         """Its name in this installation."""
@@ -166,6 +216,7 @@ def load(kind: type[AnySettings], environment: Mapping[str, str], *, file: Path 
     Raises WrongSettings, naming the setting and what would be right.
     """
     given, _ = _given(kind, environment, file)
+    _keep_secrets(given)
     try:
         return msgspec.convert(given, kind, strict=False)
     except (msgspec.ValidationError, ValueError, KeyError) as error:
@@ -181,7 +232,8 @@ def _of_one_key(kind: type[Settings], given: Mapping[str, Any]) -> str | None:
                 msgspec.convert({key: value}, hints[name], strict=False)
             except msgspec.ValidationError as error:
                 what, _, _ = str(error).partition(" - at `$")
-                return f"{PREFIX}{name.upper()}__{key} is {value!r}: {what}"
+                shown = masking.kafka_setting(key, str(value)) if name == "kafka" else repr(value)
+                return f"{PREFIX}{name.upper()}__{key} is {shown}: {what}"
     return None
 
 
@@ -224,8 +276,8 @@ def explain(kind: type[AnySettings], environment: Mapping[str, str], *, file: Pa
         lines.append(
             Line(
                 name=PREFIX + field.name.upper(),
-                value=_shown(getattr(settings, field.name)),
-                default=_shown(default),
+                value=shown(field.name, getattr(settings, field.name)),
+                default=shown(field.name, default),
                 source=sources.get(field.name, "default"),
                 meaning=meaning or "",
             )
@@ -233,10 +285,38 @@ def explain(kind: type[AnySettings], environment: Mapping[str, str], *, file: Pa
     return lines
 
 
-def _shown(value: object) -> str:
+_PLAIN = frozenset(("topic_prefix", "group", "currency", "bundle", "web_host", "mlflow_model", "log_level"))
+"""Settings whose text is no secret.  What is neither here nor has a way of its own below is not shown."""
+
+
+def shown(name: str, value: object) -> str:
+    """What may be shown of a setting's value."""
     if isinstance(value, dict):
-        return ", ".join(f"{k}={'***' if 'password' in k else v}" for k, v in value.items()) or "none"
-    return "none" if value is None else str(value)
+        return ", ".join(f"{key}={_shown_of_table(name, key, one)}" for key, one in value.items()) or "none"
+    if not isinstance(value, str) or not value or name in _PLAIN:
+        return "none" if value is None else str(value)
+    if name == "id_key":
+        return f"{masking.MASK} (fingerprint {HashKeys.of(value).fingerprint})"
+    if name.endswith(("_url", "_uri")):
+        return masking.brokers(value) if name == "kafka_url" else masking.address(value)
+    return masking.MASK
+
+
+def _shown_of_table(name: str, key: str, value: object) -> str:
+    return masking.kafka_setting(key, str(value)) if name == "kafka" else str(value)
+
+
+def _keep_secrets(given: Mapping[str, Any]) -> None:
+    """Let no text that is shown have them, also where these settings are refused."""
+    for name, value in given.items():
+        if name == "kafka_url":
+            masking.keep_brokers(str(value))
+        elif name == "kafka" and isinstance(value, dict):
+            masking.keep_kafka(value)
+        elif name.endswith(("_url", "_uri")):
+            masking.keep_address(str(value))
+        elif name.endswith("_key"):
+            masking.keep(str(value))
 
 
 def _given(

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from features.people import console
+from schemas import masking
 from schemas.errors import WrongSettings
 from schemas.spans import moment
 
@@ -208,10 +209,11 @@ def _moment(option: str, text: str) -> datetime:
 
 def main() -> None:
     """Exit status 0 well, 1 found something wrong, 2 wrong use or settings, 130 after Ctrl-C."""
+    masking.guard_traces()
     try:
         app()
     except WrongSettings as error:
-        _people.print(f"loadgen: {error}", style="red", markup=False, highlight=False)
+        _people.print(f"loadgen: {masking.text(str(error))}", style="red", markup=False, highlight=False)
         sys.exit(2)
 
 

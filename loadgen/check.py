@@ -92,6 +92,8 @@ class Report(msgspec.Struct, kw_only=True):
     vectors_compared_in_full: int = 0
     """Of the others, whose bundle is not at hand, the catalogue's part was compared, and not the attributes behind it."""
     vectors_different: int = 0
+    vectors_by_another_key: int = 0
+    """Vectors that were judged on activity by another FRAUD_ID_KEY: they can't be computed again, and aren't compared."""
     vectors_different_if_instant: int = 0
     """Vectors that would be others if labels and activity were known the moment they happen."""
     degraded: int = 0
@@ -180,6 +182,7 @@ class _Answered:
     columns: Vectors
     instant: Vectors
     late: npt.NDArray[np.bool_]
+    by_another_key: npt.NDArray[np.bool_]
     sources: Ints
     report: Report
 
@@ -564,6 +567,8 @@ def _check_letters(
             report.pending += 1
         elif topic == TRANSACTIONS.name and offset < marks.judged_from:
             continue
+        elif letter is None and fault is Fault.OTHER_KEY:
+            continue  # told by the key of its time, and by ours since then: its source is among what was told
         elif letter is None:
             findings.lost(f"{name} is no message that can be judged ({fault}), and has no dead letter")
             report.transactions += topic == TRANSACTIONS.name
@@ -721,6 +726,12 @@ def _check_counterparties(
     report.activity = len(found.offset) + len(found.rejected)
     report.gone = len(found.offset) - len(found.source)
     told = {place: letter for place, letter in letters.items() if place[0] == ACTIVITY.name}
+    passed_over = [
+        offset
+        for (topic, offset), fault in found.rejected.items()
+        if fault is Fault.OTHER_KEY and (topic, offset) not in told
+    ]
+    by_another_key = (asked.seen >= 0) & (asked.seen <= max(passed_over, default=-1))
     _check_letters(number, found.rejected, told, Marks(), committed, _Findings(report))
     names = found.names
     code = np.array([names.setdefault(name, len(names)) for name in asked.counterparty], np.int64)
@@ -733,7 +744,8 @@ def _check_counterparties(
     return _Answered(
         columns=columns[:, OF_THE_COUNTERPARTY],
         instant=instant[:, OF_THE_COUNTERPARTY],
-        late=came_late(found, questions),
+        late=came_late(found, questions) & ~by_another_key,
+        by_another_key=by_another_key,
         sources=found.source,
         report=report,
     )
@@ -749,8 +761,15 @@ def _sum_up(judged: list[_Judged], answered: list[_Answered], asked: list[_Asked
             here = question.partition == number
             mine[0, question.row[here]], mine[1, question.row[here]] = answer.columns[here], answer.instant[here]
         report.activity_late += int(answer.late.sum())
-    for part, (heard, instant) in zip(judged, theirs, strict=True):
-        _compare_vectors(part, np.hstack([part.vectors, heard]), np.hstack([part.instant, instant]), findings)
+    passed_over = [np.zeros(len(part.vectors), np.bool_) for part in judged]
+    for answer, question in zip(answered, asked, strict=True):
+        for number, old in enumerate(passed_over):
+            here = question.partition == number
+            old[question.row[here]] = answer.by_another_key[here]
+    for part, (heard, instant), old in zip(judged, theirs, passed_over, strict=True):
+        vectors, at_once = np.hstack([part.vectors, heard]), np.hstack([part.instant, instant])
+        report.vectors_by_another_key += int(old.sum())
+        _compare_vectors(part, vectors, at_once, old, findings)
     _compare_sources(judged, np.concatenate([answer.sources for answer in answered]), known, findings)
     return report
 
@@ -775,12 +794,17 @@ def _compare_sources(judged: list[_Judged], told: Ints, known: _Known, findings:
         findings.contradicts(f"{_source(source)}: its counterparty heard of it, and should not have")
 
 
-def _compare_vectors(part: _Judged, vectors: Vectors, instant: Vectors, findings: _Findings) -> None:
+def _compare_vectors(
+    part: _Judged, vectors: Vectors, instant: Vectors, passed_over: npt.NDArray[np.bool_], findings: _Findings
+) -> None:
     report = findings.report
-    report.vectors_different_if_instant += int((vectors.view(np.int32) != instant.view(np.int32)).any(axis=1).sum())
+    unlike = (vectors.view(np.int32) != instant.view(np.int32)).any(axis=1)
+    report.vectors_different_if_instant += int((unlike & ~passed_over).sum())
     width = vectors.shape[1] * vectors.itemsize
     whole = vectors.tobytes()
     for row, (encoded, said, digest) in enumerate(zip(part.encoded, part.said, part.digest, strict=True)):
+        if passed_over[row]:
+            continue
         if not part.is_comparable[row]:
             report.vectors_not_comparable += 1
             continue

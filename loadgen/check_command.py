@@ -14,6 +14,7 @@ from rich.table import Table
 
 from features.people import console
 from features.settings import Settings, load
+from schemas import masking
 from schemas.errors import LogUnavailable, TryAgain, WrongSettings
 
 if TYPE_CHECKING:
@@ -64,10 +65,10 @@ def run(
                 told=lambda done, total: bar.update(task, completed=done, total=total),
             )
     except WrongSettings as error:
-        _people.print(f"loadgen check: {error}", style="red", markup=False, highlight=False)
+        _people.print(f"loadgen check: {masking.text(str(error))}", style="red", markup=False, highlight=False)
         sys.exit(2)
     except (LogUnavailable, TryAgain) as error:
-        _people.print(f"loadgen check: {error}", style="red", markup=False, highlight=False)
+        _people.print(f"loadgen check: {masking.text(str(error))}", style="red", markup=False, highlight=False)
         sys.exit(1)
     except KeyboardInterrupt:
         _people.print("stopped")
@@ -103,6 +104,8 @@ def table_of(report: Report) -> Table:
         ("  activity came late", f"for {report.activity_late:,}"),
         ("profiles compared", f"{report.profiles_compared:,}, different {report.profiles_different:,}"),
     ]
+    if report.vectors_by_another_key:
+        rows.append(("judged by another key", f"{report.vectors_by_another_key:,}, not compared"))
     if report.vectors_not_comparable:
         rows.append(("vectors not comparable", f"{report.vectors_not_comparable:,}: what they were made of is gone"))
     if report.gone:

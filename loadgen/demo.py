@@ -18,6 +18,7 @@ import polars as pl
 import typer
 
 from deploy.local.children import AlreadyRunning, Child, FailedToStart, unhurried
+from deploy.local.id_key import id_key
 from deploy.local.stack import LocalStack
 from features.settings import Settings
 from loadgen.archiving import launch_archiver, wait_until_archived
@@ -122,7 +123,7 @@ def _demo(count: int, rate: float, seed: int, accounts: int, as_json: bool) -> i
             stack.wait_until_ready()
             stack.create_topics()
             say(f"  Kafka at {stack.kafka_url}, Redis at {stack.redis_url}")
-        settings = Settings(kafka_url=stack.kafka_url, redis_url=stack.redis_url)
+        settings = Settings(kafka_url=stack.kafka_url, redis_url=stack.redis_url, id_key=id_key())
         with steps.step("training a model, and loading the history meanwhile"):
             training = _train_and_load(stack, settings)
         stream = Stream(live.transactions, live.labels, rate=rate, mischief=MISCHIEF)
@@ -231,7 +232,8 @@ def _mlflow() -> dict[str, str]:
 
 
 def _training(stack: LocalStack) -> Child:
-    return run_command(stack, FOLDER, "training", "run", str(HISTORY), "--out", str(BUNDLES), *QUICKLY, **_mlflow())
+    own = ("training", "run", str(HISTORY), "--out", str(BUNDLES), *QUICKLY)
+    return run_command(stack, FOLDER, *own, FRAUD_ID_KEY=id_key(), **_mlflow())
 
 
 def _train_and_load(stack: LocalStack, settings: Settings) -> Child:

@@ -98,7 +98,7 @@ def read_accounts(
     rules = settings.rules()
     names: dict[str, int] = {}
     rejected: dict[tuple[str, int], Fault] = {}
-    labels: list[Facts] = [facts.of_labels(())]
+    labels: list[Facts] = [facts.of_labels((), rules)]
     label_offset: list[int] = []
     label_account: list[int] = []
     labels_told: dict[int, bool] = {}
@@ -119,7 +119,7 @@ def read_accounts(
                 labels_told[record.offset] = one.counterparty_id is not None
                 label_offset.append(record.offset)
                 label_account.append(names.setdefault(one.account_id, len(names)))
-            labels.append(facts.of_labels(one.message for one in batch.labels))
+            labels.append(facts.of_labels((one.message for one in batch.labels), rules))
             told(len(records))
         for records in log.read(TRANSACTIONS, number, begins.transactions, ends.transactions, chunk=CHUNK):
             record_offset += [record.offset for record in records]

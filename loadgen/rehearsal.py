@@ -154,6 +154,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
         "FRAUD_REDIS_URL": settings.redis_url,
         "FRAUD_TOPIC_PREFIX": settings.topic_prefix,
         "FRAUD_GROUP": settings.group,
+        "FRAUD_ID_KEY": settings.id_key,
     }
 
 

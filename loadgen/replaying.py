@@ -63,7 +63,7 @@ class Replay:
         if as_json:
             report = {
                 "source": self.source,
-                "kafka": target.url,
+                "kafka": target.shown,
                 "prefix": target.prefix,
                 "rejected_rows": sum(each.count for each in rejected if not each.of_labels),
                 "labels_left_out": sum(each.count for each in rejected if each.of_labels),
@@ -161,7 +161,7 @@ class _Show:
 
 def _say(people: Console, sent: Sent, target: Target) -> None:
     say = [
-        f"{sent.transactions:,} of {sent.of:,} transactions and {sent.labels:,} labels sent to {target.url} "
+        f"{sent.transactions:,} of {sent.of:,} transactions and {sent.labels:,} labels sent to {target.shown} "
         f"in {sent.seconds:.1f} s: {sent.rate:,.0f} a second",
         f"late by p50 {sent.lateness.p50:.1f}, p99 {sent.lateness.p99:.1f}, at most {sent.lateness.max:.1f} ms",
     ]

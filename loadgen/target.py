@@ -11,6 +11,7 @@ import msgspec
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from schemas import masking
 from schemas.errors import WrongSettings
 from schemas.topics import KAFKA_ANSWERS_WITHIN, Topic
 
@@ -37,6 +38,11 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             prefix=os.environ.get(PREFIX_VARIABLE, "") if prefix is None else prefix,
         )
 
+    @property
+    def shown(self) -> str:
+        """Where, as it may be shown."""
+        return masking.brokers(self.url)
+
     def name(self, topic: Topic) -> str:
         """The topic's name there."""
         return self.prefix + topic.name
@@ -58,12 +64,12 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             found = AdminClient(self.client()).list_topics(timeout=timeout).topics
         except KafkaException as error:
             raise WrongSettings(
-                f"no Kafka answers at {self.url} ({error.args[0].str()}); --kafka or {URL_VARIABLE} says where"
+                f"no Kafka answers at {self.shown} ({error.args[0].str()}); --kafka or {URL_VARIABLE} says where"
             ) from error
         names = [self.name(topic) for topic in topics]
         if missing := [name for name in names if name not in found]:
             raise WrongSettings(
-                f"the Kafka at {self.url} has no topic {', '.join(missing)}; --prefix or {PREFIX_VARIABLE} says what "
+                f"the Kafka at {self.shown} has no topic {', '.join(missing)}; --prefix or {PREFIX_VARIABLE} says what "
                 "goes before the names, and `python -m deploy.local.topics HOST:PORT` makes the topics"
             )
         return {name: len(found[name].partitions) for name in names}

@@ -41,6 +41,7 @@ class Fault(StrEnum):
     TIME_WITHOUT_ZONE = "time-without-zone"
     WRONG_KEY = "wrong-key"
     WRONG_PARTITION = "wrong-partition"
+    OTHER_KEY = "other-key"
     FROM_THE_FUTURE = "from-the-future"
     ID_REUSED = "id-reused"
     TOO_LARGE = "too-large"

@@ -13,6 +13,7 @@ from rich.table import Table
 from features.people import console
 from features.settings import explain as lines_of
 from features.settings import load
+from schemas import masking
 from schemas.errors import WrongSettings
 from streaming.settings import WorkerSettings
 
@@ -70,10 +71,11 @@ def settings(as_json: JsonOption = False) -> None:
 
 def main() -> None:
     """The console script."""
+    masking.guard_traces()
     try:
         app()
     except WrongSettings as error:
-        print(f"wrong settings: {error}", file=sys.stderr)
+        print(f"wrong settings: {masking.text(str(error))}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -48,7 +48,7 @@ class CommittedInKafka:
                 raise KafkaException(failed[0])
         except KafkaException as error:
             raise TryAgain(
-                f"Kafka at {s.kafka_url} does not say what group {s.group} has committed of {topic}: {error.args[0].str()}"
+                f"Kafka at {s.kafka_shown} does not say what group {s.group} has committed of {topic}: {error.args[0].str()}"
             ) from error
         return {each.partition: max(each.offset, 0) for each in found}
 

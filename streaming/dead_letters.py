@@ -14,6 +14,7 @@ from rich.table import Table
 
 from features.people import console
 from features.settings import Settings, load
+from schemas import masking
 from schemas.dead_letter import ATTEMPT
 from schemas.errors import Fault, FraudScorerError, LogUnavailable, WrongSettings
 from schemas.partitioning import partition_of
@@ -172,20 +173,21 @@ def _described(letter: Letter) -> dict[str, object]:
 
 def main() -> None:
     """The console script.  Exit status 0 well, 1 found something wrong, 2 wrong use or settings."""
+    masking.guard_traces()
     try:
         app()
     except WrongSettings as error:
-        print(f"dead-letters: {error}", file=sys.stderr)
+        print(f"dead-letters: {masking.text(str(error))}", file=sys.stderr)
         sys.exit(2)
     except FraudScorerError as error:
-        print(f"dead-letters: {error}", file=sys.stderr)
+        print(f"dead-letters: {masking.text(str(error))}", file=sys.stderr)
         sys.exit(1)
     except Exception as error:
         from confluent_kafka import KafkaException  # only now: `--help` needs no client of Kafka
 
         if not isinstance(error, KafkaException):
             raise
-        print(f"dead-letters: {error}", file=sys.stderr)
+        print(f"dead-letters: {masking.text(str(error))}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -152,7 +152,7 @@ class Intake(threading.Thread):
         if not self.takeover.ready.is_set():
             return self.takeover.waits_for
         if self._kafka_away:
-            return f"Kafka at {self.settings.kafka_url}, which does not answer"
+            return f"Kafka at {self.settings.kafka_shown}, which does not answer"
         if self.doubts > 1:
             return f"an end of its doubts, {self.doubts} in a row: {self.doubt}"
         return self._waits_for_numbers()
@@ -465,7 +465,7 @@ class Intake(threading.Thread):
         self.metrics.kafka_errors.labels(error.name()).inc()
         if error.code() == KafkaError._ALL_BROKERS_DOWN and not self._kafka_away:
             self._kafka_away = True
-            log.warning("waiting: Kafka at %s is away", self.settings.kafka_url)
+            log.warning("waiting: Kafka at %s is away", self.settings.kafka_shown)
 
     def _form(self) -> list[tuple[int, Message]]:
         now, wall = self._clock(), time.time_ns() // 1_000_000
@@ -554,7 +554,7 @@ class Intake(threading.Thread):
         except KafkaException:
             return
         self._kafka_away = False
-        log.info("Kafka at %s is back", self.settings.kafka_url)
+        log.info("Kafka at %s is back", self.settings.kafka_shown)
 
     def _say(self, number: int, what: str) -> None:
         """Once, until it changes."""

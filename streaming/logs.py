@@ -6,9 +6,12 @@ import json
 import logging
 import sys
 
+from schemas import masking
+
 
 def write_log(level: str, *, as_json: bool) -> None:
-    """Everything that is logged goes to standard error, a line each."""
+    """Everything that is logged goes to standard error, a line each, and shows what may be shown."""
+    masking.guard_traces()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLine() if as_json else _Line())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
@@ -17,7 +20,7 @@ def write_log(level: str, *, as_json: bool) -> None:
 class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         text = f"{self.formatTime(record)} {record.levelname.lower()} {record.name}: {record.getMessage()}"
-        return text if record.exc_info is None else f"{text}\n{self.formatException(record.exc_info)}"
+        return masking.text(text if record.exc_info is None else f"{text}\n{self.formatException(record.exc_info)}")
 
 
 class _JsonLine(logging.Formatter):
@@ -26,8 +29,8 @@ class _JsonLine(logging.Formatter):
             "at": self.formatTime(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": masking.text(record.getMessage()),
         }
         if record.exc_info is not None:
-            line["trace"] = self.formatException(record.exc_info)
+            line["trace"] = masking.text(self.formatException(record.exc_info))
         return json.dumps(line)

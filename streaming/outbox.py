@@ -114,7 +114,7 @@ class Outbox(threading.Thread):
         since = self._waiting_since
         if since is None or time.monotonic() - since < SLOW:
             return None
-        return f"Kafka at {self.settings.kafka_url}, which does not take a batch"
+        return f"Kafka at {self.settings.kafka_shown}, which does not take a batch"
 
     def close(self) -> None:
         """End the thread once all is told."""

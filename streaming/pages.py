@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CollectorRegistry, generate_latest
 
+from schemas import masking
 from schemas.errors import WrongSettings
 
 
@@ -27,10 +28,10 @@ def serve(
             if self.path == "/metrics":
                 self._answer(200, generate_latest(registry), "text/plain")
             elif self.path == "/healthz":
-                why = trouble()
+                why = None if (found := trouble()) is None else masking.text(found)
                 self._json(why is None, {"healthy": why is None, "trouble": why})
             elif self.path == "/readyz":
-                waits = waits_for()
+                waits = [masking.text(wait) for wait in waits_for()]
                 self._json(not waits, {"ready": not waits, "waits_for": waits})
             else:
                 self._answer(404, b"", "text/plain")

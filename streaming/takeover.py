@@ -20,6 +20,7 @@ from confluent_kafka.admin import AdminClient
 
 from features.accepting import Rules
 from features.continuity import Standing, parked_by
+from features.foreign_activity import by_another_key
 from features.log import Log
 from features.pin import pin
 from features.position import Keys, Last, Offsets, Position, TopicIds, new_epoch
@@ -66,6 +67,7 @@ class Takeover(threading.Thread):
         super().__init__(daemon=True, name="takeover")
         self.settings = settings
         self.format = rules.format()
+        self._rules = rules
         self._writers = rules.writers
         self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self.waits_for: str | None = "Kafka and Redis"
@@ -204,6 +206,8 @@ class Takeover(threading.Thread):
         unfit = parked_by(standing, self.format, lambda places: self._log.landmarks(number, places))
         if unfit is not None:
             raise PartitionParked(unfit)
+        if not raw and (why_not := by_another_key(self._log, number, self._rules)) is not None:
+            raise PartitionParked(why_not)
         position = standing.position() or Position(self.format, new_epoch(), standing.topics, Offsets(0, 0, 0))
         told = told_of(self._log, standing, position)
         self._looked_at.add(number)

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from features.settings import load
+from schemas import masking
 from schemas.errors import FraudScorerError
 from streaming.following import ready_scorer
 from streaming.settings import WorkerSettings
@@ -20,9 +21,9 @@ def main() -> int:
     """See above."""
     settings = load(WorkerSettings, os.environ)
     try:
-        ready_scorer(settings, settings.rules(), Path(sys.argv[1]))
+        ready_scorer(settings, settings.rules_of_past(), Path(sys.argv[1]))
     except FraudScorerError as error:
-        print(error, file=sys.stderr)
+        print(masking.text(str(error)), file=sys.stderr)
         return 1
     return 0
 

@@ -17,10 +17,12 @@ from typing import Any
 import faust
 import uvloop
 from faust.app.base import BootStrategy
+from faust.web import drivers as web_drivers
 from prometheus_client import exposition
 
 from features.redis_store import RedisProfiles
 from features.settings import unknown
+from schemas import masking
 from schemas.errors import WrongSettings
 from streaming.agents import Desk
 from streaming.committed import CommittedInKafka
@@ -52,6 +54,12 @@ class _Boot(BootStrategy):
 class _App(faust.App):
     BootStrategy = _Boot
     worker: Worker
+
+    def _new_web(self) -> Any:
+        """Our own pages and no more: Faust's would tell anybody of its tables and partitions."""
+        kind = web_drivers.by_url(self.conf.web)
+        of_faust = ("default_blueprints", "production_blueprints", "debug_blueprints", "optional_blueprints")
+        return type("OwnPages", (kind,), dict.fromkeys(of_faust, ()))(self)
 
     async def on_start(self) -> None:
         await super().on_start()
@@ -129,17 +137,17 @@ class Worker:
 
         @app.page("/healthz")
         async def healthz(web: Any, _request: Any) -> Any:
-            trouble = self.trouble()
+            trouble = None if (found := self.trouble()) is None else masking.text(found)
             return web.json({"healthy": trouble is None, "trouble": trouble}, status=200 if trouble is None else 503)
 
         @app.page("/readyz")
         async def readyz(web: Any, _request: Any) -> Any:
-            waits = self.waits_for()
+            waits = [masking.text(wait) for wait in self.waits_for()]
             body = {
                 "ready": not waits,
                 "waits_for": waits,
                 "partitions": sorted(self.intake.parts.keys() - self.intake.parked.keys()),
-                "parked": self.intake.parked,
+                "parked": {number: masking.text(why) for number, why in self.intake.parked.items()},
             }
             return web.json(body, status=503 if waits else 200)
 

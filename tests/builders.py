@@ -21,6 +21,8 @@ from schemas.wire import encode, microseconds
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 """Of a Monday."""
 RULES = Rules()
+ID_KEY = "0123456789abcdef" * 4
+"""An installation's secret; RULES are by the public one."""
 Message = Transaction | Label | CounterpartyActivity
 
 
@@ -58,6 +60,7 @@ def an_activity(**fields: Any) -> CounterpartyActivity:
         "counterparty_id": "bakery",
         "transaction": 1,
         "account": 1,
+        "key": RULES.keys.fingerprint,
         "amount": 350,
         "occurred_at": microseconds(NOON),
         "source": Source(0, 0),

@@ -301,7 +301,7 @@ def run(
     if force is not None and not promote:
         raise WrongSettings("--force lets a model past the gates of --promote, which isn't said")
     learner_of(settings)
-    rules = load(Settings, os.environ).rules()
+    rules = load(Settings, os.environ).rules_of_past()
     began = datetime.now(UTC)
     told: Told | None = None
     changed: Changed | None = None
@@ -323,6 +323,7 @@ def run(
             found.labels,
             settings=settings,
             rates=rules.rates,
+            keys=rules.keys,
             rejected=found.rejected,
             narrator=narrator,
             data=found.archive,
@@ -417,7 +418,7 @@ def look_at(
         validation=None if validation is None else duration(validation),
         folds=folds,
     )
-    rules = load(Settings, os.environ).rules()
+    rules = load(Settings, os.environ).rules_of_past()
     with OnConsole(Console(stderr=True)) as narrator:
         there = read(past, meant, narrator, attributes=columns(attributes), rules=rules, whole=False)
         narrator.stage("validate", f"looking for what is wrong or odd about {there.transactions.height:,} transactions")
@@ -509,6 +510,7 @@ def _sum_up(trained: TrainedBundle, told: Told | None) -> None:
     if judgement.elsewhere is not None:
         console.print(f"  not compared: the champion, {judgement.elsewhere}, learnt from other transactions than these")
     console.print(f"  review {_from(thresholds.review)}, decline {_from(thresholds.decline)}")
+
     if flags_nothing(thresholds):
         console.print("  this model flags nothing")
 

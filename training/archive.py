@@ -94,7 +94,7 @@ class Archiver:
     ) -> None:
         """`told` hears of rows that are in the tables for good, by topic."""
         self._settings, self._place, self._limits, self._told, self._now = settings, place, limits, told, now
-        self._writers = settings.rules().writers
+        self._writers = settings.writers()
         self._streams: dict[str, _Stream] = {}
         """By the topic's name in this installation."""
         self._gaps: list[Gap] = []
@@ -197,7 +197,7 @@ class Archiver:
                     self._take(log, consumer, [first, *consumer.consume(CHUNK, 0)], stop)
                     heard = time.monotonic()
                 elif ends is not None and time.monotonic() - heard > PATIENCE:
-                    raise LogUnavailable(f"Kafka at {self._settings.kafka_url} has been silent for {PATIENCE:.0f} s")
+                    raise LogUnavailable(f"Kafka at {self._settings.kafka_shown} has been silent for {PATIENCE:.0f} s")
                 for stream in self._streams.values():
                     if stream.is_due(self._limits):
                         writer.write(stream)
@@ -222,7 +222,7 @@ class Archiver:
             elif error.code() == KafkaError._AUTO_OFFSET_RESET:
                 cut.append((name, message.partition() or 0))
             elif error.fatal():
-                raise LogUnavailable(f"Kafka at {self._settings.kafka_url}: {error.str()}")
+                raise LogUnavailable(f"Kafka at {self._settings.kafka_shown}: {error.str()}")
         for name, some in arrived.items():
             self._streams[name].take(some, self._rows(self._streams[name].topic, some, stop))
         if cut:

@@ -22,6 +22,7 @@ import polars as pl
 from sklearn.metrics import average_precision_score
 
 from features.catalogue import FEATURES, OF_THE_ACCOUNT
+from features.hash_keys import PUBLIC, HashKeys
 from schemas.bundle import Calibration, Thresholds
 from schemas.currencies import DEFAULT_RATES, Rates
 from schemas.wire import microseconds
@@ -86,10 +87,12 @@ class Described:
     """Which are the first of their accounts."""
 
     @classmethod
-    def of(cls, transactions: pl.DataFrame, labels: pl.DataFrame, rates: Rates = DEFAULT_RATES) -> Described:
+    def of(
+        cls, transactions: pl.DataFrame, labels: pl.DataFrame, rates: Rates = DEFAULT_RATES, keys: HashKeys = PUBLIC
+    ) -> Described:
         """Of frames as schemas.tables has them, in the order of the log.  Raises UnusablePast."""
         known = known_at(None, transactions, labels)
-        replayed = replay.vectors(known.transactions, known.labels, rates)
+        replayed = replay.vectors(known.transactions, known.labels, rates, keys)
         return cls(
             transactions=known.transactions,
             labels=known.labels,

@@ -158,7 +158,7 @@ def command(
         test_until=_EVER if test_until is None else _date(test_until),
     )
     learner_of(settings)
-    rules = load(Settings, os.environ).rules()
+    rules = load(Settings, os.environ).rules_of_past()
     rates = rules.rates
     with OnConsole(Console(stderr=True)) as narrator:
         if settings.learners_until is not None and settings.learners_until > asked.test_from:
@@ -182,7 +182,7 @@ def command(
         for finding in validation.odd:
             narrator.warn(str(finding))
         narrator.stage("describe", f"describing {count:,} transactions as a worker sees them")
-        described = Described.of(there.transactions, there.labels, rates)
+        described = Described.of(there.transactions, there.labels, rates, rules.keys)
         window = asked if test_until is not None else _until_the_last(asked, described)
         found = backtest(described, window, settings, rates=rates, without_known=without_known, narrator=narrator)
     if scores is not None:

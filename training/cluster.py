@@ -20,6 +20,7 @@ import polars as pl
 
 from features import kernel
 from features.catalogue import DIGEST, OF_THE_COUNTERPARTY
+from features.hash_keys import PUBLIC, HashKeys
 from schemas.currencies import Rates
 from schemas.errors import WrongSettings
 from training.errors import ClusterLost
@@ -95,7 +96,9 @@ def _release() -> tuple[str, str]:
     return DIGEST, lightgbm.__version__
 
 
-def vectors(cluster: Cluster, transactions: pl.DataFrame, labels: pl.DataFrame, rates: Rates) -> Replayed:
+def vectors(
+    cluster: Cluster, transactions: pl.DataFrame, labels: pl.DataFrame, rates: Rates, keys: HashKeys = PUBLIC
+) -> Replayed:
     """As replay.vectors.  Raises UnusablePast, ClusterLost."""
     log = Log.of(transactions, labels)
     out = room_for(len(transactions))
@@ -104,7 +107,7 @@ def vectors(cluster: Cluster, transactions: pl.DataFrame, labels: pl.DataFrame, 
 
     parts = list(_parts(transactions["account_id"], labels["account_id"], len(cluster.threads)))
     tasks = [
-        cluster.client.submit(_of_accounts, cluster.send((log.part(*part), rates), to), workers=[to], pure=False)
+        cluster.client.submit(_of_accounts, cluster.send((log.part(*part), rates, keys), to), workers=[to], pure=False)
         for to, part in zip(cluster.threads, parts, strict=True)
     ]
     for (rows, _), (columns, its_status, its_ratio) in zip(parts, cluster.gather(tasks), strict=True):
@@ -114,7 +117,7 @@ def vectors(cluster: Cluster, transactions: pl.DataFrame, labels: pl.DataFrame, 
     asked = [
         cluster.client.submit(
             _of_counterparties,
-            cluster.send((log.part(rows, told), rates, status[rows], ratio[rows]), to),
+            cluster.send((log.part(rows, told), rates, keys, status[rows], ratio[rows]), to),
             workers=[to],
             pure=False,
         )
@@ -132,17 +135,17 @@ def _parts(ids: pl.Series, others: pl.Series, parts: int) -> Iterator[tuple[Ints
         yield np.flatnonzero(mine == part), np.flatnonzero(theirs == part)
 
 
-def _of_accounts(given: tuple[Log, Rates]) -> tuple[Vectors, npt.NDArray[np.int8], npt.NDArray[np.int32]]:
+def _of_accounts(given: tuple[Log, Rates, HashKeys]) -> tuple[Vectors, npt.NDArray[np.int8], npt.NDArray[np.int32]]:
     """In a process of the cluster: the earlier columns, status and ratio."""
-    log, rates = given
+    log, rates, keys = given
     out = room_for(len(log.transactions))
-    walked = by_account(CodedLog.of(log, rates), out)
+    walked = by_account(CodedLog.of(log, rates, keys), out)
     return np.ascontiguousarray(out[:, _EARLIER]), walked.status, walked.ratio
 
 
-def _of_counterparties(given: tuple[Log, Rates, npt.NDArray[np.int8], npt.NDArray[np.int32]]) -> Vectors:
+def _of_counterparties(given: tuple[Log, Rates, HashKeys, npt.NDArray[np.int8], npt.NDArray[np.int32]]) -> Vectors:
     """In a process of the cluster: the counterparties' columns."""
-    log, rates, status, ratio = given
+    log, rates, keys, status, ratio = given
     out = room_for(len(log.transactions))
-    by_counterparty(CodedLog.of(log, rates), status, ratio, out)
+    by_counterparty(CodedLog.of(log, rates, keys), status, ratio, out)
     return np.ascontiguousarray(out[:, OF_THE_COUNTERPARTY])

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import numpy as np
 
+from features.hash_keys import PUBLIC, HashKeys
 from schemas.currencies import Rates
 from schemas.wire import EPOCH, microseconds
 from training import replay
@@ -29,6 +30,7 @@ def compare(
     champion: Contender | None,
     *,
     rates: Rates,
+    keys: HashKeys = PUBLIC,
     delay: timedelta | None,
     costs: Costs,
     least_frauds: int,
@@ -52,7 +54,7 @@ def compare(
     delay = delay or candidate.label_delay or TrainingSettings().label_delay
     since = max(one.chosen_until for one in contenders)
     narrator.stage("describe", f"describing {past.transactions.height:,} transactions as a worker sees them")
-    replayed = replay.vectors(past.transactions, past.labels, rates)
+    replayed = replay.vectors(past.transactions, past.labels, rates, keys)
     time = past.transactions["occurred_at"].dt.epoch("us").to_numpy()
     mature = microseconds(past.until - delay)
     rows = replayed.accepted & (time >= microseconds(since)) & (time <= mature)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import typer
 from rich.console import Console
 
+from schemas import masking
 from schemas.errors import FraudScorerError, LogUnavailable
 from training.errors import MLflowAway, ParityBroken, Refused
 
 
 def run(app: typer.Typer) -> None:
     """As a program.  Raises SystemExit."""
+    masking.guard_traces()
     try:
         app()
     except (ParityBroken, MLflowAway, Refused, LogUnavailable) as error:
@@ -21,7 +23,7 @@ def run(app: typer.Typer) -> None:
 
 def warn(what: str) -> None:
     """A line on stderr."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"training: {what}", markup=False)
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"training: {masking.text(what)}", markup=False)
 
 
 def _fail(error: Exception, *, status: int) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from features.catalogue import DIGEST, FEATURES
+from features.hash_keys import PUBLIC, HashKeys
 from schemas.bundle import CURRENT, FORMAT, Manifest, Thresholds, make_current
 from schemas.currencies import DEFAULT_RATES, Rates
 from schemas.errors import UnusableModel
@@ -69,6 +70,7 @@ def train(
     *,
     settings: TrainingSettings | None = None,
     rates: Rates = DEFAULT_RATES,
+    keys: HashKeys = PUBLIC,
     rejected: Sequence[Rejected] = (),
     narrator: Narrator | None = None,
     data: str | None = None,
@@ -80,10 +82,12 @@ def train(
     Of the rows that are kept from the fit the older half chooses how many trees, the calibration and the thresholds; by the
     newer half it is judged, beside the `champion`, a bundle's folder; None: the one that `current` names.  Where that names
     none, the new one is made current: somebody has to begin.
-    `rates` must be the workers', or amounts mean something else.  `rejected`: rows that the mapping could make no
-    transactions of.  `data` names the past, where it has a name that stays (an archive at a version); the manifest keeps it.
-    `served`, of the same transactions: these vectors are learnt from, and no others.  The same past, settings, code and
-    libraries give the same digest.  Raises WrongSettings, UnusablePast, NotExportable, ParityBroken, ClusterLost, OSError;
+    `rates` must be the workers', or amounts mean something else; `keys` too, where vectors are to be equal to the bit.
+    `rejected`: rows that the mapping could make no transactions of.  `data` names the past, where it has a name that
+    stays (an archive at a version); the manifest keeps it.  `served`, of the same transactions: these vectors are learnt
+    from, and no others.  The same past, settings, code and libraries give the same digest.
+
+    Raises WrongSettings, UnusablePast, NotExportable, ParityBroken, ClusterLost, OSError;
     then nothing was written, and `current` is what it was.
     """
     settings = settings or TrainingSettings()
@@ -108,7 +112,7 @@ def train(
     tell.stage("join", f"joining {labels.height:,} labels to {transactions.height:,} transactions")
     past = known_at(settings.train_until, transactions, labels)
     tell.stage("describe", f"describing {past.transactions.height:,} transactions as a worker sees them")
-    replayed = _described(past, rates, settings)
+    replayed = _described(past, rates, keys, settings)
     counted, compared = replayed.accepted, None
     if served is not None:
         replayed, compared = instead_of(replayed, served.of((transactions["occurred_at"] <= past.until).to_numpy()))
@@ -262,11 +266,11 @@ def _learner(settings: TrainingSettings) -> Learner:
     return learner
 
 
-def _described(past: KnownPast, rates: Rates, settings: TrainingSettings) -> replay.Replayed:
+def _described(past: KnownPast, rates: Rates, keys: HashKeys, settings: TrainingSettings) -> replay.Replayed:
     if not settings.dask:
-        return replay.vectors(past.transactions, past.labels, rates)
+        return replay.vectors(past.transactions, past.labels, rates, keys)
     with cluster.connected(settings.dask) as processes:
-        return cluster.vectors(processes, past.transactions, past.labels, rates)
+        return cluster.vectors(processes, past.transactions, past.labels, rates, keys)
 
 
 def _judge_folds(

@@ -214,14 +214,14 @@ def _quality(
 
     if on is None:
         return unjudged("there are no rows to judge it by: --on names a past")
-    rules = load(Settings, os.environ).rules()
+    rules = load(Settings, os.environ).rules_of_past()
     rates = rules.rates
     past = read(on, mapping, narrator, rules=rules)
     try:
         candidate = Contender.read(found.folder)
         champion = None if expected is None else Contender.read(deployer.champions_folder(expected))
         judgement = compare(
-            past, candidate, champion, rates=rates, delay=delay, costs=costs,
+            past, candidate, champion, rates=rates, keys=rules.keys, delay=delay, costs=costs,
             least_frauds=limits.least_frauds, narrator=narrator,
         )  # fmt: skip
     except (TooFew, UnusableModel) as error:

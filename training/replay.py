@@ -22,12 +22,11 @@ from features.facts import (
     NO_PLACE,
     PAYMENT,
     TRANSACTION,
-    UNNAMED,
     Facts,
     are_below_round,
-    name24,
+    names_of,
 )
-from features.hashing import hash64
+from features.hash_keys import PUBLIC, HashKey, HashKeys
 from features.history import Steps, Walked, walk_accounts, walk_counterparties
 from schemas.currencies import DEFAULT_RATES, MINOR_DIGITS, Rates
 from training.errors import UnusablePast
@@ -46,15 +45,19 @@ class Replayed:
     """[n]; False for a duplicate and for an id used again, which get no verdict."""
 
 
-def vectors(transactions: pl.DataFrame, labels: pl.DataFrame, rates: Rates = DEFAULT_RATES) -> Replayed:
+def vectors(
+    transactions: pl.DataFrame, labels: pl.DataFrame, rates: Rates = DEFAULT_RATES, keys: HashKeys = PUBLIC
+) -> Replayed:
     """Describe every transaction of a past (both frames as schemas.tables has them, in the order of the log).
+
+    Equal to the bit to what workers say where `keys` are theirs; by other ones, different names may share a hash.
 
     A payment is known to its counterparty at once, a label from its `known_at` on; the kernel leaves out of a
     counterparty's windows what is younger than SETTLING, here as in a worker.  Raises UnusablePast for a currency
     without a rate, and where the vectors would not fit the memory that is free.
     """
     out = room_for(len(transactions))
-    log = CodedLog.of(Log.of(transactions, labels), rates)
+    log = CodedLog.of(Log.of(transactions, labels), rates, keys)
     walked = by_account(log, out)
     by_counterparty(log, walked.status, walked.ratio, out)
     return Replayed(out, walked.status == kernel.NEW)
@@ -98,21 +101,23 @@ class CodedLog:
     label_counterparty: _Coded
     arrival: Ints
     heard: Ints
+    keys: HashKeys
 
     @classmethod
-    def of(cls, log: Log, rates: Rates) -> CodedLog:
+    def of(cls, log: Log, rates: Rates, keys: HashKeys) -> CodedLog:
         """Raises UnusablePast for a currency without a rate."""
         account, label_account = _coded(log.transactions["account_id"], log.labels["account_id"])
         counterparty, label_counterparty = _coded(log.transactions["counterparty_id"], log.labels["counterparty_id"])
         return cls(
-            transactions=_facts(log.transactions, counterparty, rates),
-            labels=_labels(log.labels),
+            transactions=_facts(log.transactions, counterparty, rates, keys),
+            labels=_labels(log.labels, keys.ids),
             account=account,
             label_account=label_account,
             counterparty=counterparty,
             label_counterparty=label_counterparty,
             arrival=log.arrival,
             heard=log.heard,
+            keys=keys,
         )
 
 
@@ -143,7 +148,7 @@ def by_counterparty(log: CodedLog, status: npt.NDArray[np.int8], ratio: npt.NDAr
     paid = np.flatnonzero((status == kernel.NEW) & (counterparty >= 0))
     named = np.flatnonzero(label_counterparty >= 0)
     payments = np.empty(len(here), PAYMENT)
-    _fill_payments(payments, log.transactions, ratio, log.account.each(hash64, np.uint64))
+    _fill_payments(payments, log.transactions, ratio, log.account.hashed(log.keys.accounts))
     walk_counterparties(
         Steps.merged(
             Steps.of(kernel.PAYMENT_LABEL, profile=label_counterparty[named], at=log.heard[named], which=named),
@@ -186,7 +191,7 @@ def _free_memory() -> int | None:
     return 1024 * int(kilobytes)
 
 
-def _facts(transactions: pl.DataFrame, counterparty: _Coded, rates: Rates) -> Facts:
+def _facts(transactions: pl.DataFrame, counterparty: _Coded, rates: Rates, keys: HashKeys) -> Facts:
     placed = (transactions["latitude"].is_not_null() & transactions["longitude"].is_not_null()).to_numpy()
     names = (_coded(transactions[column])[0] for column in ("country", "device_id", "channel", "category"))
     (currency,) = _coded(transactions["currency"])
@@ -199,8 +204,8 @@ def _facts(transactions: pl.DataFrame, counterparty: _Coded, rates: Rates) -> Fa
         rows,
         transactions["occurred_at"].dt.epoch("us").to_numpy(),
         _converted(amount, currency, rates),
-        _idents(transactions),
-        tuple(one.each(name24, np.uint32, of_null=UNNAMED) for one in (counterparty, *names)),
+        _idents(transactions, keys.ids),
+        tuple(one.named(keys.names) for one in (counterparty, *names)),
         tuple(
             np.where(placed, np.rint(transactions[field].fill_null(0.0).to_numpy() * 1e6), NO_PLACE).astype(np.int32)
             for field in ("latitude", "longitude")
@@ -224,7 +229,7 @@ def _fill(
     for i in range(len(rows)):
         row = rows[i]
         row.time, row.amount, row.offset = time[i], amount[i], i
-        row.id, row.content = ident[i] & np.uint64(ID_BITS), 0
+        row.id, row.content = ident[i] & ID_BITS, 0
         row.counterparty, row.country, row.device = counterparty[i], country[i], device[i]
         row.channel, row.category = channel[i], category[i]
         row.latitude, row.longitude = latitude[i], longitude[i]
@@ -245,18 +250,28 @@ _THURSDAY = 3
 """The first of January 1970."""
 
 
-def _labels(labels: pl.DataFrame) -> Facts:
+def _labels(labels: pl.DataFrame, key: HashKey) -> Facts:
     rows = np.zeros(len(labels), LABEL)
-    rows["id"] = _idents(labels)
+    rows["id"] = _idents(labels, key)
     rows["occurred"] = labels["occurred_at"].dt.epoch("us").to_numpy()
     rows["known"] = labels["known_at"].dt.epoch("us").to_numpy()
     rows["fraud"] = labels["is_fraud"].to_numpy()
     return rows
 
 
-def _idents(rows: pl.DataFrame) -> npt.NDArray[np.uint64]:
-    """A number for each transaction_id.  They are compared with each other only, so it needn't be the worker's."""
-    return rows["transaction_id"].hash().to_numpy()
+def _idents(rows: pl.DataFrame, key: HashKey) -> npt.NDArray[np.uint64]:
+    found = np.empty(len(rows), np.uint64)
+    for begin in range(0, len(rows), _AT_ONCE):
+        ids = rows["transaction_id"][begin : begin + _AT_ONCE]
+        data = np.frombuffer(ids.str.join("").item().encode(), np.uint8)
+        found[begin : begin + _AT_ONCE] = key.hashes_within(
+            data, ids.str.len_bytes().cast(pl.Int64).cum_sum().to_numpy()
+        )
+    return found
+
+
+_AT_ONCE = 1 << 17
+"""Ids whose text is put together for the hash: what is larger leaves the caches."""
 
 
 class _Coded(NamedTuple):
@@ -267,9 +282,17 @@ class _Coded(NamedTuple):
     names: list[str]
     """By number."""
 
-    def each(self, value: Callable[[str], int], dtype: type[np.generic], *, of_null: int = 0) -> npt.NDArray[Any]:
+    def each(self, value: Callable[[str], int], dtype: type[np.generic]) -> npt.NDArray[Any]:
         """The value of each row's name, asked once for each different one."""
-        return np.array([*map(value, self.names), of_null], dtype)[self.code]
+        return np.array([*map(value, self.names), 0], dtype)[self.code]
+
+    def named(self, key: HashKey) -> npt.NDArray[np.uint32]:
+        """What each row's name is called in a profile."""
+        return names_of([*self.names, None], key)[self.code]
+
+    def hashed(self, key: HashKey) -> npt.NDArray[np.uint64]:
+        """The hash of each row's name."""
+        return key.hashes_of_text([*self.names, ""])[self.code]
 
 
 def _coded(*columns: pl.Series) -> list[_Coded]:

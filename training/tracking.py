@@ -21,7 +21,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import msgspec
 
-from schemas import installation
+from schemas import installation, masking
 from schemas.bundle import BUNDLE_TAG, CATALOGUE_TAG
 from schemas.errors import WrongSettings
 from training import pending
@@ -78,6 +78,8 @@ class Tracking(msgspec.Struct, frozen=True, kw_only=True):
     """What MLflow has not got yet."""
 
     def __post_init__(self) -> None:
+        masking.keep_address(self.uri)
+        masking.keep_address(self.artifacts)
         kind = self._kind
         if not self.uri.startswith(SQLITE) and kind not in (*_WEB, *_DATABASES):
             raise WrongSettings(
@@ -96,9 +98,8 @@ class Tracking(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def shown(self) -> str:
-        """The address, without a password."""
-        there = urlsplit(self.uri)
-        return self.uri.replace(there.netloc, there.netloc.rpartition("@")[2], 1) if there.netloc else self.uri
+        """The address, as it may be shown."""
+        return masking.address(self.uri)
 
     @property
     def database(self) -> Path | None:
@@ -193,12 +194,13 @@ def upload(tracking: Tracking, on_run: Runs = _unheard) -> Outcome:
 
 def in_a_line(error: BaseException) -> str:
     """The first line of what it says, without the trace that some carry along."""
-    lines = str(error).strip().splitlines()
+    lines = masking.text(str(error)).strip().splitlines()
     return lines[0][:500] if lines else type(error).__name__
 
 
 def connected(tracking: Tracking) -> MlflowClient:
     """Raises MLflowAway, within seconds."""
+    masking.keep_environment()
     os.environ.update(_ENVIRONMENT)
     for name, value in _USUAL_ENVIRONMENT.items():
         os.environ.setdefault(name, value)

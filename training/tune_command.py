@@ -111,8 +111,8 @@ def tune(
     )
     only_learner(settings)
     search = Search(folds=folds, trials=trials, budget=duration(budget), folder=out)
-    rules = load(Settings, os.environ).rules()
-    rates = rules.rates
+    rules = load(Settings, os.environ).rules_of_past()
+    rates, keys = rules.rates, rules.keys
     console = Console(stderr=True)
     with OnConsole(console) as narrator:
         read_in = read(
@@ -125,7 +125,13 @@ def tune(
         )
         source = read_in.source()
         described, dates = prepare(
-            read_in.transactions, read_in.labels, settings=settings, folds=search.folds, rates=rates, narrator=narrator
+            read_in.transactions,
+            read_in.labels,
+            settings=settings,
+            folds=search.folds,
+            rates=rates,
+            keys=keys,
+            narrator=narrator,
         )
     console.print(f"judging {learner} at {', '.join(f'{fold.at:%Y-%m-%d}' for fold in dates)}", highlight=False)
     with OnBar(console) as bar:
@@ -137,6 +143,7 @@ def tune(
                 search=search,
                 data=source.digest,
                 rates=rates,
+                keys=keys,
                 on_standing=bar.show,
             )
         except KeyboardInterrupt:

@@ -32,6 +32,7 @@ import numpy as np
 import polars as pl
 
 from features.catalogue import DIGEST
+from features.hash_keys import PUBLIC, HashKeys
 from schemas.currencies import DEFAULT_RATES, Rates
 from schemas.errors import WrongSettings
 from training import attributes, prequential, replay
@@ -201,6 +202,7 @@ def prepare(
     settings: TrainingSettings,
     folds: int,
     rates: Rates = DEFAULT_RATES,
+    keys: HashKeys = PUBLIC,
     narrator: Narrator | None = None,
 ) -> tuple[Described, tuple[Fold, ...]]:
     """What a search judges by: the past as it was known when the stretch began that `training run` keeps.
@@ -214,7 +216,7 @@ def prepare(
     later = split(whole, everything, delay=settings.label_delay, validation=settings.validation)
     past = known_at(later.validation_from, whole.transactions, whole.labels)
     tell.stage("describe", f"describing {past.transactions.height:,} transactions as a worker sees them")
-    replayed = replay.vectors(past.transactions, past.labels, rates)
+    replayed = replay.vectors(past.transactions, past.labels, rates, keys)
     columns, left_out = attributes.choose(past.transactions, settings.attributes)
     tell.stage("encode", attributes.in_words(columns, left_out))
     history = attributes.History(past, replayed.accepted, columns, settings)
@@ -236,6 +238,7 @@ def tune(
     search: Search,
     data: str,
     rates: Rates = DEFAULT_RATES,
+    keys: HashKeys = PUBLIC,
     on_standing: Callable[[Standing], None] = lambda _standing: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Found:
@@ -246,7 +249,7 @@ def tune(
     of a fit, never in the middle of writing a study.
     """
     learner = only_learner(settings)
-    name = _name(settings, folds, data, rates)
+    name = _name(settings, folds, data, rates, keys)
     with _CtrlC() as ctrl_c, _alone(search.folder, name):
         searching = _Searching(
             ctrl_c=ctrl_c,
@@ -472,11 +475,12 @@ def _suggested(trial: optuna.Trial, space: Mapping[str, Range]) -> dict[str, Any
     }
 
 
-def _name(settings: TrainingSettings, folds: Sequence[Fold], data: str, rates: Rates) -> str:
+def _name(settings: TrainingSettings, folds: Sequence[Fold], data: str, rates: Rates, keys: HashKeys) -> str:
     """Of a study: another past, date, setting or catalogue is another study."""
     given = {name: value for name, value in msgspec.structs.asdict(settings).items() if name not in ("out", "threads")}
     dates = [(fold.at, fold.until) for fold in folds]
-    about = msgspec.json.encode([data, DIGEST, given, dates, rates.currency, rates.factors], order="deterministic")
+    by = [rates.currency, rates.factors, keys.fingerprint]
+    about = msgspec.json.encode([data, DIGEST, given, dates, *by], order="deterministic")
     return f"{settings.learner[0]}-{hashlib.sha256(about).hexdigest()[:16]}"
 
 

@@ -19,6 +19,7 @@ import typer
 
 from deploy.local import supervisor
 from deploy.local.children import tail, unhurried
+from deploy.local.id_key import FILE, SETTING
 from deploy.local.jars import PROJECT
 from deploy.local.mine import MINE, Walk, walk
 from deploy.local.models import judging, require_model
@@ -263,7 +264,9 @@ def exports(running: Standing) -> Sequence[str]:
         "FRAUD_TOPIC_PREFIX": running.prefix,
         "KAFKA": running.kafka,
     }
-    return [f"export {name}={shlex.quote(str(value))}" for name, value in known.items()]
+    lines = [f"export {name}={shlex.quote(str(value))}" for name, value in known.items()]
+    # Not the secret itself: what is printed is read by others too.
+    return lines if os.environ.get(SETTING) else [*lines, f'export {SETTING}="$(cat {shlex.quote(str(FILE))})"']
 
 
 def say(text: str) -> None:

@@ -17,6 +17,7 @@ from typing import Protocol
 
 import typer
 
+from deploy.local.id_key import SETTING, id_key
 from deploy.local.jars import PROJECT
 from deploy.local.models import run
 from deploy.local.supervisor import Standing, standing
@@ -66,6 +67,7 @@ def walk(
         raise WrongSettings(f"there is no file {wanted.table}: TABLE names a Parquet or CSV file of your payments")
     begin_anew(wanted.prefix, stands, home)
     os.environ["FRAUD_TOPIC_PREFIX"] = wanted.prefix
+    os.environ[SETTING] = id_key()
     steps = _Steps(command)
     mapping, table = _mapping(wanted, steps), str(wanted.table)
     past = [table, "--mapping", str(mapping)]

@@ -21,6 +21,7 @@ import msgspec
 import psutil
 
 from deploy.local.children import Child, FailedToStart, LocalStackError, tail
+from deploy.local.id_key import SETTING, id_key
 from deploy.local.jars import PROJECT
 from deploy.local.ports import LOOPBACK, free_ports, is_free
 from deploy.local.stack import LocalStack
@@ -191,6 +192,7 @@ class Program:
             "FRAUD_TOPIC_PREFIX": self._prefix,
             "FRAUD_BUNDLE": str(PROJECT / installation.bundle(self._prefix)),
             "FRAUD_SLOT": "0",
+            SETTING: id_key(),
             self._port_setting: str(self._port),
         }
         self._child = self._stack.children.start(

@@ -38,6 +38,7 @@ from features.settings import Settings, load
 from loadgen import check as checking
 from loadgen.check import Report
 from schemas.topics import ACTIVITY, EXPLANATIONS, INPUTS, Topic
+from tests.builders import ID_KEY
 from tests.fleet.answers import Answers
 from tests.fleet.messages import Life, Outgoing
 from tests.fleet.processes import Forked, Plant
@@ -126,6 +127,7 @@ class Fleet:
             topic_prefix=prefix,
             group=f"{prefix}group",
             partitions=partitions,
+            id_key=ID_KEY,
         )
         self._own = {
             "kafka_url": stack.kafka_url,
@@ -133,6 +135,7 @@ class Fleet:
             "topic_prefix": prefix,
             "group": self.settings.group,
             "partitions": partitions,
+            "id_key": ID_KEY,
             "bundle": bundle,
             # Short, so that what waits for a session to run out waits less.
             "session_timeout": 2,

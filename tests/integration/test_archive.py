@@ -19,11 +19,13 @@ from deploy.local.stack import LocalStack
 from features.archive import Archive
 from features.archive_tables import ARCHIVED, GAPS, Overtaken, Place, Table
 from features.catalogue import OF_THE_ACCOUNT, OF_THE_COUNTERPARTY, column
+from features.hash_keys import HashKeys
 from features.log import Log
 from features.settings import Settings
 from schemas.errors import WrongSettings
 from schemas.topics import ACTIVITY, DEAD_LETTERS, LABELS, TRANSACTIONS, VERDICTS, Topic
 from schemas.verdict import Verdict, decode_verdict
+from tests.builders import ID_KEY
 from tests.conftest import a_prefix
 from tests.fleet.fleet import Fleet
 from tests.fleet.messages import a_label_of, a_transaction, message, now, spoiled
@@ -113,7 +115,7 @@ def test_vectors_as_served_are_those_of_a_replay_but_where_a_worker_had_folded_l
     found = Archive.open(str(tmp_path), also=(VERDICTS,))
     served = read_served(found, bundle.parent)
     transactions, labels = found.past()
-    replayed = replay.vectors(transactions, labels)
+    replayed = replay.vectors(transactions, labels, keys=HashKeys.of(ID_KEY))
 
     assert served.there.all()
     by_id = {one: row for row, one in enumerate(transactions["transaction_id"])}

@@ -21,9 +21,11 @@ import pytest
 from deploy.local.stack import LocalStack
 from features import history
 from features.catalogue import FEATURES, column
+from features.hash_keys import HashKeys
 from schemas.label import Label
 from schemas.tables import LABEL_COLUMNS, TRANSACTION_COLUMNS
 from schemas.transaction import Transaction
+from tests.builders import ID_KEY
 from tests.conftest import a_prefix
 from tests.fleet import planted
 from tests.fleet.fleet import Fleet
@@ -73,7 +75,7 @@ class Told:
     def replayed(self, labels: Iterable[Label] | None = None) -> np.ndarray[Any, np.dtype[np.float32]]:
         """As the training has them."""
         past, known = table(self.transactions, TRANSACTION_COLUMNS), table(labels or self.labels, LABEL_COLUMNS)
-        seen = replay.vectors(past, known)
+        seen = replay.vectors(past, known, keys=HashKeys.of(ID_KEY))
         assert seen.accepted.all()
         return seen.vectors
 

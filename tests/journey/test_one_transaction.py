@@ -25,6 +25,7 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from deploy.local.ports import free_ports
 from deploy.local.stack import LocalStack
 from features.catalogue import FEATURES
+from tests.builders import ID_KEY
 
 pytestmark = pytest.mark.integration
 
@@ -42,6 +43,7 @@ class Installation:
         self.environment = os.environ | {
             "FRAUD_KAFKA_URL": stack.kafka_url,
             "FRAUD_REDIS_URL": stack.redis_url,
+            "FRAUD_ID_KEY": ID_KEY,
             "FRAUD_TOPIC_PREFIX": prefix,
             "FRAUD_GROUP": f"{prefix}group",
             "FRAUD_BUNDLE": str(bundle),

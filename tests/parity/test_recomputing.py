@@ -85,7 +85,7 @@ def recomputed(log: Log, verdicts: list[Verdict]) -> npt.NDArray[np.float32]:
             ),
         ),
         rows,
-        facts.of_labels(labels),
+        facts.of_labels(labels, RULES),
         vectors,
     )
 

@@ -17,6 +17,7 @@ from schemas.errors import BadMessage, Fault
 from schemas.partitioning import partition_of
 from schemas.wire import encode, microseconds
 from tests.builders import (
+    ID_KEY,
     NOON,
     RULES,
     Message,
@@ -220,14 +221,14 @@ def test_attributes_have_bounds_that_are_generous_and_the_dead_letter_says_which
 
 
 def test_the_bounds_of_attributes_are_settings_and_part_of_the_format() -> None:
-    two = Settings(most_attributes=2, longest_attribute_name=3, longest_attribute_text=4).rules()
+    two = Settings(most_attributes=2, longest_attribute_name=3, longest_attribute_text=4, id_key=ID_KEY).rules()
     for attributes in ({"a": 1, "b": 2, "c": 3}, {"four": 1}, {"abc": "fives"}):
         assert fault_of(a_transaction(attributes=attributes), two)[0] is Fault.OUT_OF_RANGE
     edge = a_transaction(attributes={"abc": "four", "n": 10**9})
 
     assert len(read_one(edge, a_record(edge), two)) == 1
     formats = {
-        Settings(**{name: 77}).rules().format()  # type: ignore[arg-type]
+        Settings(**{name: 77}, id_key=ID_KEY).rules().format()  # type: ignore[arg-type]
         for name in ("most_attributes", "longest_attribute_name", "longest_attribute_text")
     }
     assert len(formats | {RULES.format()}) == 4

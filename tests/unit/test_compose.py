@@ -73,6 +73,11 @@ def test_workers_may_write_where_they_put_the_bundles_that_they_fetch(configurat
         assert "FRAUD_MLFLOW_URI" in service["environment"]
 
 
+def test_the_key_comes_from_where_compose_runs_and_has_no_default(configuration: Any) -> None:
+    for name in ("worker", "loadgen"):
+        assert configuration["services"][name]["environment"]["FRAUD_ID_KEY"] == os.environ.get("FRAUD_ID_KEY")
+
+
 def test_the_workers_image_can_fetch() -> None:
     dockerfile = (PROJECT / "deploy" / "Dockerfile").read_text()
     image = dockerfile.partition("FROM program AS worker\n")[2].partition("FROM")[0]

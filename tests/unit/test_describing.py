@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from features.accepting import Record
 from features.catalogue import column
 from features.describing import Batch, needed, read
-from features.hashing import hash64
+from features.hash_keys import PUBLIC
 from schemas.errors import Fault
 from schemas.partitioning import partition_of
 from schemas.transaction import Transaction
@@ -106,7 +106,10 @@ def test_each_payment_is_told_to_its_counterparty_in_the_currency_of_profiles() 
 
     (activity,) = described.activity
     assert (activity.counterparty_id, activity.amount, activity.occurred_at) == ("bakery", 100, microseconds(NOON))
-    assert (activity.transaction, activity.account) == (hash64("t-1"), hash64("alice"))
+    assert (activity.transaction, activity.account) == (
+        PUBLIC.ids.hash_of_text("t-1"),
+        PUBLIC.accounts.hash_of_text("alice"),
+    )
     assert (activity.source.offset, activity.known_at, activity.is_fraud) == (5, None, None)
 
 
@@ -117,7 +120,29 @@ def test_each_label_is_told_to_its_counterparty_with_when_it_was_known() -> None
 
     (activity,) = described.activity
     assert (activity.known_at, activity.is_fraud) == (microseconds(label.known_at), False)
-    assert (activity.transaction, activity.source.offset) == (hash64("t-1"), 8)
+    assert (activity.transaction, activity.source.offset) == (PUBLIC.ids.hash_of_text("t-1"), 8)
+
+
+def test_no_payment_can_be_chosen_to_pass_for_another() -> None:
+    """Of these two the ids share 48 bits of an unkeyed xxh3, and the contents 24: the second was taken for the first."""
+    first = a_transaction("t-13905020", counterparty_id="bakery")
+    chosen = a_transaction("t-26320645", counterparty_id="thief", amount=99_000, device_id="d-1147926")
+
+    described = Shelf().describe(records([first, chosen]))
+
+    assert [taken.message for taken in described.transactions] == [first, chosen]
+    assert described.duplicates == 0
+
+
+def test_activity_by_another_key_is_refused_by_name() -> None:
+    """Its hashes are names of nothing here: it would never meet what is said of the same transactions by this key."""
+    older = an_activity(key="")
+    others = an_activity(key="00c0ffee")
+
+    batch = read(RULES, activity=[(record, True) for record, _ in records([older, others, an_activity()])])
+
+    assert [one.fault for one in batch.rejected] == [Fault.OTHER_KEY] * 2
+    assert len(batch.activity) == 1
 
 
 def test_a_duplicate_gets_no_second_vector_and_is_told_to_nobody() -> None:

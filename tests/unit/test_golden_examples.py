@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from features.hashing import hash32
 from schemas.activity import CounterpartyActivity, decode_activity
 from schemas.dead_letter import DeadLetter
 from schemas.errors import Fault
@@ -202,4 +201,3 @@ def test_a_transactions_canonical_bytes_never_change() -> None:
         '"category":"restaurant","country":"JP","latitude":35.6762,"longitude":139.6503,"device_id":"device-9",'
         '"ip":"2001:db8::1","attributes":{"card_present":true,"entry_mode":"chip","installments":3,"tip_rate":0.125}}'
     )
-    assert (hash32(encode(bare)), hash32(encode(full))) == (0xC7B4C62F, 0x0DEB200F)

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.accepting import Rules
+from features.hash_keys import HashKeys
 from features.position import Keys, Last, Offsets, Position, Resumption, TopicIds, new_epoch
 from schemas.currencies import UNITS_PER_EURO, Rates
 from schemas.marks import Landmark
+from tests.builders import ID_KEY
 from tests.examples import examples
 
 offsets = st.integers(0, 2**63 - 1)
@@ -91,6 +93,7 @@ def test_all_keys_of_a_partition_number_share_a_hash_tag_and_no_two_share_a_name
     [
         Rules(partitions=8),
         Rules(future_tolerance=1),
+        Rules(keys=HashKeys.of(ID_KEY)),
         Rules(rates=Rates.of("USD")),
         Rules(rates=Rates.of("EUR", dict(UNITS_PER_EURO) | {"USD": "1.17"})),
     ],

@@ -49,7 +49,7 @@ def accounts_of(log: Log) -> Accounts:
         transactions=facts.of_transactions(zip(transactions, range(len(transactions)), strict=True), RULES),
         account=ints([names.setdefault(one.account_id, len(names)) for one in transactions]),
         names=names,
-        labels=facts.of_labels(labels),
+        labels=facts.of_labels(labels, RULES),
         label_offset=ints(list(range(len(labels)))),
         label_account=ints([names.setdefault(one.account_id, len(names)) for one in labels]),
         labels_told={},

@@ -13,7 +13,7 @@ from features.registry import ASKED_AGAIN, Registry
 from features.settings import Settings
 from schemas.errors import LEFT_OUT, BadMessage, Fault, RegistryUnavailable
 from tests.avro import framed, in_avro
-from tests.builders import a_record, a_transaction
+from tests.builders import ID_KEY, a_record, a_transaction
 from tests.fleet.registry import FakeRegistry
 
 
@@ -174,13 +174,14 @@ def test_its_password_is_said_nowhere(fake: FakeRegistry) -> None:
 
 
 def test_with_and_without_a_registry_profiles_are_of_one_format() -> None:
-    assert Settings(schema_registry_url="http://127.0.0.1:1").rules().format() == Settings().rules().format()
+    with_one = Settings(schema_registry_url="http://127.0.0.1:1", id_key=ID_KEY)
+    assert with_one.rules().format() == Settings(id_key=ID_KEY).rules().format()
 
 
 @pytest.mark.parametrize("registered", [True, False])
 def test_what_was_told_and_can_not_be_read_any_more_is_dropped_by_no_fold(fake: FakeRegistry, registered: bool) -> None:
     """Without a dead letter it was judged: leaving it out would make other profiles of the same log."""
-    rules = Settings(schema_registry_url=fake.url).rules() if registered else Rules()
+    rules = Settings(schema_registry_url=fake.url, id_key=ID_KEY).rules() if registered else Rules()
     one = a_transaction()
     record = a_record(one, value=in_avro(one, 7))
     assert [rejected.fault in LEFT_OUT for rejected in read(rules, [(record, True)]).rejected] == [True]
@@ -191,7 +192,7 @@ def test_what_was_told_and_can_not_be_read_any_more_is_dropped_by_no_fold(fake: 
 
 def test_what_its_own_bytes_spoil_is_left_out_of_a_fold_in_silence(fake: FakeRegistry) -> None:
     fake.has(7)
-    rules = Settings(schema_registry_url=fake.url).rules()
+    rules = Settings(schema_registry_url=fake.url, id_key=ID_KEY).rules()
     record = a_record(a_transaction(), value=framed(7, json.dumps({}).encode()))
 
     assert read(rules, [(record, True)]).rejected[0].fault is Fault.NOT_AVRO

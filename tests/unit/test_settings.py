@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.hash_keys import PUBLIC, HashKeys
 from features.settings import FORBIDDEN, Settings, explain, load, unknown
 from schemas.errors import WrongSettings
 from schemas.topics import TRANSACTIONS
 from streaming.settings import WorkerSettings
+from tests.builders import ID_KEY
 from tests.examples import examples
 
 
@@ -37,6 +39,7 @@ def test_the_environment_is_read_as_what_each_setting_is() -> None:
             "FRAUD_RATES__USD": "1.25",
             "FRAUD_RATES__XTS": "3",
             "FRAUD_KAFKA__SECURITY_PROTOCOL": "SSL",
+            "FRAUD_ID_KEY": ID_KEY,
             "FRAUD_REVIEW": "0.5",
             "FRAUD_VECTORS": "false",
             "FRAUD_SLOT": "3",
@@ -49,6 +52,24 @@ def test_the_environment_is_read_as_what_each_setting_is() -> None:
     rules = settings.rules()
     assert (rules.partitions, rules.future_tolerance) == (12, 1_500_000)
     assert (rules.amount(125, "USD"), rules.amount(300, "XTS")) == (100, 100)
+
+
+def test_nothing_is_folded_without_a_key_and_who_has_none_is_told_how_to_make_one() -> None:
+    with pytest.raises(WrongSettings, match=r"FRAUD_ID_KEY is missing.*`openssl rand -hex 32` makes one"):
+        Settings().rules()
+
+
+@pytest.mark.parametrize("key", [ID_KEY[1:], ID_KEY + "0", ID_KEY.replace("f", "g"), "correct horse battery"])
+def test_what_is_no_key_is_named_and_not_shown(key: str) -> None:
+    said = wrong({"FRAUD_ID_KEY": key})
+
+    assert "FRAUD_ID_KEY is no key: it must be 64 hex digits" in said
+    assert key not in said
+
+
+def test_a_past_is_described_by_the_installations_key_or_where_none_is_set_by_the_public_one() -> None:
+    assert Settings(id_key=ID_KEY).rules_of_past().keys == Settings(id_key=ID_KEY).rules().keys == HashKeys.of(ID_KEY)
+    assert Settings().rules_of_past().keys == PUBLIC
 
 
 def test_the_environment_comes_before_the_file(tmp_path: Path) -> None:
@@ -74,7 +95,7 @@ def test_the_environment_comes_before_the_file(tmp_path: Path) -> None:
         ({"FRAUD_PARTITIONS": "0"}, "FRAUD_PARTITIONS: Expected `int` >= 1"),
         ({"FRAUD_KAFKA_URL": ""}, "FRAUD_KAFKA_URL: Expected `str` of length >= 1"),
         ({"FRAUD_REDIS_URL": "localhost:6379"}, "FRAUD_REDIS_URL: Expected `str` matching"),
-        ({"FRAUD_REDIS_URL": "redis://localhost:port"}, "FRAUD_REDIS_URL is 'redis://localhost:port'"),
+        ({"FRAUD_REDIS_URL": "redis://localhost:port"}, "FRAUD_REDIS_URL is redis://***, which has no port"),
         ({"FRAUD_TOPIC_PREFIX": "a b"}, "FRAUD_TOPIC_PREFIX: Expected `str` matching"),
         ({"FRAUD_CURRENCY": "XTS"}, "FRAUD_RATES__XTS"),
         ({"FRAUD_CURRENCY": "euro"}, "FRAUD_CURRENCY: Expected `str` matching"),
@@ -177,7 +198,8 @@ def test_no_environment_raises_anything_but_wrong_settings(environment: dict[str
     except WrongSettings as error:
         named = str(error)
     else:
-        settings.rules()
+        settings.conversion()
+        settings.rules_of_past()
         return
     assert re.search("FRAUD_[A-Z]|librdkafka setting", named), named
 
