@@ -14,7 +14,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -58,20 +57,6 @@ def hold(place: str, until: Path, batch: int = 1) -> None:
             time.sleep(0.01)
 
     at(place, batch, wait)
-
-
-def later_once(seconds: float, when: Path) -> None:
-    """Whoever follows deployments finds it so much later once this file exists, and looks again and again."""
-    from streaming import following  # noqa: PLC0415 - in the worker's process only
-
-    class Later(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]  # one that can be written as JSON
-            return datetime.now(tz) + timedelta(seconds=seconds if when.exists() else 0)
-
-    look_soon = following.Following._look_soon
-    _put(following, "datetime", Later)
-    _put(following.Following, "_look_soon", lambda self, left: look_soon(self, min(left, 0.05)))
 
 
 def abort(place: str, batch: int = 1) -> None:

@@ -241,15 +241,11 @@ def test_a_new_champion_on_probation_goes_back_too(
         fleet.check(verdicts=12_000)
 
 
-def test_a_probation_ends_by_itself(
-    stack: LocalStack, prefix: str, own: Path, usual: str, similar: str, tmp_path: Path
-) -> None:
-    over = tmp_path / "over"
+def test_a_probation_ends_by_itself(stack: LocalStack, prefix: str, own: Path, usual: str, similar: str) -> None:
     with Fleet(stack, prefix, own / CURRENT) as fleet:
-        worker = fleet.start(plant=partial(planted.later_once, 700, over))
-        deploy(fleet, promote(similar, former=usual, probation=600))
+        worker = fleet.start()
+        deploy(fleet, promote(similar, former=usual, probation=20))
         worker.wait_until(lambda: serves(worker, usual, Role.FORMER))
-        over.touch()
         worker.wait_until(lambda: not serves(worker, usual, Role.FORMER))
         assert serves(worker, similar)
         assert deployed(fleet).number == 1
