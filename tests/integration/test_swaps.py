@@ -18,6 +18,7 @@ from deploy.local.stack import LocalStack
 from features.catalogue import DIGEST
 from features.deployments import Deployments
 from features.log import Log
+from schemas import installation
 from schemas.bundle import CURRENT
 from schemas.deployment import Deployment, Kind, Model, Role, challenged, promoted, rolled_back
 from schemas.topics import MODELS
@@ -80,7 +81,7 @@ def payments(count: int, name: str) -> list[Outgoing]:
 
 
 def deploy(fleet: Fleet, update: partial[Deployment]) -> Deployment:
-    return Deployments(fleet.settings, "fraud-scorer").change(
+    return Deployments(fleet.settings, installation.model(fleet.settings.topic_prefix)).change(
         lambda before: update(before, at=datetime.now(UTC), by="a test", why="to see")
     )
 
@@ -115,7 +116,7 @@ def refuses_nothing(worker: Worker) -> bool:
 
 
 def deployed(fleet: Fleet) -> Deployment:
-    found = Deployments(fleet.settings, "fraud-scorer").latest()
+    found = Deployments(fleet.settings, installation.model(fleet.settings.topic_prefix)).latest()
     assert found is not None
     return found
 
@@ -148,12 +149,12 @@ def test_a_promoted_bundle_judges_from_the_next_batch_on_and_comes_back_at_the_n
         fleet.send(payments(300, "after"))
         fleet.wait_for_verdicts(600)
         assert by_bundle(fleet.answers.verdicts[300:]) == {similar: 300}
-        (said,) = Deployments(fleet.settings, "fraud-scorer").serving()
+        (said,) = Deployments(fleet.settings, installation.model(fleet.settings.topic_prefix)).serving()
         assert (said.champion, said.deployment, said.catalogue, said.refused) == (similar, 1, DIGEST, ())
         assert (own / CURRENT).resolve().name == similar, "a worker that starts without Kafka's word begins with this"
 
         assert worker.stop() == 0
-        assert Deployments(fleet.settings, "fraud-scorer").serving() == []
+        assert Deployments(fleet.settings, installation.model(fleet.settings.topic_prefix)).serving() == []
         again = fleet.start(bundle=own / usual)
         assert serves(again, similar)
         fleet.check(verdicts=600)
@@ -333,7 +334,7 @@ def test_a_broken_bundle_never_gets_in_and_the_worker_says_why(
             name = spoiled(own / usual, own, spoiling)
             deploy(fleet, promote(name))
             worker.wait_until(partial(refuses, worker, name))
-            (said,) = Deployments(fleet.settings, "fraud-scorer").serving()
+            (said,) = Deployments(fleet.settings, installation.model(fleet.settings.topic_prefix)).serving()
             assert (said.champion, [one.bundle for one in said.refused]) == (usual, [name]), spoiling.name
             assert spoiling.says in said.refused[0].why
             assert any(name in line and spoiling.says in line for line in worker.log.lines), spoiling.name
@@ -362,7 +363,7 @@ def test_two_who_change_at_once_take_turns(stack: LocalStack, prefix: str) -> No
     """Whoever is second is asked again about what the first has made."""
     stack.create_topics(prefix)
     with Fleet(stack, prefix, Path("nowhere"), make_topics=False) as fleet:
-        deployments = Deployments(fleet.settings, "fraud-scorer")
+        deployments = Deployments(fleet.settings, installation.model(fleet.settings.topic_prefix))
         seen: list[int] = []
 
         def overtaken(before: Deployment | None) -> Deployment:
@@ -384,7 +385,7 @@ def test_two_who_change_at_once_take_turns(stack: LocalStack, prefix: str) -> No
 def test_what_is_no_deployment_is_passed_over(stack: LocalStack, prefix: str, own: Path, usual: str) -> None:
     with Fleet(stack, prefix, own / CURRENT) as fleet:
         worker = fleet.start()
-        fleet.producer.produce(fleet.settings.topic(MODELS), value=b"{}", key=b"fraud-scorer")
+        fleet.producer.produce(fleet.settings.topic(MODELS), value=b"{}", key=installation.model(prefix).encode())
         fleet.producer.flush(5)
         within(60, lambda: any("is no deployment" in line for line in worker.log.lines))
         deploy(fleet, promote(usual))
