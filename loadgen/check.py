@@ -239,6 +239,7 @@ def check(
     for the whole vector.
     Raises LogUnavailable, StoreUnavailable, RegistryUnavailable, WrongSettings.
     """
+    settings.rules()  # without a key it is refused here, and not in each of the processes
     with Log(settings) as log:
         log.check_topics()
         bounds = {(topic.name, n): log.bounds(topic, n) for topic in INPUTS for n in range(settings.partitions)}
