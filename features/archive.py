@@ -15,7 +15,7 @@ import polars as pl
 from features.accepting import Rules
 from features.archive_tables import GAPS, Place, Table
 from features.attributes import number_of, text_of
-from schemas.errors import WrongSettings
+from schemas.errors import Fault, WrongSettings
 from schemas.mapping import Rejected, log_rejected
 from schemas.tables import ATTRIBUTE, LABEL_COLUMNS, TRANSACTION_COLUMNS
 from schemas.topics import DEAD_LETTERS, LABELS, TRANSACTIONS, VERDICTS, Topic
@@ -161,8 +161,8 @@ class Archive:
     def _accepted(self, name: str, columns: list[str]) -> pl.DataFrame:
         table, letters = self.tables[name], self.tables[DEAD_LETTERS.name]
         refused = letters.read(
-            letters.scan("source_topic", "source_partition", "source_offset")
-            .filter(pl.col("source_topic") == table.topic)
+            letters.scan("error", "source_topic", "source_partition", "source_offset")
+            .filter((pl.col("source_topic") == table.topic) & (pl.col("error") != Fault.LOST.value))
             .select(pl.col("source_partition").alias("partition"), pl.col("source_offset").alias("offset"))
         )
         readable = table.scan(*_PLACE, *columns).filter(pl.col("account_id").is_not_null())

@@ -331,7 +331,10 @@ class Intake(threading.Thread):
                 self.metrics.takeovers.labels("assigned").inc()
                 behind = sum(answer.part.until) - sum(answer.part.position.next)
                 log.info(
-                    "took partition %d over at %s, %d messages to fold", number, answer.part.position, max(behind, 0)
+                    "took partition %d over at %s, %d messages to fold",
+                    number,
+                    tuple(answer.part.position.next),
+                    max(behind, 0),
                 )
                 placed = True
         if placed:

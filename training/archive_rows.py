@@ -155,6 +155,8 @@ def _signed(name: str) -> Callable[[Any], int]:
 _SOURCE: Final = {
     "source_partition": attrgetter("source.partition"),
     "source_offset": attrgetter("source.offset"),
+    "source_topic_id": attrgetter("source.topic_id"),
+    "source_timestamp": attrgetter("source.timestamp"),
 }
 _READINGS: Final[Mapping[str, _Reading]] = {
     TRANSACTIONS.name: _Reading(
@@ -172,6 +174,7 @@ _READINGS: Final[Mapping[str, _Reading]] = {
         {
             "folded_labels": attrgetter("folded.labels"),
             "folded_activity": attrgetter("folded.activity"),
+            "folded_labels_topic_id": attrgetter("folded.labels_topic_id"),
             "flags": lambda verdict: ",".join(verdict.flags) or None,
             "shadow_bundle": lambda verdict: verdict.shadow and verdict.shadow.bundle,
             "shadow_score": lambda verdict: verdict.shadow and verdict.shadow.score,
@@ -189,6 +192,8 @@ _READINGS: Final[Mapping[str, _Reading]] = {
             "source_topic": attrgetter("topic"),
             "source_partition": attrgetter("partition"),
             "source_offset": attrgetter("offset"),
+            "source_topic_id": attrgetter("topic_id"),
+            "source_timestamp": attrgetter("timestamp"),
             "found_at": attrgetter("at"),
         },
     ),

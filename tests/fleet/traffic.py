@@ -57,9 +57,11 @@ class Traffic:
         return self._over.is_set()
 
     def longest_wait(self, begin: float, end: float) -> float:
-        """Of what was sent between these moments, the longest time from being sent to a verdict that could be read."""
+        """Of what was sent between these moments and has a verdict, the longest time until it could be read."""
         heard = self._fleet.answers.heard_at
-        return max((heard[one] - at for one, at in self.sent_at.items() if begin <= at < end), default=0.0)
+        return max(
+            (heard[one] - at for one, at in self.sent_at.items() if begin <= at < end and one in heard), default=0.0
+        )
 
     def _run(self) -> None:
         began = time.monotonic()
