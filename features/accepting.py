@@ -120,10 +120,10 @@ class Rules(NamedTuple):
     def activity(self, record: Record, belongs: int) -> CounterpartyActivity:
         """The activity in `record`, which one of our own workers wrote.  Raises BadMessage."""
         activity = decode_activity(record.value)
-        if activity.key != self.keys.fingerprint:
+        if activity.hashed_by != self.keys.fingerprint:
             raise BadMessage(
                 Fault.OTHER_KEY,
-                f"its hashes are by the key {activity.key or 'of none'}, this installation's FRAUD_ID_KEY is "
+                f"its hashes are by the key {activity.hashed_by or 'of none'}, this installation's FRAUD_ID_KEY is "
                 f"{self.keys.fingerprint}",
             )
         self._check_place(record, "counterparty_id", activity.counterparty_id, belongs)

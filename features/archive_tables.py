@@ -75,7 +75,7 @@ SAID: Final[Mapping[str, Columns]] = {
         "counterparty_id": pl.String,
         "transaction": pl.Int64,  # the 64 bits of the hash, as a signed number: Delta has no other
         "account": pl.Int64,
-        "key": pl.String,  # the fingerprint of the key that both are hashed by
+        "hashed_by": pl.String,  # the fingerprint of the key of both
         "amount": pl.Int64,
         "ratio": pl.Int64,
         "occurred_at": UTC_TIME,

@@ -11,10 +11,10 @@ from schemas.topics import ACTIVITY
 def by_another_key(log: Log, number: int, rules: Rules) -> str | None:
     """What is to be done before this partition can be folded from nothing; None: it can.  Raises LogUnavailable."""
     last = log.last(ACTIVITY, number, decode_activity)
-    if last is None or last.key == rules.keys.fingerprint:
+    if last is None or last.hashed_by == rules.keys.fingerprint:
         return None
     return (
-        f"partition {number}: {log.settings.topic(ACTIVITY)} is hashed by {_named(last.key)}, FRAUD_ID_KEY is "
+        f"partition {number}: {log.settings.topic(ACTIVITY)} is hashed by {_named(last.hashed_by)}, FRAUD_ID_KEY is "
         f"{rules.keys.fingerprint}: set the key that it was written by, or, with all workers stopped, `features rekey` "
         "derives it anew"
     )

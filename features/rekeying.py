@@ -66,7 +66,7 @@ def _by_other_keys(log: Log, rules: Rules, told: Told) -> dict[_Place, str]:
             for record in records:
                 with suppress(BadMessage):
                     one = decode_activity(record.value)
-                    if one.key == rules.keys.fingerprint:
+                    if one.hashed_by == rules.keys.fingerprint:
                         ours.add(_place(one))
                     else:
                         others[_place(one)] = one.source.topic_id

@@ -25,7 +25,7 @@ class CounterpartyActivity(msgspec.Struct, frozen=True, kw_only=True, omit_defau
     """64-bit keyed hash of the transaction_id."""
     account: Hash
     """64-bit keyed hash of the account_id: who, without saying who."""
-    key: Annotated[str, msgspec.Meta(max_length=8, description="names the key of both")] = ""
+    hashed_by: Annotated[str, msgspec.Meta(max_length=8, description="names the key of both")] = ""
     """Its fingerprint: hashes by another key are no name of anything here.  Empty: by none, as releases before did."""
     amount: Annotated[int, msgspec.Meta(ge=0, le=(1 << 47) - 1)]
     """In minor units of the profiles' currency."""

@@ -60,7 +60,7 @@ def an_activity(**fields: Any) -> CounterpartyActivity:
         "counterparty_id": "bakery",
         "transaction": 1,
         "account": 1,
-        "key": RULES.keys.fingerprint,
+        "hashed_by": RULES.keys.fingerprint,
         "amount": 350,
         "occurred_at": microseconds(NOON),
         "source": Source(0, 0),

@@ -70,7 +70,7 @@ def by_key(fleet: Fleet) -> dict[str, int]:
         for number in range(fleet.settings.partitions):
             for records in log.read(ACTIVITY, number, *log.bounds(ACTIVITY, number)):
                 for record in records:
-                    key = decode_activity(record.value).key
+                    key = decode_activity(record.value).hashed_by
                     found[key] = found.get(key, 0) + 1
     return found
 

@@ -136,8 +136,8 @@ def test_no_payment_can_be_chosen_to_pass_for_another() -> None:
 
 def test_activity_by_another_key_is_refused_by_name() -> None:
     """Its hashes are names of nothing here: it would never meet what is said of the same transactions by this key."""
-    older = an_activity(key="")
-    others = an_activity(key="00c0ffee")
+    older = an_activity(hashed_by="")
+    others = an_activity(hashed_by="00c0ffee")
 
     batch = read(RULES, activity=[(record, True) for record, _ in records([older, others, an_activity()])])
 
