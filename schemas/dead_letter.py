@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +25,7 @@ ERROR, DETAIL, TOPIC, PARTITION, OFFSET, ATTEMPT, AT, TOPIC_ID, TIMESTAMP, UNTIL
     "until",
 )
 MOST_DETAIL = 1000
+_CUT = re.compile(r" \(of (\d+) bytes the first (\d+) are kept, SHA-256 [0-9a-f]{64}\)$")
 Headers = Any
 """As a Kafka client hands them over: pairs of name and bytes."""
 
@@ -85,3 +88,23 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
             )
         except (KeyError, ValueError) as error:
             raise BadMessage(Fault.MISSING_FIELD, f"not a dead letter's headers: {error!r}") from error
+
+
+def cut_detail(detail: str, whole: bytes, kept: int) -> str:
+    """The detail of a letter that holds only the first `kept` bytes; what says so is kept, however long the detail is.
+
+    >>> cut_from(cut_detail("too long", b"x" * 5000, 1024)), cut_from(cut_detail("x" * 5000, b"x" * 5000, 1024)[:MOST_DETAIL])
+    (5000, 5000)
+    """
+    said = f" (of {len(whole)} bytes the first {kept} are kept, SHA-256 {hashlib.sha256(whole).hexdigest()})"
+    return detail[: MOST_DETAIL - len(said)] + said
+
+
+def cut_from(detail: str) -> int | None:
+    """How many bytes the message had, where a dead letter's detail says that it holds only the first of them.
+
+    >>> cut_from("`$.amount` is no integer") is cut_from(cut_detail("small", b"whole", 5)) is None
+    True
+    """
+    found = _CUT.search(detail)
+    return None if found is None or found[1] == found[2] else int(found[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections import Counter
@@ -23,7 +22,7 @@ from features.log import record_of
 from features.position import Offsets, Position
 from features.profile import DamagedProfiles
 from schemas.avro_wire import schema_id
-from schemas.dead_letter import ATTEMPT, DeadLetter
+from schemas.dead_letter import ATTEMPT, DeadLetter, cut_detail
 from schemas.errors import LEFT_OUT, Fault, PartitionParked, PositionMoved, StoreUnavailable, TryAgain
 from schemas.label import Label, LabelSource
 from schemas.marks import Landmark, Marks, Trace
@@ -339,8 +338,7 @@ class Desk:
         too_large = len(value or b"") + len(key or b"") > self.settings.dead_letter_bytes
         if too_large or (letters, place) in out.shorter:
             whole, value, key = value or b"", (value or b"")[:_HEAD], (key or b"")[:_HEAD]
-            digest = hashlib.sha256(whole).hexdigest()
-            detail = f"{detail} (of {len(whole)} bytes the first {len(value)} are kept, SHA-256 {digest})"
+            detail = cut_detail(detail, whole, len(value))
         attempt = attempts.get(place, 1)
         input_topic = self.settings.topic(INPUTS[place[0]])
         letter = DeadLetter(

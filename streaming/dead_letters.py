@@ -15,7 +15,7 @@ from rich.table import Table
 from features.people import console
 from features.settings import Settings, load
 from schemas import masking
-from schemas.dead_letter import ATTEMPT
+from schemas.dead_letter import ATTEMPT, cut_from
 from schemas.errors import Fault, FraudScorerError, LogUnavailable, WrongSettings
 from schemas.partitioning import partition_of
 
@@ -100,7 +100,8 @@ def resend(
     """Send dead letters to their topic again, as they came: once what was wrong with them is mended.
 
     To the partition that their key belongs to.  Each is judged as a new message; one that still can't be is dead-lettered
-    again, with `attempt` one higher.  Example: dead-letters resend --error unknown-currency
+    again, with `attempt` one higher.  Where one of them can't be sent, none is: a letter too large to be kept whole, and one
+    that says that records are gone.  Example: dead-letters resend --error unknown-currency
     """
     from confluent_kafka import Producer
 
@@ -111,12 +112,8 @@ def resend(
         if error
         else [_at(_Place.parse(p)) for p in places or ()]
     )
-    if lost := [letter for letter in letters if letter.says.fault is Fault.LOST]:
-        where = f"{lost[0].partition}:{lost[0].offset}"
-        raise WrongSettings(
-            f"{where} is no message: it says that records are gone from the log; nothing can be sent again"
-        )
     settings = load(Settings, os.environ)
+    outgoing = [message_again(letter, settings.partitions) for letter in letters]
     producer = Producer(settings.client(acks="all", enable_idempotence=True, partitioner="murmur2_random"))
     failed: list[str] = []
 
@@ -124,17 +121,8 @@ def resend(
         if problem is not None:
             failed.append(problem.str())
 
-    for letter in letters:
-        partition = partition_of(letter.key, settings.partitions) if letter.key else letter.says.partition
-        headers: list[tuple[str, str | bytes | None]] = [(ATTEMPT, str(letter.says.attempt + 1))]
-        producer.produce(
-            letter.says.topic,
-            value=letter.value,
-            key=letter.key,
-            partition=partition,
-            headers=headers,
-            on_delivery=check,
-        )
+    for topic, partition, key, value, headers in outgoing:
+        producer.produce(topic, value=value, key=key, partition=partition, headers=headers, on_delivery=check)
         producer.poll(0)
     left = producer.flush(30)
     if left or failed:
@@ -142,6 +130,35 @@ def resend(
             f"{left + len(failed)} of {len(letters)} were not taken: {failed[0] if failed else 'no answer'}"
         )
     print(f"sent {len(letters):,} again")
+
+
+class MessageAgain(NamedTuple):
+    """What is sent of a dead letter."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, str | bytes | None]]
+
+
+def message_again(letter: Letter, partitions: int) -> MessageAgain:
+    """The message as it came, for its topic of so many partitions, and which attempt it is.
+
+    Raises WrongSettings, naming the letter's place, where it doesn't hold the message.
+    """
+    says, where = letter.says, f"{letter.partition}:{letter.offset}"
+    if says.fault is Fault.LOST:
+        raise WrongSettings(
+            f"{where} is no message: it says that records are gone from the log; nothing can be sent again"
+        )
+    if (bytes_of_whole := cut_from(says.detail)) is not None:
+        raise WrongSettings(
+            f"{where} was cut: of the message's {bytes_of_whole:,} bytes it holds the first {len(letter.value or b''):,}; "
+            f"whoever sent the whole to {says.topic} must send it again"
+        )
+    partition = partition_of(letter.key, partitions) if letter.key else says.partition
+    return MessageAgain(says.topic, partition, letter.key, letter.value, [(ATTEMPT, str(says.attempt + 1))])
 
 
 def _all() -> Iterator[Letter]:
