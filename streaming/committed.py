@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from schemas.errors import TryAgain
+from schemas.errors import TryAgain, WrongSettings
+from schemas.marks import Trace, parse
 from schemas.topics import ACTIVITY
 from streaming.settings import WorkerSettings
 
@@ -16,10 +18,11 @@ from streaming.settings import WorkerSettings
 class Committed(Protocol):
     """Knows how much activity was told to be folded."""
 
-    async def activity(self, numbers: Sequence[int]) -> dict[int, int]:
+    async def activity(self, numbers: Sequence[int], topic_id: str) -> dict[int, int]:
         """By partition number, the next offset of the activity that the group has not committed yet; 0 where none is.
 
-        Raises TryAgain where it can't be known now.
+        What was committed of another log, of a topic with another id than `topic_id`, is none.  Raises TryAgain where it
+        can't be known now.
         """
 
 
@@ -30,11 +33,11 @@ class CommittedInKafka:
         self.settings = settings
         self._consumer: Consumer | None = None
 
-    async def activity(self, numbers: Sequence[int]) -> dict[int, int]:
+    async def activity(self, numbers: Sequence[int], topic_id: str) -> dict[int, int]:
         """See Committed."""
-        return await asyncio.get_running_loop().run_in_executor(None, self._ask, list(numbers))
+        return await asyncio.get_running_loop().run_in_executor(None, self._ask, list(numbers), topic_id)
 
-    def _ask(self, numbers: list[int]) -> dict[int, int]:
+    def _ask(self, numbers: list[int], topic_id: str) -> dict[int, int]:
         s = self.settings
         topic = s.topic(ACTIVITY)
         try:
@@ -50,9 +53,17 @@ class CommittedInKafka:
             raise TryAgain(
                 f"Kafka at {s.kafka_shown} does not say what group {s.group} has committed of {topic}: {error.args[0].str()}"
             ) from error
-        return {each.partition: max(each.offset, 0) for each in found}
+        return {each.partition: told_of(each.offset, each.metadata, topic_id) for each in found}
 
     def close(self) -> None:
         """Give the connections back."""
         if self._consumer is not None:
             self._consumer.close()
+
+
+def told_of(offset: int, metadata: str | None, topic_id: str) -> int:
+    """How much of the topic of this id a committed offset says was told."""
+    with suppress(WrongSettings):  # somebody else committed: the number's own worker is parked for it
+        if parse(Trace, metadata).topic_id not in ("", topic_id):
+            return 0
+    return max(offset, 0)

@@ -22,7 +22,7 @@ Blobs = list[bytes | None]
 SIGHT_HOLDS = 10.0
 """Seconds without a look at a partition number of another worker, after which it may have lost something unseen."""
 NOTHING_HOLDS = 1.0
-"""Seconds for which it is believed that nothing of such a number was ever told."""
+"""Seconds for which it is believed that nothing of such a number was ever told, or that as much was told as Kafka said."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class _Elsewhere:
     asked: float = -math.inf
     """When Kafka was asked last."""
     reach: int | None = None
-    """Where its next activity offset must be before it is whole; None: it is, or Kafka was not asked yet."""
+    """Where its next activity offset must be before it is whole, as far as Kafka said when it was asked last; None: it is
+    whole, or Kafka was not asked yet."""
     since: float | None = None
     """Since when it has not been; None: it is."""
     given_up: bool = False
@@ -89,6 +90,7 @@ class Memory:
 
     async def recall(self, need: Needed, parts: Mapping[int, Part]) -> Recalled:
         """Raises PositionMoved, StoreUnavailable, CounterpartiesBehind, TryAgain."""
+        began = time.monotonic()
         while True:
             wanted, rows = self._wanted(need, parts)
             try:
@@ -96,10 +98,11 @@ class Memory:
             except PositionMoved:
                 self._doubt_all()
                 raise
-            behind, questions, surprised = self._look(wanted, found, parts)
+            behind, questions, surprised = self._look(wanted, found, parts, began)
             if questions:
                 now = time.monotonic()
-                for number, reach in (await self.committed.activity(questions)).items():
+                topic_id = next(iter(parts.values())).position.topics.activity
+                for number, reach in (await self.committed.activity(questions, topic_id)).items():
                     elsewhere = self._elsewhere[number]
                     elsewhere.reach, elsewhere.asked = reach, now
                 continue
@@ -164,7 +167,7 @@ class Memory:
         return known.epoch if known else ""
 
     def _look(
-        self, wanted: Sequence[Wanted], found: Sequence[Found], parts: Mapping[int, Part]
+        self, wanted: Sequence[Wanted], found: Sequence[Found], parts: Mapping[int, Part], began: float
     ) -> tuple[dict[int, str], list[int], bool]:
         """Of the numbers of other workers: which are behind and why, which Kafka must be asked about, and whether one has an
         epoch unknown to us."""
@@ -185,7 +188,10 @@ class Memory:
             epoch, activity = (position.epoch, position.next.activity) if position else ("", 0)
             if known.is_known(epoch, activity, now):
                 known.activity, known.seen = activity, now
-            elif known.reach is None:
+            elif known.reach is None or (
+                activity < known.reach and known.asked < min(began, now - NOTHING_HOLDS)
+            ):
+                # Also while it is behind: its log may be another since, or its loss accepted.
                 questions.append(number)
             elif activity < known.reach:
                 what = f"has folded its activity up to {activity}" if position else "has no position"

@@ -47,7 +47,7 @@ class CommittedInAList:
     by_number: dict[int, int] = field(default_factory=dict)
     asked: list[list[int]] = field(default_factory=list)
 
-    async def activity(self, numbers: Sequence[int]) -> dict[int, int]:
+    async def activity(self, numbers: Sequence[int], topic_id: str) -> dict[int, int]:
         """See streaming.committed.Committed."""
         self.asked.append(list(numbers))
         return {number: self.by_number.get(number, 0) for number in numbers}

@@ -11,10 +11,11 @@ from features.catalogue import OF_THE_COUNTERPARTY
 from features.describing import Batch, Described, Describer, Needed, needed, read
 from features.position import Keys, Last, Offsets, Position, TopicIds
 from schemas.errors import CounterpartiesBehind, PositionMoved, StoreUnavailable
-from schemas.marks import Marks
+from schemas.marks import Marks, Trace
 from schemas.partitioning import partition_of
 from schemas.transaction import Transaction
 from streaming import memory
+from streaming.committed import told_of
 from streaming.memory import Memory, Recalled
 from streaming.partition import Part
 from tests.builders import RULES, a_label, a_transaction, an_activity, records
@@ -294,6 +295,36 @@ async def test_who_was_waited_for_in_vain_is_waited_for_again_only_after_it_was_
     del worker.store.values[position]
     with pytest.raises(CounterpartiesBehind):
         await worker.recall(paying(ELSEWHERE))
+
+
+async def test_a_number_elsewhere_that_was_told_less_than_kafka_once_said_is_not_done_without_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its log became another one, or its loss was accepted: what was committed before counts no more."""
+    monkeypatch.setattr(memory, "NOTHING_HOLDS", -1.0)
+    worker = Worker(committed=CommittedInAList({NUMBER_ELSEWHERE: 5_000}), wait=0.0)
+    await the_other_worker(worker.store)
+    _, recalled = await worker.recall(paying(ELSEWHERE))
+    assert recalled.unknown == {ELSEWHERE}
+
+    worker.committed.by_number[NUMBER_ELSEWHERE] = 41
+    _, recalled = await worker.recall(paying(ELSEWHERE))
+
+    assert recalled.unknown == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "told"),
+    [
+        (Trace("a").text(), 5_000),
+        (Trace("of the topic that was deleted").text(), 0),
+        ("", 5_000),
+        ("some tool's", 5_000),
+    ],
+)
+def test_activity_that_was_told_of_another_log_is_nothing_to_wait_for(metadata: str, told: int) -> None:
+    assert told_of(5_000, metadata, "a") == told
+    assert told_of(-1001, metadata, "a") == 0
 
 
 async def test_while_nothing_is_lost_kafka_is_asked_once_and_redis_no_more_than_it_must() -> None:
