@@ -7,6 +7,7 @@ and their partition is parked until another release, another model or somebody's
 from __future__ import annotations
 
 import logging
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -29,7 +30,8 @@ Item = tuple[int, Record, bool]
 class Allowance:
     """How many messages of each partition number may yet be dead-lettered as `bug`.
 
-    It begins with AT_FIRST.  Each message that is told adds `share`, each that is dead-lettered as `bug` takes one.
+    It begins with AT_FIRST.  Each message that is told adds `share`, each that is dead-lettered as `bug` takes one.  A share
+    of one bounds nothing.
     """
 
     def __init__(self, share: float) -> None:
@@ -39,6 +41,8 @@ class Allowance:
 
     def of(self, number: int) -> int:
         """Messages of this partition number that may be dead-lettered as `bug` now."""
+        if self.share >= 1:  # somebody has asked for all of them
+            return sys.maxsize
         return int(self._left.get(number, AT_FIRST))
 
     def used(self, told: Iterable[int], bugs: Iterable[int]) -> None:

@@ -33,7 +33,7 @@ from streaming.bundle import LoadedBundle
 from streaming.fetching import Fetcher, require_name
 from streaming.intake import membership
 from streaming.leaving import BROKEN, FENCED, SLOW_STOP, leave
-from streaming.loading import Loader, try_apart
+from streaming.loading import TRIED_WITHIN, Loader, try_apart
 from streaming.logs import write_log
 from streaming.outbox import Aborted, Outbox, Said, Told
 from streaming.pages import serve
@@ -48,8 +48,9 @@ AT_ONCE = 256
 AGAIN_AFTER = 1.0
 """Seconds after which what was not there is looked for once more."""
 STOP_WITHIN = 9.0
-STUCK_AFTER = 60.0
-"""Seconds without a turn after which it calls itself unhealthy."""
+STUCK_AFTER = TRIED_WITHIN + 60.0
+"""Seconds without a turn after which it calls itself unhealthy: longer than a bundle may be tried apart, or whoever restarts
+it would end each trial, for ever."""
 NICENESS = 10
 """Verdicts come first where a worker runs on the same cores."""
 GIVE_UP_AFTER = 3_600.0

@@ -81,6 +81,7 @@ class _Spoilt:
 
     why: str
     epoch: str
+    """Of its profiles; empty: the store had none, and each takeover begins them anew under another."""
     upto: tuple[int, ...]
     """The next offset of each input topic behind that batch: whoever comes so far has got over it."""
     wait: float
@@ -274,14 +275,14 @@ class Intake(threading.Thread):
             self._again(str(parked))
             return
         why = f"{parked}" if parked.partition == number else f"partition {number}: {parked}"
-        position = self.parts[number].position
-        upto = list(position.next)
+        part = self.parts[number]
+        upto = list(part.position.next)
         for topic, message in polled.messages:
             if message.partition() == number:
                 upto[topic] = max(upto[topic], (message.offset() or 0) + 1)
         before = self._spoilt.get(number)
         wait = PARKED_AGAIN if before is None else min(2 * before.wait, MOST_PARKED_AGAIN)
-        self._spoilt[number] = _Spoilt(why, position.epoch, tuple(upto), wait, self._clock() + wait)
+        self._spoilt[number] = _Spoilt(why, _stored_epoch(part), tuple(upto), wait, self._clock() + wait)
         self._say(number, f"parked: {why}")
         self.metrics.takeovers.labels("parked").inc()
         self._begin_anew()
@@ -294,7 +295,7 @@ class Intake(threading.Thread):
             if part is None:
                 continue
             passed = all(at >= upto for at, upto in zip(part.position.next, spoilt.upto, strict=True))
-            if passed or part.position.epoch != spoilt.epoch:
+            if passed or _stored_epoch(part) != spoilt.epoch:
                 del self._spoilt[number]
                 self.parked.pop(number, None)
                 self._said.pop(number, None)
@@ -571,6 +572,10 @@ def membership(consumer: Consumer) -> bytes | None:
     metadata = consumer.consumer_group_metadata()
     # The broker would take the offsets of generation -1 without fencing anybody.
     return None if metadata is None or metadata[7:11] == _NO_MEMBER else metadata
+
+
+def _stored_epoch(part: Part) -> str:
+    return part.position.epoch if part.written else ""
 
 
 def _numbers(numbers: Iterable[int]) -> str:

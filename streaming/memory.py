@@ -188,9 +188,7 @@ class Memory:
             epoch, activity = (position.epoch, position.next.activity) if position else ("", 0)
             if known.is_known(epoch, activity, now):
                 known.activity, known.seen = activity, now
-            elif known.reach is None or (
-                activity < known.reach and known.asked < min(began, now - NOTHING_HOLDS)
-            ):
+            elif known.reach is None or (activity < known.reach and known.asked < min(began, now - NOTHING_HOLDS)):
                 # Also while it is behind: its log may be another since, or its loss accepted.
                 questions.append(number)
             elif activity < known.reach:

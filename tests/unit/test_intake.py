@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from features.position import Offsets
 from schemas.errors import PartitionParked
 from streaming.intake import APART, MOST_PARKED_AGAIN, PARKED_AGAIN, Polled
+from streaming.partition import Part
 from tests.intakes import TRANSACTIONS, LoneIntake, told
 
 SPOILT, SOUND = 1, 2
@@ -111,6 +113,33 @@ def test_a_number_whose_profiles_were_rebuilt_is_parked_no_more() -> None:
     worker.turns(5)
 
     assert parked(worker) == {}
+
+
+def test_a_number_without_profiles_yet_is_not_called_mended_because_each_takeover_begins_them_anew() -> None:
+    worker = failing_at(0)
+    stored = worker.part
+    takeovers = itertools.count()
+
+    def begun_anew(number: int) -> Part:
+        part = stored(number)
+        part.position = part.position._replace(epoch=f"takeover {next(takeovers)}")
+        part.written = False
+        return part
+
+    worker.part = begun_anew  # type: ignore[method-assign]
+    worker.serves(SPOILT, SOUND)
+    worker.wrote(TRANSACTIONS, SPOILT, b"bad")
+    worker.turns(5)
+    for wait in (PARKED_AGAIN, 2 * PARKED_AGAIN):
+        assert parked(worker) == {SPOILT: "it is spoilt"}
+        worker.now += wait + 0.1
+        worker.turns(1)
+        assert parked(worker) == {SPOILT: "it is spoilt"}, "also while it is tried"
+        worker.turns(4)
+    tries = len(worker.handed(SPOILT))
+    worker.now += 2 * PARKED_AGAIN + 0.1
+    worker.turns(5)
+    assert len(worker.handed(SPOILT)) == tries, "each time it waits twice as long"
 
 
 def test_a_parked_number_that_goes_to_another_worker_and_comes_back_is_tried_at_once() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import UnusableModel
+from streaming import explaining, loading
 from streaming.fetching import MOST_AT_ONCE, BeingFetched, Fetcher, require_name
 from streaming.loading import FIRST_WAIT, Loader, try_apart
 from streaming.settings import WorkerSettings
@@ -151,3 +152,8 @@ def test_what_ends_the_process_that_tries_it_is_named_by_its_signal(tmp_path: Pa
     said = try_apart(tmp_path / "none")
     assert said is not None
     assert "there is no bundle at" in said
+
+
+def test_an_explainer_that_tries_a_bundle_apart_is_not_called_stuck_before_the_trial_is_over() -> None:
+    """Whoever restarts what is unhealthy would end each trial, and the next process would begin it again."""
+    assert explaining.STUCK_AFTER > loading.TRIED_WITHIN

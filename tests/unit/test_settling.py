@@ -245,12 +245,13 @@ def test_few_at_a_time_do_not_get_past_the_share() -> None:
     assert BAD in worker.intake.parked
 
 
-def test_whoever_asks_for_it_has_all_of_them_dead_lettered() -> None:
+@pytest.mark.parametrize("at_once", [10, 5 * AT_FIRST])
+def test_whoever_asks_for_it_has_all_of_them_dead_lettered(at_once: int) -> None:
     worker = Worker(bug_share=1.0)
     ids = [f"culprit {n}" for n in range(5 * AT_FIRST)]
     worker.bugs |= dict.fromkeys(ids, READ)
-    for begin in range(0, len(ids), 10):
-        worker.pays(BAD, *ids[begin : begin + 10])
+    for begin in range(0, len(ids), at_once):
+        worker.pays(BAD, *ids[begin : begin + at_once])
         worker.turns(1)
 
     assert worker.letters == Counter(ids)
