@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import NamedTuple
 
-from features.position import Offsets, Position, TopicIds
+from features.position import Last, Offsets, Position, TopicIds
 from schemas.errors import WrongSettings
 from schemas.marks import Landmark, Marks, Trace, parse
 from schemas.topics import INPUTS
@@ -118,6 +118,18 @@ class Standing:
 
     def _is_of_this_log(self, topic: int, trace: Trace) -> bool:
         return trace.topic_id in ("", self.now[topic].topic_id)
+
+    def told_last(self) -> Last:
+        """The last records before the committed offsets, of those that count on the log as it is.  Raises WrongSettings."""
+        traces = enumerate(self.traces())
+        return Last(*(trace.last if self._is_of_this_log(i, trace) else None for i, trace in traces))
+
+    def is_of_another_log(self) -> bool:
+        """Whether something was committed of a topic that was deleted and made anew since.  Raises WrongSettings.
+
+        What was counted by then counts messages of that topic as well.
+        """
+        return not all(self._is_of_this_log(i, trace) for i, trace in enumerate(self.traces()))
 
     def position(self) -> Position | None:
         """None where the store has none.  Raises WrongSettings where what it has is no position."""

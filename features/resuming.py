@@ -21,6 +21,8 @@ def told_of(of: Log, standing: Standing, position: Position | None) -> Told:
     """
     marks, committed, low = standing.marks(), standing.offsets(), standing.low
     resumed = standing.resumed(position)
+    if resumed is not None or standing.is_of_another_log():  # some that were left out are of records that are gone
+        marks = msgspec.structs.replace(marks, left_out=len(of.left_out(standing.number, standing.topics)))
     if resumed is not None:
         return Told(Offsets(*map(max, resumed, low)), msgspec.structs.replace(marks, verdict=-1))
     folded = position.next if position else Offsets(0, 0, 0)

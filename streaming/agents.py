@@ -172,6 +172,8 @@ class Desk:
             else:
                 for number, mark in marks.items():
                     polled.parts[number].marks = mark
+                for one in told:
+                    polled.parts[one.partition].anew = False
                 break
         self._note(items, batch, described, decisions)
         began = time.perf_counter()
@@ -353,8 +355,8 @@ class Desk:
         """The offsets to commit: of topics and numbers with something that was not told before."""
         moved = {(topic, record.partition) for topic, record, told in items if told}
         moved |= {(0, number) for number in after if marks[number] != polled.parts[number].marks}
-        for _, number in list(moved):  # somebody has decided where to go on: what is committed of it is another log's
-            if polled.parts[number].position.resumption is not None:
+        for _, number in list(moved):
+            if polled.parts[number].anew:
                 moved |= {(topic, number) for topic in range(len(INPUTS))}
         return [
             self._commit(topic, polled.parts[number], after[number], marks[number]) for topic, number in sorted(moved)

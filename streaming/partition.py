@@ -26,6 +26,10 @@ class Part:
     skipped: frozenset[tuple[int, int]] = field(default_factory=frozenset)
     """(index of the input topic, offset) of messages that are left out of every fold."""
 
+    anew: bool = False
+    """What the group has committed is, in part, of a log that is gone: with the first that is told, all of it is committed
+    anew."""
+
     @property
     def expected(self) -> bytes:
         """What the store must hold as this number's position."""

@@ -19,7 +19,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from features.accepting import Rules
-from features.continuity import Standing, parked_by
+from features.continuity import parked_by
 from features.foreign_activity import by_another_key
 from features.log import Log
 from features.pin import pin
@@ -211,9 +211,11 @@ class Takeover(threading.Thread):
         position = standing.position() or Position(self.format, new_epoch(), standing.topics, Offsets(0, 0, 0))
         told = told_of(self._log, standing, position)
         self._looked_at.add(number)
-        last = Last(*(trace.last for trace in standing.traces()))
-        part = Part(number, position, told.until, told.marks, last, keys, bool(standing.raw))
-        return part if position.next == told.until else self._leaving_out(part, standing)
+        resumed = standing.resumed(position) is not None
+        last = Last() if resumed else standing.told_last()
+        anew = resumed or standing.is_of_another_log()
+        part = Part(number, position, told.until, told.marks, last, keys, bool(standing.raw), anew=anew)
+        return part if position.next == told.until else self._leaving_out(part, standing.topics)
 
     def _position(self, number: int, keys: Keys) -> bytes:
         try:
@@ -227,12 +229,12 @@ class Takeover(threading.Thread):
             ) from error
         return found or b""
 
-    def _leaving_out(self, part: Part, standing: Standing) -> Part:
+    def _leaving_out(self, part: Part, topics: TopicIds) -> Part:
         """The part, with the messages that were dead-lettered for what they don't show themselves: no fold takes them."""
         number, known = part.number, part.marks.left_out
-        skipped = frozenset(self._log.left_out(number, standing.topics))
+        skipped = frozenset(self._log.left_out(number, topics))
         told = sum(offset < part.until[topic] for topic, offset in skipped)
-        if told < known and standing.resumed(part.position) is None:
+        if told < known:
             raise PartitionParked(
                 f"partition {number}: {known} messages were left out of its profiles, and dead-letters names {told} of them: it "
                 f"lost its end; `features rebuild --partition {number} --accept-loss` folds the others too"

@@ -37,7 +37,7 @@ from streaming.scoring import Decisions, Panel
 from streaming.settings import WorkerSettings
 from tests.builders import a_label, a_transaction
 from tests.fakes import CommittedInAList
-from tests.intakes import LABELS, START, TRANSACTIONS, LoneIntake
+from tests.intakes import ACTIVITY, LABELS, START, TRANSACTIONS, LoneIntake
 
 NUMBERS = range(4)
 ACCOUNTS = {partition_of(f"account-{n}".encode(), len(NUMBERS)): f"account-{n}" for n in range(40)}
@@ -277,6 +277,18 @@ def test_what_was_told_before_is_left_out_of_no_fold_and_parks_its_partition() -
     worker.turns(6)
     assert worker.intake.parked == {}
     assert worker.verdicts == Counter(["told", "and told", "good"])
+
+
+def test_with_the_first_that_is_told_all_is_committed_anew_where_some_of_it_was_of_a_log_that_is_gone() -> None:
+    worker = Worker()
+    part = worker.intake.parts[GOOD]
+    part.anew, part.marks = True, Marks(left_out=2)
+    worker.wrote(LABELS, GOOD, b"no label", of_key=ACCOUNTS[GOOD].encode(), at=2_000_000_000_000)
+    worker.turns(1)
+
+    assert {topic for topic, number in worker.outbox.told if number == GOOD} == {TRANSACTIONS, LABELS, ACTIVITY}
+    assert worker.outbox.marks[GOOD].left_out == 2
+    assert not part.anew
 
 
 def test_a_batch_that_fails_as_a_whole_parks_a_partition_where_it_does_and_ends_no_process() -> None:
