@@ -9,17 +9,19 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import queue
 import threading
 import time
-from collections.abc import Callable
+from base64 import b64encode
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
-from urllib.request import urlopen
+from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
+from urllib.request import Request, urlopen
 
 import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -444,9 +446,8 @@ class Following(threading.Thread):
         s = self.settings
         if not s.mlflow_uri.startswith("http"):
             return None
-        asked = urlencode({"name": s.mlflow_model, "alias": Role.CHAMPION.value})
-        address = f"{s.mlflow_uri.rstrip('/')}/api/2.0/mlflow/registered-models/alias?{asked}"
-        with urlopen(address, timeout=_REGISTRY_WITHIN) as answer:  # noqa: S310 - http, as was seen
+        asked = alias_asked_of(s.mlflow_uri, s.mlflow_model, os.environ)
+        with urlopen(asked, timeout=_REGISTRY_WITHIN) as answer:  # noqa: S310 - http, as was seen
             version: dict[str, Any] = json.load(answer)["model_version"]
         tags = {tag["key"]: tag["value"] for tag in version.get("tags", [])}
         return Model(bundle=str(tags[BUNDLE_TAG]), version=str(version["version"])[:80])
@@ -474,6 +475,29 @@ class Following(threading.Thread):
 def _names(deployment: Deployment) -> set[str]:
     models = (deployment.champion, deployment.challenger, deployment.former)
     return {model.bundle for model in models if model is not None}
+
+
+def alias_asked_of(server: str, model: str, environment: Mapping[str, str]) -> Request:
+    """What asks this server of MLflow's for the version that the alias `champion` names.
+
+    Who asks is said as MLflow's own client says it: as the address does, or MLflow's variables.
+    """
+    there = urlsplit(server)
+    username, password, token = (
+        environment.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD", "TOKEN")
+    )
+    if there.username is not None:
+        username, password = unquote(there.username), unquote(there.password or "")
+    asked = urlencode({"name": model, "alias": Role.CHAMPION.value})
+    path = f"{there.path.rstrip('/')}/api/2.0/mlflow/registered-models/alias"
+    place = there.netloc.rpartition("@")[2]
+    request = Request(urlunsplit((there.scheme, place, path, asked, "")))  # noqa: S310 - http, as was seen
+    if username:
+        who = b64encode(f"{username}:{password}".encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {who}")  # nobody else's server is to have it
+    elif token:
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
+    return request
 
 
 def ready_scorer(settings: WorkerSettings, rules: Rules, folder: Path) -> Scorer:
