@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -232,8 +233,9 @@ def _of_one_key(kind: type[Settings], given: Mapping[str, Any]) -> str | None:
                 msgspec.convert({key: value}, hints[name], strict=False)
             except msgspec.ValidationError as error:
                 what, _, _ = str(error).partition(" - at `$")
-                shown = masking.kafka_setting(key, str(value)) if name == "kafka" else repr(value)
-                return f"{PREFIX}{name.upper()}__{key} is {shown}: {what}"
+                shown = str(value) if name in _PLAIN else _shown_of_table(name, key, value)
+                quoted = shown if name == "kafka" or shown == masking.MASK else repr(shown)
+                return f"{PREFIX}{name.upper()}__{key} is {quoted}: {what}"
     return None
 
 
@@ -303,7 +305,9 @@ def shown(name: str, value: object) -> str:
 
 
 def _shown_of_table(name: str, key: str, value: object) -> str:
-    return masking.kafka_setting(key, str(value)) if name == "kafka" else str(value)
+    if name == "kafka":
+        return masking.kafka_setting(key, str(value))
+    return str(value) if re.fullmatch(r"[-+\d.,eE_ ]{1,40}|nan|inf", str(value)) else masking.MASK
 
 
 def _keep_secrets(given: Mapping[str, Any]) -> None:

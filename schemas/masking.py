@@ -7,6 +7,7 @@ cut down likewise, and whatever is known to be a secret (`keep`) is replaced whe
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -129,6 +130,8 @@ _OPTIONS_SHOWN = frozenset(
 """Behind an address's question mark: what is no secret, and may be met in any text."""
 _SHORTEST = 4
 """Characters of a secret that is looked for in texts: a shorter one would be found in any word."""
+_WORDS = ("true", "false", "none")
+"""No secrets, whatever a variable is called."""
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>`]+")
 _HOST = re.compile(r"[\w.-]+|\[[0-9A-Fa-f:.%]+\]")
 _BROKER = re.compile(r"(?:[A-Za-z_]+://)?(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?")
@@ -242,7 +245,7 @@ def keep_kafka(settings: Mapping[str, object]) -> None:
 def keep_environment(environment: Mapping[str, str] = os.environ) -> None:
     """Likewise of what other libraries' own variables hold: MLflow's, boto3's."""
     for name, value in environment.items():
-        if re.search("PASSWORD|TOKEN|SECRET|CREDENTIAL", name):
+        if re.search("(PASSWORD|TOKEN|SECRET|CREDENTIALS?)(_|$)", name) and value.lower() not in _WORDS:
             keep(value)
 
 
@@ -261,8 +264,21 @@ def _cut(found: re.Match[str]) -> str:
     return (address(url) if "@" in url or "?" in url else url) + whole[len(url) :]
 
 
+class Lines(logging.Formatter):
+    """A log's lines, traces and all, that show what may be shown: every handler of ours has one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return text(super().format(record))
+
+
 def guard_traces() -> None:
-    """Let Python's own traces, of this thread and of others, show what may be shown."""
+    """Let Python's own traces, of this thread and of others, and log lines that nobody handles, show what may be shown.
+
+    Each program begins with it.  Other libraries' variables are known as secrets from then on (`keep_environment`).
+    """
+    keep_environment()
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(Lines())
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         sys.stderr.write(text("".join(traceback.format_exception(kind, error, trace))))

@@ -17,10 +17,9 @@ def write_log(level: str, *, as_json: bool) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
-class _Line(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        text = f"{self.formatTime(record)} {record.levelname.lower()} {record.name}: {record.getMessage()}"
-        return masking.text(text if record.exc_info is None else f"{text}\n{self.formatException(record.exc_info)}")
+class _Line(masking.Lines):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging calls it so
+        return f"{self.formatTime(record)} {record.levelname.lower()} {record.name}: {record.getMessage()}"
 
 
 class _JsonLine(logging.Formatter):

@@ -22,7 +22,7 @@ from rich.table import Table as Lines
 from features.collecting import spare_the_collector
 from features.people import console
 from features.settings import Settings, load
-from schemas import installation
+from schemas import installation, masking
 from schemas.errors import WrongSettings
 from schemas.spans import duration
 from training.archive_limits import Limits
@@ -188,12 +188,18 @@ def _ends_cleanly() -> Iterator[_Ending]:
             signal.signal(number, handler)
 
 
+def write_log(handler: logging.Handler) -> None:
+    """All that is logged goes there, and shows what may be shown."""
+    handler.setFormatter(masking.Lines("%(message)s"))
+    logging.basicConfig(handlers=[handler], force=True)
+
+
 @contextmanager
 def _shown() -> Iterator[Callable[[Mapping[str, int]], None]]:
     """A line that changes on a terminal; one for every write elsewhere."""
     # A terminal's handler breaks lines, where nobody wants them broken.
     handler = RichHandler(console=_people, show_path=False, show_time=False) if _people.is_terminal else None
-    logging.basicConfig(handlers=None if handler is None else [handler], format="%(message)s", force=True)
+    write_log(handler or logging.StreamHandler(sys.stderr))
     logging.getLogger("training").setLevel(logging.INFO)
     bar = Progress(
         SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=_people, transient=True,

@@ -209,6 +209,9 @@ def connected(tracking: Tracking) -> MlflowClient:
         from mlflow import MlflowClient  # noqa: PLC0415 - takes seconds
 
         logging.getLogger("alembic").setLevel(logging.ERROR)  # which tells of every table it makes
+        for name in ("mlflow", "alembic", "sqlalchemy.engine"):
+            for handler in logging.getLogger(name).handlers:  # their own
+                handler.setFormatter(masking.Lines("%(name)s: %(message)s"))
         return MlflowClient(tracking_uri=tracking.uri, registry_uri=tracking.uri)
 
 

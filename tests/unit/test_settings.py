@@ -99,7 +99,7 @@ def test_the_environment_comes_before_the_file(tmp_path: Path) -> None:
         ({"FRAUD_TOPIC_PREFIX": "a b"}, "FRAUD_TOPIC_PREFIX: Expected `str` matching"),
         ({"FRAUD_CURRENCY": "XTS"}, "FRAUD_RATES__XTS"),
         ({"FRAUD_CURRENCY": "euro"}, "FRAUD_CURRENCY: Expected `str` matching"),
-        ({"FRAUD_RATES__USD": "cheap"}, "FRAUD_RATES__USD is 'cheap': Expected `float`"),
+        ({"FRAUD_RATES__USD": "cheap"}, "FRAUD_RATES__USD is ***: Expected `float`"),
         *(({"FRAUD_RATES__USD": rate}, f"FRAUD_RATES__USD is {rate!r}: Expected `float`") for rate in ("0", "-1", "nan", "inf")),
         *(
             ({"FRAUD_FUTURE_TOLERANCE": wait}, "FRAUD_FUTURE_TOLERANCE: Expected `float`")
