@@ -150,7 +150,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     trained: dict[str, str | int | float]
     """On what: rows, frauds, from, until, seed, and the currency of the vectors' amounts."""
     learnt_from: tuple[str, ...] = ()
-    """Marks of transactions of the past that it was learnt from (training.origin).  Absent in older bundles."""
+    """Marks of transactions of the past that it was learnt from, by a secret key (training.origin).  Absent in
+    older bundles, and where there was no key."""
     metrics: dict[str, float]
     """On the validation rows, which lie after the training rows."""
     base: float = 0.0

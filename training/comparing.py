@@ -46,8 +46,9 @@ def compare(
     """
     past = known_at(None, found.transactions, found.labels)
     elsewhere = None
-    if champion is not None and champion.knew(candidate.chosen_until) and champion.learnt_elsewhere(past.transactions):
-        elsewhere, champion = champion.name, None
+    suspect = champion if champion is not None and champion.knew(candidate.chosen_until) else None
+    if suspect is not None and suspect.learnt_elsewhere(past.transactions, keys):
+        elsewhere, champion = suspect.name, None
     contenders = [candidate] if champion is None else [candidate, champion]
     for one in contenders:
         one.require_fitting()

@@ -13,6 +13,7 @@ import polars as pl
 
 from features.attributes import Encoder
 from features.catalogue import DIGEST, FEATURES
+from features.hash_keys import HashKeys
 from schemas.bundle import CURRENT, FORMAT, GOLDEN, LINEAR, MANIFEST, MODEL, OUTPUT, TREES, Manifest
 from schemas.errors import UnusableModel
 from schemas.trees import require_linear, require_trees
@@ -20,7 +21,7 @@ from training.attributes import made_again
 from training.bundle import require_whole
 from training.calibration import probabilities
 from training.export import run
-from training.origin import share
+from training.origin import disjoint
 from training.split import KnownPast
 
 Vectors = npt.NDArray[np.float32]
@@ -109,10 +110,12 @@ class Contender:
         """Whether a row since then had a part in what it is."""
         return self.chosen_until > since
 
-    def learnt_elsewhere(self, transactions: pl.DataFrame) -> bool:
-        """Whether none of these is of the past that it learnt from.  False where the bundle doesn't say: dates decide then."""
-        marked = self.manifest.learnt_from
-        return bool(marked) and not share(marked, transactions)
+    def learnt_elsewhere(self, transactions: pl.DataFrame, keys: HashKeys) -> bool:
+        """Whether none of these is of the past that it learnt from.
+
+        False where the bundle doesn't say, or by other keys than these: dates decide then.
+        """
+        return disjoint(self.manifest.learnt_from, transactions, keys)
 
     @property
     def chosen_until(self) -> datetime:

@@ -143,7 +143,7 @@ def train(
     margins = fitted.margins(kept.vectors)
     calibration = calibrated(margins[kept.choose], kept.is_fraud[kept.choose], settings.calibration, seed=settings.seed)
     scores = probabilities(margins, calibration)
-    rival, elsewhere = _champion(champion, settings, past, replayed, counted, cut, tell)
+    rival, elsewhere = _champion(champion, settings, past, replayed, counted, cut, keys, tell)
     thresholds = choose(
         scores[kept.choose],
         kept.is_fraud[kept.choose],
@@ -200,7 +200,7 @@ def train(
             **({} if data is None else {"data": data}),
             **({} if compared is None else _as_served(compared)),
         },
-        learnt_from=marks(past.transactions),
+        learnt_from=marks(past.transactions, keys),
         metrics=metrics | (prequential.summary(folds) if folds else {}),
         base=exported.base,
         usual=usual(vectors[is_fraud == 0], features),
@@ -381,6 +381,7 @@ def _champion(
     replayed: replay.Replayed,
     counted: npt.NDArray[np.bool_],
     cut: Split,
+    keys: HashKeys,
     tell: Narrator,
 ) -> tuple[Opinion | None, str | None]:
     """What the champion says of the rows that are kept from the fit; None where there is none, or none that can be asked.
@@ -395,7 +396,7 @@ def _champion(
             _say_that_nobody_judges(settings, tell)
             return None, None
         champion.require_fitting()
-        if champion.knew(cut.test_from) and champion.learnt_elsewhere(past.transactions):
+        if champion.knew(cut.test_from) and champion.learnt_elsewhere(past.transactions, keys):
             tell.warn(f"not compared with the champion, {champion.name}: it learnt from other transactions than these")
             _say_that_nobody_judges(settings, tell)
             return None, champion.name

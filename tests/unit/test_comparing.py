@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,8 +13,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from features.hash_keys import PUBLIC, HashKeys
 from schemas.currencies import DEFAULT_RATES
 from schemas.errors import UnusableModel
+from tests.builders import ID_KEY
 from tests.unit.pasts import START, a_past
 from training import replay
 from training.attributes import made_again
@@ -26,7 +29,7 @@ from training.gates import quality
 from training.job import train
 from training.judging import Judgement
 from training.narration import Silent
-from training.origin import marks, share
+from training.origin import disjoint, marks
 from training.reading import ReadPast
 from training.settings import TrainingSettings
 from training.split import known_at
@@ -41,6 +44,7 @@ def with_shops(transactions: pl.DataFrame, labels: pl.DataFrame) -> tuple[pl.Dat
     return transactions.with_columns(pl.Series("attributes.shop", shop)), labels
 
 
+KEYS = HashKeys.of(ID_KEY)
 PAST = with_shops(*a_past())
 
 
@@ -67,6 +71,7 @@ def compared(candidate: Contender, champion: Contender | None, **own: Any) -> Ju
         "delay": None,
         "costs": Costs(),
         "least_frauds": 10,
+        "keys": KEYS,
         "narrator": Silent(),
     }
     return compare(found, candidate, champion, **(usual | own))
@@ -138,7 +143,7 @@ def elsewhere(champion: Contender, past: pl.DataFrame) -> Contender:
     }
     return replace(
         champion,
-        manifest=msgspec.structs.replace(manifest, trained=manifest.trained | later, learnt_from=marks(past)),
+        manifest=msgspec.structs.replace(manifest, trained=manifest.trained | later, learnt_from=marks(past, KEYS)),
     )
 
 
@@ -182,7 +187,7 @@ def test_a_champion_that_learnt_elsewhere_before_is_asked_like_any_other(
 ) -> None:
     early, late = early_and_late
     other, _ = a_past(seed=1)
-    before = replace(early, manifest=msgspec.structs.replace(early.manifest, learnt_from=marks(other)))
+    before = replace(early, manifest=msgspec.structs.replace(early.manifest, learnt_from=marks(other, KEYS)))
 
     judgement = compared(late, before)
 
@@ -190,14 +195,36 @@ def test_a_champion_that_learnt_elsewhere_before_is_asked_like_any_other(
     assert judgement.champion is not None
 
 
+def test_a_champion_marked_by_another_key_goes_by_its_dates(early_and_late: tuple[Contender, Contender]) -> None:
+    early, late = early_and_late
+    other, _ = a_past(seed=1)
+    with pytest.raises(TooFew, match="of 0 transactions"):
+        compared(late, elsewhere(early, other), keys=HashKeys.of("ab" * 32))
+
+
 def test_any_longer_stretch_of_a_past_is_known_again_and_no_other_past() -> None:
     transactions, _ = a_past()
-    marked = marks(transactions)
+    marked = marks(transactions, KEYS)
     step = transactions.height // 192 + 1
 
-    assert marked == marks(transactions)
-    assert all(share(marked, transactions[begin : begin + step]) for begin in range(0, transactions.height - step, 97))
-    assert share(marked, transactions.tail(1))
-    assert not share(marked, a_past(seed=1)[0])
-    assert not share(marked, transactions.with_columns(pl.col("amount") + 1))
-    assert not share(marked, transactions.with_columns(pl.col("occurred_at") + timedelta(weeks=1)))
+    assert marked == marks(transactions, KEYS)
+    stretches = [transactions[begin : begin + step] for begin in range(0, transactions.height - step, 97)]
+    assert not [stretch for stretch in (*stretches, transactions.tail(1)) if disjoint(marked, stretch, KEYS)]
+    assert disjoint(marked, a_past(seed=1)[0], KEYS)
+    assert disjoint(marked, transactions.with_columns(pl.col("amount") + 1), KEYS)
+    assert disjoint(marked, transactions.with_columns(pl.col("occurred_at") + timedelta(weeks=1)), KEYS)
+    assert not disjoint(marked, a_past(seed=1)[0], HashKeys.of("ab" * 32)), "it can't be known"
+
+
+def test_nobody_without_the_key_can_find_an_id_by_a_mark() -> None:
+    """Ids can be listed, and what is hashed without a secret is found by hashing all there may be."""
+    transactions, _ = a_past(days=5)
+    assert marks(transactions, PUBLIC) == ()
+    hashes, of_another = (
+        {mark.rpartition("-")[2] for mark in marks(transactions, HashKeys.of(key * 32))} for key in ("ab", "ac")
+    )
+    assert len(hashes) > 192
+    assert hashes.isdisjoint(of_another)
+    listed = [f"{row['amount']} {row['transaction_id']}" for row in transactions.iter_rows(named=True)]
+    assert hashes.isdisjoint(hashlib.sha256(one.encode()).hexdigest()[:16] for one in listed)
+    assert hashes.isdisjoint(f"{one:016x}" for one in PUBLIC.contents.hashes_of_text(listed).tolist())

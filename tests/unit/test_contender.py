@@ -12,9 +12,11 @@ import polars as pl
 import pytest
 
 from features.catalogue import DIGEST, FEATURES
+from features.hash_keys import HashKeys
 from schemas.bundle import MANIFEST, MODEL, digest_of, make_current
 from schemas.errors import UnusableModel
 from streaming.bundle import LoadedBundle
+from tests.builders import ID_KEY
 from tests.unit.pasts import START, a_past
 from training import replay
 from training.calibration import probabilities
@@ -25,6 +27,7 @@ from training.settings import TrainingSettings
 from training.split import known_at
 
 TRANSACTIONS, LABELS = a_past()
+KEYS = HashKeys.of(ID_KEY)
 WITH_ATTRIBUTE = TRANSACTIONS.with_columns((pl.col("amount") % 7).cast(pl.String).alias("attributes.code"))
 
 
@@ -37,9 +40,9 @@ class Listening(Silent):
         self.warned.append(what)
 
 
-def trained(out: Path, narrator: Silent | None = None, **settings: Any) -> TrainedBundle:
+def trained(out: Path, narrator: Silent | None = None, keys: HashKeys = KEYS, **settings: Any) -> TrainedBundle:
     usual: dict[str, Any] = {"trees": 20, "leaves": 7, "smallest_leaf": 5, "threads": 1, "out": out}
-    return train(WITH_ATTRIBUTE, LABELS, settings=TrainingSettings(**(usual | settings)), narrator=narrator)
+    return train(WITH_ATTRIBUTE, LABELS, settings=TrainingSettings(**(usual | settings)), keys=keys, narrator=narrator)
 
 
 def test_the_first_model_has_no_champion_and_the_next_is_held_to_it(tmp_path: Path) -> None:
@@ -106,7 +109,7 @@ def test_a_champion_that_learnt_from_another_past_is_no_comparison_and_is_named(
         labels.with_columns(pl.col("occurred_at", "known_at") + timedelta(days=365)),
     )
     quick: dict[str, Any] = {"trees": 5, "leaves": 7, "smallest_leaf": 5, "threads": 1, "out": tmp_path}
-    champion = train(*later, settings=TrainingSettings(**quick)).path.name
+    champion = train(*later, settings=TrainingSettings(**quick), keys=KEYS).path.name
     narrator = Listening()
 
     mine = trained(tmp_path, narrator)
