@@ -19,7 +19,7 @@ import typer
 
 from deploy.local import supervisor
 from deploy.local.children import tail, unhurried
-from deploy.local.id_key import FILE, SETTING
+from deploy.local.id_key import FILE, SETTING, id_key
 from deploy.local.jars import PROJECT
 from deploy.local.mine import MINE, Walk, walk
 from deploy.local.models import judging, require_model
@@ -254,8 +254,11 @@ def show(running: Standing) -> None:
     say(f"model       {judging(running)}")
 
 
-def exports(running: Standing) -> Sequence[str]:
-    """Lines that a shell evaluates: what commands of this installation need to know."""
+def exports(running: Standing, key_file: Path = FILE) -> Sequence[str]:
+    """Lines that a shell evaluates: what commands of this installation need to know.
+
+    The key is made where there is none: a past is folded by it before a worker is.
+    """
     if not running.serves:
         return ()
     known = {
@@ -265,8 +268,11 @@ def exports(running: Standing) -> Sequence[str]:
         "KAFKA": running.kafka,
     }
     lines = [f"export {name}={shlex.quote(str(value))}" for name, value in known.items()]
+    if os.environ.get(SETTING):
+        return lines
+    id_key(file=key_file)
     # Not the secret itself: what is printed is read by others too.
-    return lines if os.environ.get(SETTING) else [*lines, f'export {SETTING}="$(cat {shlex.quote(str(FILE))})"']
+    return [*lines, f'export {SETTING}="$(cat {shlex.quote(str(key_file))})"']
 
 
 def say(text: str) -> None:
