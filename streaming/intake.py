@@ -392,6 +392,9 @@ class Intake(threading.Thread):
         self._look_at_parked()
         if self.pending and self._take_over():
             messages = []  # every number begins again where its profiles end, these messages among them
+        if self._kafka_away and any(message.error() is None for message in messages):
+            self._is_back()
+            messages = []  # a log may have lost its end: whoever takes over looks, and they come again
         if self._sort(messages):
             return
         batch = self._form()
@@ -557,8 +560,13 @@ class Intake(threading.Thread):
             self._consumer.list_topics(self.settings.topic(INPUTS[0]), timeout=0.5)
         except KafkaException:
             return
+        self._is_back()
+
+    def _is_back(self) -> None:
         self._kafka_away = False
         log.info("Kafka at %s is back", self.settings.kafka_shown)
+        if self.parts:
+            self._again("Kafka was away, and may have lost what it had")
 
     def _say(self, number: int, what: str) -> None:
         """Once, until it changes."""

@@ -177,6 +177,7 @@ class LoneIntake:
         self.intake.join_group()
 
     def _connect(self, given: dict[str, Any]) -> Consumer:
+        self.errors = given["error_cb"]
         self.consumer.queue_bytes = given["queued.max.messages.kbytes"] << 10
         return cast(Consumer, self.consumer)
 
@@ -189,6 +190,10 @@ class LoneIntake:
         """These messages come on the log."""
         here = self.consumer.log.setdefault((topic, number), [])
         here += [LogMessage(topic, number, len(here) + i, content=one, **fields) for i, one in enumerate(contents)]
+
+    def kafka_goes_away(self) -> None:
+        """As Kafka's client says of it."""
+        self.errors(KafkaError(KafkaError._ALL_BROKERS_DOWN))
 
     def is_assigned(self, *numbers: int) -> None:
         """The group gives it these, at its next poll."""

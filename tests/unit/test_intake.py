@@ -170,6 +170,23 @@ def test_where_it_is_not_known_which_number_a_batch_fails_on_each_has_its_own_un
     assert worker.positions[SOUND].next.transactions == 5
 
 
+def test_what_comes_after_kafka_was_away_is_judged_only_once_its_log_was_looked_at() -> None:
+    lone = LoneIntake()
+    lone.serves(1)
+    lone.wrote(TRANSACTIONS, 1, b"before")
+    lone.turns()
+    lone.kafka_goes_away()
+    lone.wrote(TRANSACTIONS, 1, b"after")
+
+    lone.intake.turn()
+    lone.intake.turn()
+
+    assert lone.handed(1) == [0]
+    assert [number for _, number in lone.takeover.asked] == [1], "its log is looked at"
+    lone.turns()
+    assert lone.handed(1) == [0, 1]
+
+
 def test_an_answer_that_was_asked_for_before_a_rebalance_is_dropped() -> None:
     worker = LoneIntake()
     worker.is_assigned(SOUND)
