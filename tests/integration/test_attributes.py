@@ -35,7 +35,7 @@ from training.settings import TrainingSettings
 LIVE = 1_000
 STRANGE: tuple[dict[str, Any], ...] = (
     {"shop": "never seen"}, {}, {"shop": 7, "tip": "a lot"}, {"shop": True, "tip": "12.5"}, {"shop": "", "tip": True},
-    {"shop": "x" * 9_000, "tip": 10**300}, {"something": "new"},
+    {"shop": "x" * 1_000, "tip": 10**300}, {"something": "new"},
 )  # fmt: skip
 """What no row of the past carries so."""
 

@@ -171,6 +171,8 @@ def test_a_bad_message_is_dead_lettered_with_its_bytes_untouched_and_says_why(to
     assert (letter.value, letter.key) == (row.message.value, row.message.key)
     headers = dict(letter.headers)
     detail, at = headers.pop("detail"), datetime.fromisoformat(headers.pop("at"))
+    assert len(headers.pop("topic_id")) == 22, "128 bits of Kafka's"
+    assert int(headers.pop("timestamp")) > 0
     assert headers == {
         "error": row.fault.value,
         "topic": f"{told.fleet.settings.topic_prefix}{sent.topic}",
