@@ -16,7 +16,7 @@ set_up = sh deploy/bootstrap.sh
 # All four are run and reported, also where one has found something.
 checks = "ruff check ." "ruff format --check ." "mypy" "pytest -m 'not slow' $(ARGS)"
 
-.PHONY: setup demo test up servers mine down status lint faults bench swaps handbook oracle bench-quality lock clean help
+.PHONY: setup demo test up servers mine down status lint faults mutants bench swaps handbook oracle bench-quality lock clean help
 
 setup: ## The environment for developing, in .venv/ and .local/: a minute the first time
 	@$(set_up) dev
@@ -61,6 +61,10 @@ lint: ## ruff and mypy; ARGS=--fix mends what can be mended
 faults: ## Half an hour: kills, stops and wiped stores under load, 100,000 spoiled messages, and what must hold after each; ARGS="-k kills" for some
 	@$(set_up) dev
 	@$(run) pytest tests/faults -m slow $(ARGS)
+
+mutants: ## An hour at most: small faults planted in the code one by one, and which of them no test notices; ARGS="--minutes 5 training/gates.py"
+	@$(set_up) dev
+	@$(run) benchmarks.mutants $(ARGS)
 
 bench: ## Minutes: how fast workers drain a full topic, what alerts cost, and how long a verdict takes at 2,000 a second
 	@$(set_up) demo
