@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -169,3 +171,14 @@ def test_a_distribution_is_stable_against_itself_and_never_below_zero(one: Score
     assert a.sum() == pytest.approx(len(one))
     assert stability(a, a) == 0
     assert stability(a, b) >= 0
+
+
+def test_a_score_is_shared_by_the_two_bins_it_lies_between() -> None:
+    """A quarter of the way from the sixth of eleven bins to the seventh: log-odds reach from -5.29 to 5.29."""
+    width = 2 * math.log(0.995 / 0.005) / 10
+    counts = histogram([1 / (1 + math.exp(-width / 4))])
+    assert counts.round(6).tolist() == [0, 0, 0, 0, 0, 0.75, 0.25, 0, 0, 0, 0]
+
+
+def test_scores_of_no_suspicion_are_alike_and_so_are_those_of_no_doubt() -> None:
+    assert histogram([0.0, 0.001, 0.005, 0.995, 1.0]).round(6).tolist() == [3, *[0] * 9, 2]
