@@ -107,10 +107,12 @@ def _download(
     with mlflows_errors(tracking):
         source = client.get_model_version_download_uri(tracking.model, version.version)
         listed = list_artifacts(artifact_uri=source, tracking_uri=tracking.uri)
-    # A store that doesn't say how large a file is gets none of it on to this disk.
+    # A store that doesn't say how large a file is gets none of it on to this disk; MLflow's server says it of none that is empty.
     unsaid = [file.path for file in listed if file.is_dir or file.file_size is None]
     if unsaid:
-        raise UnusableModel(f"{name} is no bundle: {', '.join(unsaid)} is a folder, or of a size that nobody says")
+        raise UnusableModel(
+            f"{name} is no bundle: {', '.join(unsaid)} is a folder, is empty, or has a size that nobody says"
+        )
     require_listed({Path(file.path).name: file.file_size or 0 for file in listed}, name)
     out.mkdir(parents=True, exist_ok=True)
     draft = out / f".draft-{secrets.token_hex(8)}"
