@@ -190,7 +190,7 @@ def check(context: typer.Context) -> None:
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def demo(context: typer.Context) -> None:
     """The main job: simulate, train, load, score 240,000 live transactions, sum up (loadgen demo --help)."""
-    _elsewhere("demo", "demo", context.args)
+    _elsewhere("demo_command", "demo", context.args)
 
 
 def _elsewhere(module: str, name: str, arguments: list[str]) -> None:

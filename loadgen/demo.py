@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
 
 import msgspec
 import polars as pl
-import typer
 
-from deploy.local.children import AlreadyRunning, Child, FailedToStart, unhurried
+from deploy.local.children import Child, unhurried
 from deploy.local.id_key import id_key
 from deploy.local.stack import LocalStack
 from features.settings import Settings
@@ -59,57 +54,9 @@ SENDING_WITHIN = 900.0
 """Seconds: a machine that can't hold the rate sends what it can in that time."""
 MISCHIEF = Mischief(malformed=0.002, duplicates=0.002, seed=11)
 
-app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
 
-
-@app.command()
-def run(
-    transactions: Annotated[int, typer.Option(min=1_000, help="Live transactions.")] = 240_000,
-    rate: Annotated[float, typer.Option(min=1, help="How many of them a second.")] = 2_000.0,
-    seed: Annotated[int, typer.Option(min=0, help="One seed, one world.")] = 7,
-    accounts: Annotated[int, typer.Option(min=100)] = 8_000,
-    model_only: Annotated[
-        bool, typer.Option(help="Simulate and train, and leave the bundle in .local/demo/bundles.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON at the end.")] = False,
-) -> None:
-    """The main job: simulate, train, load, score live transactions on a real Kafka and a real Redis, sum up.
-
-    A machine that can't hold the rate is given a lower one, which is said; `kept_up` is false then. Settings of yours
-    (FRAUD_…) are not asked: the demo is an installation of its own, in .local/demo.
-
-    Exit status 1 if anything was lost, doubled or contradicting. Ctrl-C leaves no process and no port behind.
-
-    Example: loadgen demo --transactions 60000 --rate 1000
-    """
-    # SIGTERM is as Ctrl-C, also where a script's background ignores that: everything that was started is ended.
-    for asking in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(asking, _interrupt)
-    for name in [name for name in os.environ if name.startswith("FRAUD_")]:
-        del os.environ[name]
-    try:
-        status = (
-            _model_only(transactions, seed, accounts)
-            if model_only
-            else _demo(transactions, rate, seed, accounts, as_json)
-        )
-    except AlreadyRunning as running:
-        say(f"a demo is running already, as process {running.pid}: wait for it, or end it (kill {running.pid})")
-        status = 2
-    except (Failed, FailedToStart) as failed:
-        say(f"the demo failed: {failed}")
-        status = 1
-    except KeyboardInterrupt:
-        say("stopped; nothing is left running")
-        status = 130
-    sys.exit(status)
-
-
-def _interrupt(_signal: int, _frame: Any) -> None:
-    raise KeyboardInterrupt
-
-
-def _demo(count: int, rate: float, seed: int, accounts: int, as_json: bool) -> int:
+def perform_all(count: int, rate: float, seed: int, accounts: int, *, as_json: bool) -> int:
+    """The whole demo; the exit status.  Raises Failed, FailedToStart, AlreadyRunning."""
     steps = Steps()
     stack = LocalStack(FOLDER / "stack", fresh=True)
     try:
@@ -170,7 +117,8 @@ def _demo(count: int, rate: float, seed: int, accounts: int, as_json: bool) -> i
     return 0 if report.well else 1
 
 
-def _model_only(count: int, seed: int, accounts: int) -> int:
+def train_only(count: int, seed: int, accounts: int) -> int:
+    """Simulates and trains, and leaves the bundle; the exit status.  Raises as `perform_all`."""
     with LocalStack(FOLDER / "stack", kafka=False, redis=False) as stack:
         say("simulating a world")
         _world(count, seed, accounts)

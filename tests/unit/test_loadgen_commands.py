@@ -154,9 +154,9 @@ def test_a_command_that_lives_elsewhere_is_imported_only_when_it_is_asked_for(
     def run(rate: int = 3, *, as_json: bool = typer.Option(False, "--json")) -> None:
         print(rate, as_json)
 
-    module = types.ModuleType("loadgen.demo")
+    module = types.ModuleType("loadgen.demo_command")
     vars(module)["app"] = app
-    monkeypatch.setitem(sys.modules, "loadgen.demo", module)
+    monkeypatch.setitem(sys.modules, "loadgen.demo_command", module)
     monkeypatch.setattr(sys, "argv", ["loadgen", "demo", "--rate", "7", "--json"])
 
     with pytest.raises(SystemExit) as ended:

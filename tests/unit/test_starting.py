@@ -34,7 +34,9 @@ print(json.dumps({"asked": len(asked), "wrong": wrong, "modules": sorted(sys.mod
         ("features.__main__", 4),
         ("streaming.__main__", 4),
         ("streaming.dead_letters", 4),
+        ("loadgen.__main__", 7),
         ("loadgen.check_command", 1),
+        ("loadgen.demo_command", 1),
         ("loadgen.mapping_command", 1),
     ],
 )
