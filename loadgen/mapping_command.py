@@ -84,7 +84,9 @@ def summary(drafted: Draft) -> list[str]:
         "gives the answer away, perhaps (under `drop`)", {e.column: e.why for e in drafted.drop if e.suspicious}
     )
     lines += _told("left out (under `drop`)", {each.column: each.why for each in drafted.drop if not each.suspicious})
-    lines += _told("to be checked", {f"{e.key} = {e.value}": e.why for e in drafted.guesses if not e.sure})
+    checks = {f"{each.key} = {each.value}": each.why for each in drafted.guesses if not each.sure}
+    checks |= {f"attribute {each.column!r}": each.odd for each in drafted.attributes if each.odd}
+    lines += _told("to be checked", checks)
     lines += _told("not found", {each.key + " (NEEDED)" * each.needed: each.why for each in drafted.missing})
     return lines + _tried(drafted)
 

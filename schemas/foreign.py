@@ -64,6 +64,8 @@ def scan_table(file: Path, *, separator: str = ",", encoding: str = "utf-8") -> 
                 with_column_names=lambda found: _names(text, separator, found),
             )
         scan.collect_schema()
+    except pl.exceptions.NoDataError as error:
+        raise WrongSettings(f"{file} can't be read: it is empty") from error
     except (pl.exceptions.PolarsError, OSError) as error:
         raise WrongSettings(f"{file} can't be read: {error}") from error
     return scan

@@ -7,7 +7,7 @@ from typing import Final
 import polars as pl
 
 _FLOAT: Final = (
-    r"^[+-]?\d+[.,]0+$"  # pandas, where another id is missing
+    r"^[+-]?\d+(\.0+|,0{1,2}|,0{4,})$"  # pandas, where another id is missing; 100,000 is whole
     r"|^[+-]?\d{1,3}[.,]\d+[eE][+-]?\d{1,3}$"  # 4.56E15 of Java, 4.56e+15 of C, 4,56E+15 of a spreadsheet
     r"|^[+-]?\d{1,3}[eE][+-]\d{1,3}$"  # 1e+05 of R
 )
@@ -37,7 +37,8 @@ def too_large(ids: pl.Series) -> bool:
 
 
 def id_text(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
-    """A column as text: whole numbers without `.0`, since an id is often a float because one of its column is missing.
+    """A column as text: whole numbers without `.0`, since an id is often a float because one of its column is missing;
+    NaN and infinity name nobody.
 
     Floats too large to hold each whole number stay written as floats, which `was_float` knows.
     """
@@ -47,6 +48,6 @@ def id_text(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
         return column.cast(pl.String).str.replace(r"\.0+$", "")
     if kind.is_float():
         whole = (column == column.floor()) & (column.abs() < _EXACT.get(kind.base_type(), _HALF_EXACT))
-        written = pl.when(column.is_not_nan()).then(column.cast(pl.Float64).cast(pl.String))
+        written = pl.when(column.is_finite()).then(column.cast(pl.Float64).cast(pl.String))
         return pl.when(whole).then(column.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(written)
     return column.cast(pl.String)

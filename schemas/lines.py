@@ -53,6 +53,8 @@ class _Lines:
         self._mapped = mapped
         self._decode = getincrementaldecoder("utf-8")()
         self._header: int | None = None
+        self._names = b""
+        """The header itself, or its beginning."""
         self._odd = _Odd()
         self._rows = 0
         self._before = 0
@@ -143,6 +145,7 @@ class _Lines:
         filled = (number for number in range(len(starts)) if part[starts[number] : closing[number]].strip())
         if (number := next(filled, None)) is not None:
             self._header = int(counts[number])
+            self._names = ((self._head if number == 0 else b"") + part[starts[number] : closing[number]])[: _SHOWN + 1]
             self._rows -= number + 1  # neither is a row
 
     def _swallowed(self, everywhere: Ints, closing: Ints, ends: Ints) -> Ints:
@@ -207,6 +210,8 @@ class _Lines:
             hint = f"is the separator {self._separator!r}? `separator` in the mapping says which"
         elif kind == "too few":
             hint = "was the line cut off?"
+        if odd.count == self._rows > 1 and self._names:
+            hint += f"; is {_shown(self._names)} the header? Lines before it must go"
         raise WrongLines(
             f"line {odd.line} has {odd.fields} fields, {kind}: the header has {header}: {_shown(odd.text)}{many}; {hint}"
         )

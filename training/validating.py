@@ -17,7 +17,7 @@ import polars as pl
 
 from schemas.absent import MISSING
 from schemas.currencies import Rates
-from schemas.ids import floats_among
+from schemas.ids import floats_among, was_float
 from schemas.mapping import WAS_FLOAT, Rejected
 from schemas.tables import LABEL_COLUMNS, TRANSACTION_COLUMNS
 from schemas.wire import EARLIEST, EPOCH, LATEST, MAX_AMOUNT
@@ -55,6 +55,14 @@ _PARTS = 10
 _BUSY_DAY = 20
 
 _FEW_INSTANTS, _SHARED = 100, 20
+_NOBODY = (
+    "none", "null", "nil", "nan", "-nan", "na", "n/a", "n.a.", "nat", "#n/a", "#n/d", "#ref!", "#value!", "inf", "infinity",
+    "undefined", "unknown", "missing", "empty", "(empty)", "<empty>", "void", "anonymous", "not available", "unbekannt",
+    "inconnu", "desconocido", "sconosciuto", "desconhecido", "onbekend",
+)  # fmt: skip
+"""Ids that name nobody, in small letters.  Some may be names all the same, so that they are only odd."""
+_ACCOUNTS, _MUCH, _TIMES = 20, 0.05, 3
+"""Where there are so many accounts, one is odd that has so much of all rows, and so many times those of the one in the middle."""
 _YEAR = 31_556_952_000_000
 """Microseconds."""
 _SHOWN = 5
@@ -243,7 +251,12 @@ def _look_at_ids(transactions: pl.DataFrame, labels: pl.DataFrame, notes: _Notes
             notes.refuse(name, f"{_of(len(floats), rows)} ids are floats, such as {floats[0]!r}: {_LOST}")
         _look_for_words(name, transactions[name], notes)
     for name in ("label_id", *IDS):
-        floats = floats_among(labels[name]) if name in labels.columns else labels["label_id"].head(0)
+        if name == "label_id":
+            floats = floats_among(labels[name])
+        else:  # 4E15 was looked at above: of a few labels, most may look so by chance
+            floats = (
+                labels.filter(was_float(pl.col(name)))[name] if name in labels.columns else labels["label_id"].head(0)
+            )
         if len(floats) and not any(each.about == name for each in notes.refused):
             notes.refuse(
                 name, f"{_of(len(floats), labels.height)} ids of the labels are floats, such as {floats[0]!r}: {_LOST}"
@@ -265,19 +278,37 @@ def _look_at_ids(transactions: pl.DataFrame, labels: pl.DataFrame, notes: _Notes
 
 def _look_for_words(name: str, ids: pl.Series, notes: _Notes) -> None:
     """Ids that say nobody: all whose account is `nan` would be one account."""
-    nobody = ids.filter(ids.is_in(MISSING).fill_null(value=False))
+    nobody = ids.filter(
+        (ids.is_in(MISSING) | ids.str.strip_chars().str.to_lowercase().is_in(_NOBODY)).fill_null(value=False)
+    )
     if len(nobody):
         notes.mention(
             name,
             f"{_of(len(nobody), len(ids))} are {nobody[0]!r}, which seems to say that there is none: leave it empty, or "
             "name the word in `missing` of the mapping",
         )
+    elif name == "account_id":
+        _look_for_one_that_is_many(ids, notes)
     padded = ids.filter((ids.str.strip_chars() != ids).fill_null(value=False))
     if len(padded):
         notes.mention(
             name,
             f"{_of(len(padded), len(ids))} begin or end with a blank, such as {padded[0]!r}: messages without it would be "
             "somebody else's",
+        )
+
+
+def _look_for_one_that_is_many(ids: pl.Series, notes: _Notes) -> None:
+    """An account that stands for all whose account isn't known: 0, -1, 99999999 or a word that no list has."""
+    rows = ids.drop_nulls().value_counts(sort=True)
+    if rows.height < _ACCOUNTS:
+        return
+    account, most = rows.row(0)
+    if most > _MUCH * len(ids) and most > _TIMES * float(rows["count"].median() or 0):  # type: ignore[arg-type]  # of counts
+        notes.mention(
+            "account_id",
+            f"{_of(most, len(ids))} rows are of {account!r}: is it one account?  Where it says that there is none, name it in "
+            "`missing` of the mapping",
         )
 
 
@@ -411,9 +442,7 @@ def _look_at_labels(transactions: pl.DataFrame, labels: pl.DataFrame, notes: _No
 def _look_for_rates(transactions: pl.DataFrame, rates: Rates, notes: _Notes) -> None:
     for currency, count in transactions["currency"].drop_nulls().value_counts(sort=True).iter_rows():
         if currency != rates.currency and currency not in rates.factors:
-            notes.refuse(
-                "currency", f"{_of(count, transactions.height)} rows are in one that has {no_rate(currency, rates)}"
-            )
+            notes.refuse("currency", f"{_of(count, transactions.height)} rows have {no_rate(currency, rates)}")
 
 
 def _look_at_dates(transactions: pl.DataFrame, labels: pl.DataFrame, settings: TrainingSettings, notes: _Notes) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from io import BufferedIOBase
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -284,7 +285,11 @@ def _encoding(head: bytes, opened: BufferedIOBase) -> tuple[str, str]:
     odd = (
         f"line {found.first_other} is no UTF-8, and {found.utf8:,} other lines are: two are mixed" if found.utf8 else ""
     )
-    return narrow_encoding(iter(lambda: opened.read(1 << 22), b"")), odd
+    name = narrow_encoding(iter(lambda: opened.read(1 << 22), b""))
+    opened.seek(0)
+    line = next(islice(opened, found.first_other - 1, None)).decode(name, errors="replace").strip()
+    other = "another encoding would read other letters"
+    return name, odd or f"line {found.first_other} is no UTF-8; by {name} it is {line[:60]!r}: {other}"
 
 
 def _is_utf8(opened: BufferedIOBase) -> bool:

@@ -38,6 +38,13 @@ class Left:
     why: str
     suspicious: bool = False
     """It may give the answer away."""
+    odd: str = ""
+    """Of an attribute: what somebody should look at."""
+
+    @property
+    def check(self) -> str:
+        """What is odd, as words behind why."""
+        return f"; check: {self.odd}" if self.odd else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +82,14 @@ class Draft:
     @property
     def complete(self) -> bool:
         """Whether it reads transactions as it is."""
-        return self.trial is not None and self.trial.error is None and (self.trial.transactions > 0 or self.rows == 0)
+        return self.trial is not None and self.trial.error is None and self.trial.transactions > 0
 
 
 def draft(file: Path) -> Draft:
-    """Raises WrongSettings where `file` is no table."""
+    """Raises WrongSettings where `file` is no table, or has no rows."""
     table = look(file)
+    if not table.sampled:
+        raise WrongSettings(f"{file} has no rows: names of columns alone are nothing to draft a mapping from")
     guesses = guess(table)
     attributes, drop = _left(table, guesses)
     _numbers(table, guesses, {each.column for each in attributes})
@@ -136,8 +145,22 @@ def _left(table: Table, guesses: Guesses) -> tuple[list[Left], list[Left]]:
         elif why := _no_name(column, table) or _useless(column):
             drop.append(Left(column=column.name, why=why))
         else:
-            attributes.append(Left(column=column.name, why=column.described()))
+            odd = "" if is_parquet(table.file) else _hardly_text(column)
+            attributes.append(Left(column=column.name, why=column.described(), odd=odd))
     return attributes, drop
+
+
+def _hardly_text(column: Column) -> str:
+    """What is said of a column of a CSV file that would be numbers but for a few values; empty of any other."""
+    if column.kind is not Kind.NUMBER:
+        return ""
+    odd = column.present.filter(column.numbers.filter(~column.empty).is_null())
+    if not len(odd):
+        return ""
+    return (
+        f"{len(odd):,} of {len(column.present):,} values, such as {str(odd[0])[:40]!r}, are no numbers, so that all of it is "
+        "text, of which each value is learnt for itself; where they say that nothing is known, name them in `missing`"
+    )
 
 
 def _no_name(column: Column, table: Table) -> str | None:
@@ -261,7 +284,7 @@ def _list(key: str, columns: Sequence[Left]) -> list[str]:
     if not columns:
         return []
     entries = [
-        f"    {quoted(each.column)},  {comment(('SUSPICIOUS: ' if each.suspicious else '') + each.why)}"
+        f"    {quoted(each.column)},  {comment(('SUSPICIOUS: ' if each.suspicious else '') + each.why + each.check)}"
         for each in columns
     ]
     return [f"{key} = [", *entries, "]"]

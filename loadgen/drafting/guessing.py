@@ -10,7 +10,7 @@ import polars as pl
 
 from loadgen.drafting.columns import Column, Kind, Table
 from loadgen.drafting.leakage import gives_away
-from loadgen.drafting.money import currency, direction, no_numbers, too_fine, why_no_amount
+from loadgen.drafting.money import currency, direction, no_numbers, of_codes, too_fine, why_no_amount
 from loadgen.drafting.occurring import Occurring, known_at, not_read, occurring
 from loadgen.drafting.times import share
 from loadgen.drafting.toml import quoted
@@ -80,7 +80,7 @@ def guess(table: Table) -> Guesses:
     _fields([column for column in free if column.name not in guesses.used()], table, guesses)
     _known(free, time, guesses)
     _amounts(table, guesses)
-    _what_may_be_left_out(usable, guesses)
+    _what_may_be_left_out(usable, table.columns, guesses)
     return guesses
 
 
@@ -179,7 +179,7 @@ def _an_id(column: Column) -> tuple[float, str] | None:
 
 def _an_account(column: Column) -> tuple[float, str] | None:
     fit = _an_id(column)
-    if fit is None or column.missing > 0.2:
+    if fit is None or column.missing > _MOST_MISSING:
         return None
     return fit[0] - 5 * column.missing, fit[1]
 
@@ -245,6 +245,7 @@ def _minutes(column: Column) -> tuple[float, str] | None:
 
 
 _HALF: Final = 0.5
+_MOST_MISSING: Final = 0.2
 _DOUBTFUL: Final = -1.5
 """Taken off the score of a column of which some values are not what they should be: somebody should look."""
 _MOSTLY: Final = 0.8
@@ -295,6 +296,19 @@ def _fields(columns: list[Column], table: Table, guesses: Guesses) -> None:
             # Told apart by the whole table.
             why, score = f"{why.split(';')[0]}; {told}", _SURE if told == _EACH else 0.0  # noqa: PLW2901
         guesses.add(Guess(key=key, value=quoted(column.name), columns=(column.name,), why=why, sure=score >= _SURE))
+    _what_no_name_says(columns, table, guesses)
+
+
+def _what_no_name_says(columns: list[Column], table: Table, guesses: Guesses) -> None:
+    """By its values alone: an id, and an amount, where one column only can be it."""
+    if "transaction.transaction_id" not in guesses.found:
+        like = [
+            c for c in columns if c.name not in guesses.used() and _may_name_rows(c) and _tells_apart(c, table) == _EACH
+        ]
+        if len(like) == 1:
+            why = f"{_EACH}, such as {_shown(like[0].text[0])}, though it isn't called so"
+            value, names = quoted(like[0].name), (like[0].name,)
+            guesses.add(Guess(key="transaction.transaction_id", value=value, columns=names, why=why, sure=False))
     if "transaction.amount" not in guesses.found:
         like = [c for c in columns if c.name not in guesses.used() and _has_cents(c)]
         if len(like) == 1:
@@ -327,6 +341,13 @@ def _tells_apart(column: Column, table: Table) -> str | None:
         else ""
     )
     return _EACH + some + (f", but {absent:,} of {table.rows:,} rows have none, and are rejected" if absent else "")
+
+
+def _may_name_rows(column: Column) -> bool:
+    """Whether its values are like ids: of letters and digits, and nothing that is said of a person or a device."""
+    if column.kind is not Kind.TEXT or any(FIELDS[name].score(column.words)[0] for name in ("ip", "device_id")):
+        return False
+    return bool(column.text.str.contains(r"^[\w./:#-]{1,64}$").all() and column.text.str.contains(r"\d").all())
 
 
 def _names_a_transaction(column: Column) -> bool:
@@ -432,12 +453,17 @@ def _unit(column: Column) -> tuple[str, str, bool]:
     return "major", 'whole numbers without decimals: if they are cents, say "minor"', False
 
 
-def _what_may_be_left_out(columns: list[Column], guesses: Guesses) -> None:
+def _what_may_be_left_out(columns: list[Column], every: Iterable[Column], guesses: Guesses) -> None:
     if "transaction.currency" not in guesses.found:
         amount = guesses.found.get("transaction.amount")
         paid = next((each for each in columns if amount is not None and each.name in amount.columns), None)
         value, why, sure = currency(paid, columns)
-        guesses.add(Guess(key="transaction.currency", value=value, why=why, sure=sure))
+        names: tuple[str, ...] = ()
+        codes = None if sure else of_codes(column for column in columns if column.name not in guesses.used())
+        if codes is not None:
+            value, names = quoted(codes.name), (codes.name,)
+            why = f"its values are codes of currencies, such as {_shown(codes.text[0])}"
+        guesses.add(Guess(key="transaction.currency", value=value, columns=names, why=why, sure=sure))
     if "transaction.account_id" not in guesses.found:
         repeated = _listed(
             column.named
@@ -446,23 +472,45 @@ def _what_may_be_left_out(columns: list[Column], guesses: Guesses) -> None:
             and _an_account(column)
             and 20 < column.distinct < 0.7 * len(column.values)
         )
-        one = next((c for c in columns if FIELDS["account_id"].score(c.words)[0] >= _SURE and c.distinct < 2), None)
+        why = _called_so("account_id", every, guesses) or "no column is called account, customer or card"
         guesses.miss(
             "transaction.account_id",
-            (
-                "no column is called account, customer or card"
-                if one is None
-                else f"{one.named} is called so, but all its values are {_shown(one.present[0])}"
-                + (", floats that have lost their last digits" if too_large(one.present) else "")
-            )
-            + ": each row gets an account of its own, and there are no habits to "
-            "learn" + (f". Columns whose values come again: {repeated}" if repeated else ""),
+            f"{why}: each row gets an account of its own, and there are no habits to learn"
+            + (f". Columns whose values come again: {repeated}" if repeated else ""),
         )
     if "transaction.counterparty_id" not in guesses.found:
-        guesses.miss(
-            "transaction.counterparty_id",
-            "no column is called merchant, terminal or recipient: features of the counterparty will be missing",
-        )
+        why = _called_so("counterparty_id", every, guesses) or "no column is called merchant, terminal or recipient"
+        guesses.miss("transaction.counterparty_id", f"{why}: features of the counterparty will be missing")
+
+
+def _called_so(field_: str, columns: Iterable[Column], guesses: Guesses) -> str | None:
+    """Why the column that is surely called so is taken for no id; None: none is called so."""
+    for column in columns:
+        if column.name in guesses.used() or FIELDS[field_].score(column.words)[0] < _SURE:
+            continue
+        if (why := _why_no_id(column)) is not None:
+            return f"{column.named} is called so, but {why}"
+    return None
+
+
+def _why_no_id(column: Column) -> str | None:  # noqa: PLR0911 - a table, read top to bottom
+    if column.kind is Kind.NOTHING:
+        return "it is empty in all rows looked at"
+    if column.kind is Kind.OTHER:
+        return f"it is {column.type}, and ids are text or whole numbers"
+    if column.kind not in (Kind.NUMBER, Kind.TEXT):
+        return f"its values are {column.kind.value}"
+    if column.kind is Kind.NUMBER and not column.whole:
+        odd = column.present.filter(column.numbers.drop_nulls() % 1 != 0) if column.type != pl.String else column.text
+        return f"its values, such as {_shown(odd[0])}, have decimals, and ids have none"
+    if column.distinct < 2:
+        lost = ", floats that have lost their last digits" if too_large(column.present) else ""
+        return f"all its values are {_shown(column.present[0])}{lost}"
+    if (column.text.str.len_bytes().max() or 0) > MAX_ID_BYTES:  # type: ignore[operator]
+        return f"some of its values are over {MAX_ID_BYTES} bytes"
+    if column.missing > _MOST_MISSING:
+        return f"{column.missing:.0%} of the rows have none"
+    return None
 
 
 def _plain(value: object) -> str:

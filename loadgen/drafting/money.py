@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import polars as pl
@@ -11,8 +12,10 @@ from loadgen.drafting.times import NEARLY_ALL
 from loadgen.drafting.toml import quoted
 from loadgen.drafting.words import FIELDS
 from schemas.currencies import MINOR_DIGITS, NUMBERS, SIGNS
+from schemas.money import currency_code
 from schemas.numerals import currency_beside
 
+_MOST_CODES: Final = 200
 _ROUNDED: Final = 1e-4
 """Of a minor unit: so far off a whole number a float may be that is one."""
 _NAMED: Final = {"euro": "EUR", "euros": "EUR", "dollars": "USD", "dollar": "USD"}
@@ -42,6 +45,18 @@ def currency(amount: Column | None, columns: list[Column]) -> tuple[str, str, bo
         return _constant(code), why, False
     why = f"{called.named} is called so, but its values, such as {str(called.text[0])[:40]!r}, are no codes, numbers or names of"
     return _constant("EUR"), f"{why} ISO 4217 that mean one currency: EUR is taken; say which it is", False
+
+
+def of_codes(columns: Iterable[Column]) -> Column | None:
+    """The column whose values are currencies, whatever it is called; None: there is none, or several."""
+    found = [
+        column
+        for column in columns
+        if column.kind is Kind.TEXT
+        and column.distinct <= _MOST_CODES
+        and all(len(text.strip()) == len("EUR") and currency_code(text) in NUMBERS for text in column.text.unique())
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 def _beside(amount: Column) -> tuple[str, str, bool] | None:

@@ -86,7 +86,10 @@ def not_read(columns: list[Column]) -> str:
                 f"({column.smallest:.0f} to {column.largest:.0f}), and no column was found that says the day"
             )
         elif column.kind in (Kind.TEXT, Kind.TIME):
-            said_so.append(f"{column.named} is there, but {str(column.present[0])[:40]!r} can't be read as a time")
+            said_so.append(
+                f"{column.named} is there, but {str(column.present[0])[:40]!r} can't be read as a time: "
+                "`format` of [time] may say how it is written"
+            )
         elif column.kind is Kind.NUMBER:
             said_so.append(
                 f"{column.named} is there, but its numbers, {column.smallest:,.10g} to {column.largest:,.10g}, are no time"

@@ -10,7 +10,7 @@ from typing import Final
 _WORD: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[^\W\d_A-Z]+|[A-Z]+|\d+")
 _WITHIN: Final = 5
 """A word so long is also found inside another one: `customerid`, `oldbalance`."""
-_NOT_WITHIN: Final = frozenset({"count"})  # of account
+_NOT_WITHIN: Final = frozenset({"count", "conta", "canal", "karta"})  # of account, contact, canalised, Jakarta
 
 
 def words_of(name: str) -> tuple[str, ...]:
@@ -59,14 +59,16 @@ _NO_ID: Final = _set(
 
 FIELDS: Final[dict[str, Words]] = {
     "transaction_id": Words(
-        surely=_set("transactionid transid txid txnid trxid paymentid orderid tid buchungsnummer"),
-        perhaps=_set("transaction trans tx txn trx payment order event operation record buchung id uuid guid reference ref"),
+        surely=_set("transactionid transid txid txnid trxid paymentid orderid tid buchungsnummer 交易号"),
+        perhaps=_set("transaction trans tx txn trx payment order event operation record buchung transactie transazione "
+            "operazione transacción transaccion transação transacao transakcji id uuid guid reference ref"),
         against=_NO_ID | _set("customer account client card merchant terminal user counterparty"),
     ),
     "account_id": Words(
         surely=_set(
             "account acct customer cust client cardholder cc card pan user payer sender orig originator from debtor "
-            "accountid customerid userid wallet member holder konto kunde karte compte cuenta tarjeta"
+            "accountid customerid userid wallet member holder konto kunde karte compte cuenta tarjeta conto conta cartão cartao "
+            "rekening rachunek karta cliente klant klient счёт счет карта клиент 账户 账号 卡号 客户"
         ),
         perhaps=_set("source iban nameorig"),
         against=_NO_ID | _set("to dest destination recipient receiver beneficiary payee creditor counterparty merchant"),
@@ -74,13 +76,15 @@ FIELDS: Final[dict[str, Words]] = {
     "counterparty_id": Words(
         surely=_set(
             "merchant merch terminal dest destination recipient receiver beneficiary payee creditor counterparty shop store "
-            "seller vendor retailer to händler haendler empfänger empfaenger marchand comercio"
+            "seller vendor retailer to händler haendler empfänger empfaenger marchand "
+            "commerçant commercant comercio comerciante esercente negozio estabelecimento lojista winkel handelaar sprzedawca "
+            "магазин продавец получатель 商户 商家 收款人"
         ),
         perhaps=_set("company target namedest partner"),
         against=_NO_ID - {"state"},
     ),
     "amount": Words(
-        surely=_set("amount amt betrag montant importe bedrag valor summe"),
+        surely=_set("amount amt betrag montant importe bedrag valor summe importo kwota сумма 金额"),
         perhaps=_set(
             "value price total sum paid eur euro euros usd dollars gbp cents charge spend debit withdrawal soll lastschrift"
         ),
@@ -89,10 +93,11 @@ FIELDS: Final[dict[str, Words]] = {
             "label log norm scaled std id cumulative"
         ),
     ),
-    "currency": Words(surely=_set("currency ccy curr währung waehrung devise moneda valuta")),
+    "currency": Words(surely=_set("currency ccy curr währung waehrung devise moneda valuta moeda waluta валюта 币种 货币")),
     "occurred_at": Words(
         surely=_set("timestamp datetime occurred when zeitpunkt"),
-        perhaps=_set("time date created dt ts zeit datum fecha heure uhrzeit posted unix epoch"),
+        perhaps=_set("time date created dt ts zeit datum fecha heure uhrzeit data orario czas дата время "
+            "时间 日期 posted unix epoch"),
         against=_set(
             "birth dob chargeback label fraud known reported report expiry expires expiration exp open opened registered "
             "signup join joined settled settlement updated since zone offset delta last previous prev resolved valid due "
@@ -109,7 +114,7 @@ FIELDS: Final[dict[str, Words]] = {
     ),
     "utc_offset": Words(surely=_set("utcoffset tzoffset"), perhaps=_set("offset")),
     "channel": Words(
-        surely=_set("channel kanal"),
+        surely=_set("channel kanal canal canale kanaal kanał канал 渠道"),
         perhaps=_set("type method mode use entry"),
         against=_set("card customer account device fraud merchant product currency user street"),
     ),
@@ -126,7 +131,7 @@ FIELDS: Final[dict[str, Words]] = {
     "device_id": Words(surely=_set("deviceid imei"), perhaps=_set("device"), against=_set("type os info model brand risk age")),
     "ip": Words(surely=_set("ip ipaddress ipaddr"), against=_set("country risk count score city region type")),
     "is_fraud": Words(
-        surely=_set("fraud isfraud fraudulent betrug fraude"),
+        surely=_set("fraud isfraud fraudulent betrug fraude frode oszustwo мошенничество 欺诈"),
         perhaps=_set("label class target chargeback illicit laundering scam y bad fraudster"),
         against=_set(
             "flagged scenario score predicted prediction pred prob probability type reason date time id count rate risk days "
@@ -152,4 +157,6 @@ AFTERWARDS: Final = _set(
 )
 """What such a column says was often known only after the transaction, or is somebody's answer already."""
 
-YES: Final = _set("1 true yes y t fraud fraudulent fraudster bad illicit positive scam ja oui si suspicious chargeback")
+YES: Final = _set(
+    "1 true yes y t fraud fraudulent fraudster bad illicit positive scam ja oui si sí sì sim tak да 是 suspicious chargeback"
+)

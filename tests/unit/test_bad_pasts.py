@@ -54,7 +54,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int | str | None
 @pytest.mark.parametrize(
     ("table", "mapping", "says"),
     [
-        ("", MAPPING, "table.csv can't be read: empty"),
+        ("", MAPPING, "table.csv can't be read: it is empty"),
         (HEAD, MAPPING, "the table of transactions is empty"),
         (lines(fraud="0"), MAPPING, "one class only: of 60 transactions none is a fraud"),
         (lines(fraud="1"), MAPPING, "one class only: all 60 transactions are frauds"),

@@ -120,6 +120,40 @@ def test_a_file_that_does_not_end_its_last_line_is_read_and_one_that_is_cut_is_n
     assert "was the line cut off?" in refused(file, tmp_path)
 
 
+@pytest.mark.parametrize("before", ["# payments of 2024", "sep=,", "Payments,January"])
+def test_where_all_lines_are_odd_the_header_is_asked_about(before: str, tmp_path: Path) -> None:
+    said = refused(written(tmp_path, [before, *table()]), tmp_path)
+
+    assert "line 2 has 5 fields, too many" in said
+    assert f"; is {before!r} the header? Lines before it must go" in said
+
+
+@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf", b"\n\n"])
+def test_an_empty_file_is_said_to_be_empty(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "payments.csv"
+    file.write_bytes(content)
+
+    for read in (draft, lambda of: read_past(of, mapping(tmp_path))):
+        with pytest.raises(WrongSettings, match=r"payments\.csv can't be read: it is empty"):
+            read(file)
+
+
+def test_names_of_columns_without_a_row_are_no_table_to_draft_from(tmp_path: Path) -> None:
+    with pytest.raises(WrongSettings, match=r"t\.csv has no rows"):
+        draft(written(tmp_path, table()[:1]))
+
+
+def test_an_encoding_of_one_byte_is_to_be_checked_by_what_it_makes_of_a_line(tmp_path: Path) -> None:
+    content = [line.replace("a7,", "网络7,") for line in table()]
+    file = tmp_path / "payments.csv"
+    file.write_bytes("\n".join(content).encode("gb18030"))
+
+    (encoding,) = [each for each in draft(file).guesses if each.key == "encoding"]
+
+    assert not encoding.sure
+    assert "line 9 is no UTF-8; by cp1252 it is 't7,ÍøÂç7" in encoding.why
+
+
 def test_another_separator_is_asked_for(tmp_path: Path) -> None:
     content = [line.replace(",", ";").replace(".", ",") for line in table()]
     file = written(tmp_path, content)

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from loadgen.drafting.draft import Draft, draft
+from loadgen.mapping_command import summary
 from schemas.encoding import encode_transactions
 from schemas.errors import WrongSettings
 from schemas.mapping import Rejected, TableMapping, read_past
@@ -523,7 +524,149 @@ def test_an_account_that_is_called_nothing_in_messages_is_odd(tmp_path: Path) ->
     assert "7 of 60" in said
 
 
+@pytest.mark.parametrize("word", ["undefined", "Unknown", "none", "n.a.", "Infinity", "(empty)"])
+def test_an_account_whose_name_says_that_there_is_none_is_odd(tmp_path: Path, word: str) -> None:
+    file = a_file(tmp_path, {"account": [word if n % 9 == 0 else f"A{n % 12}" for n in range(N)]})
+    transactions, labels, _ = by_own(file)
+
+    (said,) = [each.says for each in validate(transactions, labels).odd if repr(word) in each.says]
+
+    assert "7 of 60 are" in said
+    assert "`missing` of the mapping" in said
+
+
+@pytest.mark.parametrize("word", ["0", "-1", "99999999"])
+def test_one_account_with_much_of_all_rows_is_asked_about(tmp_path: Path, word: str) -> None:
+    ids = [word if n % 9 == 0 else f"{1_000 + n % 30}" for n in range(N)]
+    transactions, labels, _ = by_own(a_file(tmp_path, {"account": ids}))
+
+    (said,) = [each.says for each in validate(transactions, labels).odd if repr(word) in each.says]
+
+    assert said.startswith(f"7 of 60 rows are of {word!r}: is it one account?")
+
+
+def test_accounts_that_pay_about_as_often_as_others_are_not_asked_about(tmp_path: Path) -> None:
+    ids = [f"A{n % 25}" for n in range(N)]
+    transactions, labels, _ = by_own(a_file(tmp_path, {"account": ids}))
+
+    assert not [each for each in validate(transactions, labels).odd if each.about == "account_id"]
+
+
+def test_infinity_is_nobodys_id(tmp_path: Path) -> None:
+    file = tmp_path / "payments.parquet"
+    ids = pl.Series("account", [float("inf") if n % 9 == 0 else float(100 + n % 12) for n in range(N)])
+    pl.DataFrame(PAYMENTS).with_columns(ids, pl.col("timestamp").str.to_datetime()).write_parquet(file)
+
+    transactions, _, rejected = by_own(file)
+
+    assert set(transactions["account_id"]) == {str(100 + n) for n in range(12)}
+    assert [(each.count, dict(each.reasons)) for each in rejected] == [(7, {"account_id is missing": 7})]
+
+
+def test_commas_between_the_thousands_of_ids_make_no_floats_of_those_that_end_in_zeros(tmp_path: Path) -> None:
+    file = a_file(tmp_path, {"account": [f"{100_000 + n % 12:,}" for n in range(N)]})
+
+    assert by_own(file)[2] == []
+
+
+def test_hexadecimal_ids_of_a_few_labels_are_no_floats_by_chance(tmp_path: Path) -> None:
+    ids = ["4E15" if n % 10 == 0 else f"{n % 12:x}F1{n % 12:x}" for n in range(N)]  # each tenth row is a fraud
+    transactions, labels, _ = by_own(a_file(tmp_path, {"account": ids}))
+
+    assert labels["account_id"].unique().to_list() == ["4E15"]
+    assert not [each for each in validate(transactions, labels).refused if each.about == "account_id"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "why"),
+    [
+        ([n % 12 + 0.5 for n in range(N)], "its values, such as 0.5, have decimals, and ids have none"),
+        ([None if n % 3 else f"A{n % 12}" for n in range(N)], "67% of the rows have none"),
+        ([b"A1"] * N, "it is Binary, and ids are text or whole numbers"),
+        ([None] * N, "it is empty in all rows looked at"),
+        ([f"{n % 12}" * 200 for n in range(N)], "some of its values are over 128 bytes"),
+    ],
+)
+@pytest.mark.parametrize(("name", "key"), [("account", "account_id"), ("merchant", "counterparty_id")])
+def test_a_draft_says_of_a_column_that_is_called_an_id_why_it_is_none(
+    tmp_path: Path, ids: list[object], why: str, name: str, key: str
+) -> None:
+    file = tmp_path / "payments.parquet"
+    frame = pl.DataFrame(PAYMENTS).with_columns(pl.Series(name, ids), pl.col("timestamp").str.to_datetime())
+    frame.write_parquet(file)
+
+    missing = {each.key: each.why for each in draft(file).missing}
+
+    if key == "account_id" or "67%" not in why:  # a payment without a counterparty is one
+        assert missing[f"transaction.{key}"].startswith(f"{name!r} is called so, but {why}: ")
+
+
+# Columns that are called what no list has
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "id_transazione conto esercente importo valuta data_ora frode",
+        "id_transacao conta estabelecimento valor moeda data fraude",
+        "transactie_id rekening winkel bedrag valuta datum fraude",
+        "id_transakcji konto sprzedawca kwota waluta data oszustwo",
+        "identifiant compte commerçant montant devise date_heure fraude",
+        "номер счёт магазин сумма валюта дата мошенничество",
+        "交易号 账户 商户 金额 币种 时间 欺诈",
+    ],
+)
+def test_columns_are_understood_in_other_languages(tmp_path: Path, names: str) -> None:
+    file = tmp_path / "payments.csv"
+    ours = ("txn_id", "account", "merchant", "amount", "currency", "timestamp", "is_fraud")
+    payments = pl.DataFrame(PAYMENTS).with_columns(currency=pl.lit("cny"))
+    payments.rename(dict(zip(ours, names.split(), strict=True))).write_csv(file)
+
+    _, transactions, labels, rejected = by_its_draft(file)
+
+    assert (transactions.height, labels.height, rejected) == (N, 6, [])
+    first = transactions.row(0, named=True)
+    assert [first[name] for name in ("transaction_id", "account_id", "counterparty_id", "amount", "currency")] == [
+        "T000", "A0", "M0", 725, "CNY",
+    ]  # fmt: skip
+
+
+def test_codes_of_currencies_are_never_read_as_euros_whatever_their_column_is_called(tmp_path: Path) -> None:
+    file = tmp_path / "payments.csv"
+    codes = ["usd" if n % 2 else "CHF" for n in range(N)]
+    pl.DataFrame(PAYMENTS).with_columns(pl.Series("currency", codes)).rename({"currency": "geld"}).write_csv(file)
+
+    drafted, transactions, _, _ = by_its_draft(file)
+
+    assert transactions["currency"].unique().sort().to_list() == ["CHF", "USD"]
+    assert unsure(drafted)["transaction.currency"] == "its values are codes of currencies, such as 'CHF'"
+
+
+def test_ids_are_found_by_their_values_and_are_to_be_checked(tmp_path: Path) -> None:
+    file = tmp_path / "payments.csv"
+    mails = [f"a{n}@example.org" for n in range(N)]
+    pl.DataFrame(PAYMENTS).rename({"txn_id": "row"}).with_columns(pl.Series("contact", mails)).write_csv(file)
+
+    drafted, transactions, _, _ = by_its_draft(file)
+
+    assert transactions["transaction_id"].to_list() == PAYMENTS["txn_id"]
+    assert "each row has another, such as 'T000'" in unsure(drafted)["transaction.transaction_id"]
+
+
 # Attributes
+
+
+def test_an_attribute_that_a_few_words_make_text_is_to_be_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = a_file(tmp_path, {"score": ["n.v." if n == 7 else f"{n / 20:.3f}" for n in range(N)]})
+
+    drafted = draft(file)
+
+    (score,) = drafted.attributes
+    assert score.odd.startswith("1 of 60 values, such as 'n.v.', are no numbers, so that all of it is text")
+    assert any(score.odd in line for line in summary(drafted))
+    assert score.odd in drafted.toml
 
 
 @pytest.mark.parametrize("cents", [False, True])
