@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -158,15 +157,15 @@ def check(as_json_: JsonOption = False) -> None:
     """
     from redis.exceptions import RedisError
 
-    from features.continuity import parked_by
     from features.log import Log
     from features.rebuild import connect
     from features.redis_words import why
+    from features.resuming import parked
 
     settings = load_settings(Settings, os.environ)
-    format_ = settings.rules().format()
+    rules = settings.rules()
     client: Any = connect(settings)
-    parked: dict[int, str | None] = {}
+    found: dict[int, str | None] = {}
     with Log(settings) as log:
         log.check_topics()
         for number in range(settings.partitions):
@@ -174,13 +173,13 @@ def check(as_json_: JsonOption = False) -> None:
                 raw = client.get(Keys(settings.topic_prefix, number).position) or b""
             except RedisError as error:
                 raise StoreUnavailable(why(error)) from error
-            parked[number] = parked_by(log.standing(number, raw), format_, partial(log.landmarks, number))
+            found[number] = parked(log, log.standing(number, raw), rules)
     if as_json_:
-        print(json.dumps({"format": format_, "partitions": parked}))
+        print(json.dumps({"format": rules.format(), "partitions": found}))
     else:
-        for number, reason in parked.items():
+        for number, reason in found.items():
             print(reason or f"partition {number}: a worker would serve it")
-    if any(parked.values()):
+    if any(found.values()):
         raise typer.Exit(1)
 
 

@@ -298,15 +298,18 @@ class Log:
             span *= 16
         return None
 
-    def commit(self, number: int, offsets: Offsets, metadata: Sequence[str]) -> None:
-        """Commit for the group, which must be empty; `metadata` of each input topic."""
-        self._consumer.commit(
-            offsets=[
-                TopicPartition(self.settings.topic(topic), number, offsets[i], metadata[i])
-                for i, topic in enumerate(INPUTS)
-            ],
-            asynchronous=False,
-        )
+    def commit(
+        self, number: int, offsets: Sequence[int], metadata: Sequence[str], topics: Sequence[Topic] = INPUTS
+    ) -> None:
+        """Commit for the group, which must be empty; an offset and `metadata` of each topic.  Raises LogUnavailable."""
+        each = zip(topics, offsets, metadata, strict=True)
+        here = [TopicPartition(self.settings.topic(topic), number, offset, text) for topic, offset, text in each]
+        try:
+            self._consumer.commit(offsets=here, asynchronous=False)
+        except KafkaException as error:
+            raise LogUnavailable(
+                f"Kafka does not take the offsets of group {self.settings.group}: {error.args[0].str()}"
+            ) from error
 
     def members(self) -> list[str]:
         """Who is in the group now."""

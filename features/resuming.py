@@ -6,11 +6,53 @@ import logging
 
 import msgspec
 
-from features.continuity import NOTHING_COMMITTED, Standing
+from features.accepting import Rules
+from features.continuity import NOTHING_COMMITTED, Place, Standing, parked_by
+from features.foreign_activity import by_another_key
 from features.log import Log, Told
 from features.position import Offsets, Position
+from schemas.errors import PartitionParked
 
 log = logging.getLogger(__name__)
+
+
+def unfit(of: Log, standing: Standing, rules: Rules) -> str | None:
+    """Why a partition number can't be served, and the command that mends it; None: it can be.
+
+    Raises LogUnavailable.
+    """
+    why = parked_by(standing, rules.format(), lambda places: of.landmarks(standing.number, places))
+    return by_another_key(of, standing.number, rules) if why is None and not standing.raw else why
+
+
+def parked(of: Log, standing: Standing, rules: Rules) -> str | None:
+    """Why a worker that takes a partition number over would leave it out; None: it would serve it.  Raises LogUnavailable."""
+    if (why := unfit(of, standing, rules)) is not None:
+        return why
+    position = standing.position()
+    told = told_of(of, standing, position)
+    if told.until != (position.next if position else Offsets(0, 0, 0)):
+        try:
+            left_out_of(of, standing, told)
+        except PartitionParked as error:
+            return str(error)
+    return None
+
+
+def left_out_of(of: Log, standing: Standing, told: Told) -> frozenset[Place]:
+    """The messages that were dead-lettered for what they don't show themselves: no fold takes them.
+
+    Raises PartitionParked where they are fewer than were counted, LogUnavailable.
+    """
+    number, known = standing.number, told.marks.left_out
+    places = frozenset(of.left_out(number, standing.topics))
+    found = sum(offset < told.until[topic] for topic, offset in places)
+    if found < known:
+        raise PartitionParked(
+            f"partition {number}: {known} messages were left out of its profiles, and dead-letters names {found} of them: it "
+            f"lost its end; `features rebuild --partition {number} --accept-loss` folds the others too"
+        )
+    return places
 
 
 def told_of(of: Log, standing: Standing, position: Position | None) -> Told:

@@ -19,14 +19,12 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from features.accepting import Rules
-from features.continuity import parked_by
-from features.foreign_activity import by_another_key
 from features.log import Log
 from features.pin import pin
 from features.position import Keys, Last, Offsets, Position, TopicIds, new_epoch
 from features.redis_store import retries
 from features.redis_words import why
-from features.resuming import told_of
+from features.resuming import left_out_of, told_of, unfit
 from schemas.errors import (
     FraudScorerError,
     LogUnavailable,
@@ -203,10 +201,7 @@ class Takeover(threading.Thread):
         standing = self._log.standing(
             number, raw, topics=self._topic_ids, outputs=number not in self._looked_at, patience=0.25
         )
-        unfit = parked_by(standing, self.format, lambda places: self._log.landmarks(number, places))
-        if unfit is not None:
-            raise PartitionParked(unfit)
-        if not raw and (why_not := by_another_key(self._log, number, self._rules)) is not None:
+        if (why_not := unfit(self._log, standing, self._rules)) is not None:
             raise PartitionParked(why_not)
         position = standing.position() or Position(self.format, new_epoch(), standing.topics, Offsets(0, 0, 0))
         told = told_of(self._log, standing, position)
@@ -215,7 +210,11 @@ class Takeover(threading.Thread):
         last = Last() if resumed else standing.told_last()
         anew = resumed or standing.is_of_another_log()
         part = Part(number, position, told.until, told.marks, last, keys, bool(standing.raw), anew=anew)
-        return part if position.next == told.until else self._leaving_out(part, standing.topics)
+        if position.next == told.until:
+            return part
+        skipped = left_out_of(self._log, standing, told)
+        left_out = sum(offset < told.until[topic] for topic, offset in skipped)
+        return replace(part, skipped=skipped, marks=msgspec.structs.replace(told.marks, left_out=left_out))
 
     def _position(self, number: int, keys: Keys) -> bytes:
         try:
@@ -228,18 +227,6 @@ class Takeover(threading.Thread):
                 f"`redis-cli DEL '{keys.position}'`, and a worker folds the profiles anew"
             ) from error
         return found or b""
-
-    def _leaving_out(self, part: Part, topics: TopicIds) -> Part:
-        """The part, with the messages that were dead-lettered for what they don't show themselves: no fold takes them."""
-        number, known = part.number, part.marks.left_out
-        skipped = frozenset(self._log.left_out(number, topics))
-        told = sum(offset < part.until[topic] for topic, offset in skipped)
-        if told < known:
-            raise PartitionParked(
-                f"partition {number}: {known} messages were left out of its profiles, and dead-letters names {told} of them: it "
-                f"lost its end; `features rebuild --partition {number} --accept-loss` folds the others too"
-            )
-        return replace(part, skipped=skipped, marks=msgspec.structs.replace(part.marks, left_out=told))
 
     def _topic_ids(self) -> TopicIds:
         """As they are now; asked once for the numbers of one assignment."""

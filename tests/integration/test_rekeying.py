@@ -41,6 +41,7 @@ def test_another_key_means_that_activity_is_derived_anew(stack: LocalStack, pref
             fleet.redis.delete(fleet.keys(number).position)
         worker.wait_until(lambda: all("`features rekey`" in why for why in worker.readiness()["parked"].values()))
         assert "is hashed by the key 1d6fd895, FRAUD_ID_KEY is" in worker.readiness()["parked"]["0"]
+        assert fleet.run("features", "check")[1].count("`features rekey`") == 4
         worker.stop()
         fleet.wait_until_nobody_is_in_the_group()
 
@@ -51,6 +52,10 @@ def test_another_key_means_that_activity_is_derived_anew(stack: LocalStack, pref
         assert sorted(by_key(fleet).values()) == [sum(before.values())] * 2
         assert json.loads(fleet.run("features", "rekey", "--json")[1]) == {"derived": 0, "gone": 0}
         assert fleet.run("features", "rebuild")[0] == 0
+        for number, end in ends_of_our_activity(fleet).items():  # all of it is folded before anybody is judged
+            position = fleet.position(number)
+            assert position is not None
+            assert position.next.activity >= end
 
         fleet.start()
         fleet.send(fleet.life.messages(300))
@@ -73,6 +78,19 @@ def by_key(fleet: Fleet) -> dict[str, int]:
                     key = decode_activity(record.value).hashed_by
                     found[key] = found.get(key, 0) + 1
     return found
+
+
+def ends_of_our_activity(fleet: Fleet) -> dict[int, int]:
+    """Of each partition number that has some by this installation's key: behind the last of it."""
+    ends: dict[int, int] = {}
+    with Log(fleet.settings) as log:
+        for number in range(fleet.settings.partitions):
+            for records in log.read(ACTIVITY, number, *log.bounds(ACTIVITY, number)):
+                for record in records:
+                    if decode_activity(record.value).hashed_by == fleet.settings.rules().keys.fingerprint:
+                        ends[number] = record.offset + 1
+    assert len(ends) > 1
+    return ends
 
 
 def test_a_worker_without_a_key_refuses_and_says_how_to_make_one(stack: LocalStack, prefix: str, bundle: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import pytest
@@ -10,9 +11,13 @@ import pytest
 from features.continuity import Committed, Now, Place, Standing
 from features.log import Log, Told
 from features.position import Last, Offsets, Position, Resumption, TopicIds
-from features.resuming import told_of
+from features.resuming import parked, told_of
+from features.settings import Settings
+from schemas.activity import CounterpartyActivity
 from schemas.errors import Fault
 from schemas.marks import Landmark, Marks, Trace
+from schemas.topics import Topic
+from tests.builders import RULES, an_activity
 
 IDS = TopicIds("IDt", "IDl", "IDa")
 FOLDED = Offsets(1638, 20, 7)
@@ -24,11 +29,19 @@ class LogOfThreeLetters:
     """`dead-letters` names these messages as left out."""
 
     left: dict[Place, Fault] = field(default_factory=dict)
+    activity: CounterpartyActivity | None = None
+    settings: Settings = field(default_factory=Settings)
     asked: int = 0
 
     def left_out(self, _number: int, _topics: TopicIds) -> dict[Place, Fault]:
         self.asked += 1
         return self.left
+
+    def landmarks(self, _number: int, _places: Collection[Place]) -> dict[Place, Landmark | None]:
+        return {(1, 19): LAST}
+
+    def last(self, _topic: Topic, _number: int, _read: object) -> CounterpartyActivity | None:
+        return self.activity
 
     def told(self, _number: int, _topics: TopicIds) -> Told | None:
         return None
@@ -71,3 +84,18 @@ def test_messages_that_were_left_out_of_a_log_that_is_gone_are_missed_by_nobody(
         assert there.told_last() == Last()
 
     assert told(log, there, position).marks.left_out == 1
+
+
+def test_what_a_worker_would_leave_out_is_said_beforehand_whatever_it_would_leave_it_out_for() -> None:
+    position = Position(RULES.format(), "e", IDS, FOLDED._replace(transactions=1500), Last(labels=LAST))
+    behind, without = replace(standing(), raw=bytes(position)), standing()
+    three = dict.fromkeys([(0, 5), (0, 6), (0, 7)], Fault.BUG)
+    by_another = LogOfThreeLetters(three, an_activity(hashed_by="another"))
+
+    assert parked(cast(Log, LogOfThreeLetters(three)), behind, RULES) is None
+    assert parked(cast(Log, LogOfThreeLetters(three)), without, RULES) is None
+    assert "`features rekey`" in (parked(cast(Log, by_another), without, RULES) or "")
+    assert parked(cast(Log, by_another), behind, RULES) is None, "its profiles are there"
+    for there in (behind, without):
+        says = parked(cast(Log, LogOfThreeLetters()), there, RULES) or ""
+        assert "3 messages were left out of its profiles, and dead-letters names 0 of them" in says
