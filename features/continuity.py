@@ -75,7 +75,8 @@ class Standing:
     raw: bytes
     """The position as the store has it; empty: none."""
     last_verdict: int | None = None
-    """Offset of the last transaction of this log that has a verdict, -1: none has; None: nobody has looked."""
+    """Offset of the last transaction of this log that has a verdict, -1: none has; None: nobody has looked, or retention has
+    taken all verdicts."""
 
     @property
     def topics(self) -> TopicIds:

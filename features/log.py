@@ -374,9 +374,14 @@ class Log:
         left_out = len(self.left_out(number, topics))
         return Told(Offsets(*after), Marks(judged_from=min(began, default=0), left_out=left_out, verdict=last))
 
-    def last_verdict(self, number: int, topics: TopicIds) -> int:
-        """Offset of the last transaction of these topics that has a verdict; -1: none has.  Raises LogUnavailable."""
+    def last_verdict(self, number: int, topics: TopicIds) -> int | None:
+        """Offset of the last transaction of these topics that has a verdict; -1: none has.
+
+        None where retention has taken all verdicts, which tells nothing.  Raises LogUnavailable.
+        """
         verdict = self.last(VERDICTS, number, decode_verdict)
+        if verdict is None and self.bounds(VERDICTS, number)[0] > 0:
+            return None
         if verdict is None or verdict.source.topic_id not in ("", topics.transactions):
             return -1
         return verdict.source.offset
@@ -431,7 +436,10 @@ class Log:
             return
         name = self.settings.topic(topic)
         # librdkafka looks only once a second for the leaders of topics that it doesn't know yet.
-        self._consumer.list_topics(name, timeout=self.patience)
+        try:
+            self._consumer.list_topics(name, timeout=self.patience)
+        except KafkaException as away:
+            raise LogUnavailable(f"{name} [{number}] can't be read: {away.args[0].str()}") from away
         self._consumer.assign([TopicPartition(name, number, begin)])
         heard = time.monotonic()
         try:

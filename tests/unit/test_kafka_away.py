@@ -35,6 +35,12 @@ def test_what_reads_the_log_says_that_kafka_is_away(closed_port: int) -> None:
     assert time.monotonic() - began < PATIENCE
 
 
+def test_kafka_that_goes_away_while_a_topic_is_read_is_named_and_ends_no_worker(closed_port: int) -> None:
+    log = Log(Settings(kafka_url=f"127.0.0.1:{closed_port}"), patience=0.5)
+    with pytest.raises(LogUnavailable, match=r"transactions \[2\] can't be read"):
+        next(log._messages(TRANSACTIONS, 2, 0, 1, 1))
+
+
 def test_what_sends_and_reads_a_stream_says_so_too(closed_port: int) -> None:
     began = time.monotonic()
     with pytest.raises(WrongSettings, match=f"no Kafka answers at 127.0.0.1:{closed_port}"):

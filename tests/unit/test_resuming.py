@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from typing import cast
 
 import pytest
 
+from features.accepting import Record
 from features.continuity import Committed, Now, Place, Standing
 from features.log import Log, Told
 from features.position import Last, Offsets, Position, Resumption, TopicIds
@@ -99,3 +100,19 @@ def test_what_a_worker_would_leave_out_is_said_beforehand_whatever_it_would_leav
     for there in (behind, without):
         says = parked(cast(Log, LogOfThreeLetters()), there, RULES) or ""
         assert "3 messages were left out of its profiles, and dead-letters names 0 of them" in says
+
+
+@pytest.mark.parametrize(("bounds", "last"), [((0, 0), -1), ((0, 5), -1), ((700, 700), None), ((700, 703), None)])
+def test_verdicts_that_retention_took_are_none_that_were_lost(bounds: tuple[int, int], last: int | None) -> None:
+    class WithoutVerdicts(Log):
+        def __init__(self) -> None: ...
+
+        def bounds(self, _topic: Topic, _number: int) -> tuple[int, int]:
+            return bounds
+
+        def read(self, *_: object, **__: object) -> Iterator[list[Record]]:
+            return iter(())
+
+    assert WithoutVerdicts().last_verdict(3, IDS) == last
+    there = replace(standing(), last_verdict=last)
+    assert (there.lost_verdicts(None) is None) == (last is None)
