@@ -29,13 +29,15 @@ def still_told(log: Log, standing: Standing, told: Offsets, breaks: list[Break])
     they answer is compared with what lies there.  Reads all that a partition number was told.  Raises LogUnavailable.
     """
     lost = {one.topic for one in breaks if one.kind is Broken.LOST_ITS_END}
+    verdicts_are_whole = standing.lost_verdicts(standing.position_if_any()) is None
     until = list(told)
     for topic in lost:
-        until[topic] = _same_up_to(log, standing, topic, told[topic])
+        whole = verdicts_are_whole if topic == _TRANSACTIONS else _ACTIVITY not in lost
+        until[topic] = _same_up_to(log, standing, topic, told[topic], answers_are_whole=whole)
     return Offsets(*until)
 
 
-def _same_up_to(log: Log, standing: Standing, topic: int, told: int) -> int:
+def _same_up_to(log: Log, standing: Standing, topic: int, told: int, *, answers_are_whole: bool) -> int:
     low, high = standing.now[topic].low, standing.now[topic].high
     if topic == _ACTIVITY:  # nothing is told of it but what can't be read
         return min(told, high)
@@ -50,7 +52,8 @@ def _same_up_to(log: Log, standing: Standing, topic: int, told: int) -> int:
                 same = max(same, record.offset + 1)
             elif timestamps is not None:
                 return same
-    return min(told, high)
+    # What nobody answered behind that may be what was there, which gets no answer again, or may have been written since.
+    return min(same if answered and answers_are_whole else told, told, high)
 
 
 def _answered(log: Log, standing: Standing, topic: int) -> Iterator[tuple[int, int]]:
