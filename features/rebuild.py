@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
 import redis
 from redis.exceptions import RedisError
 
 from features.accepting import Record
-from features.continuity import Broken, Standing
+from features.continuity import Broken, Place, Standing
 from features.describing import Describer, Folded, needed, read
 from features.foreign_activity import by_another_key
 from features.log import Log
@@ -18,10 +18,10 @@ from features.pin import pin
 from features.position import Keys, Offsets, Position, Resumption, TopicIds, new_epoch
 from features.redis_store import COMPARE_AND_SET, retries
 from features.redis_words import why
-from features.resuming import told_of
+from features.resuming import left_out_of, told_of
 from features.settings import Settings
 from schemas.activity import CounterpartyActivity
-from schemas.errors import FraudScorerError, StoreUnavailable, WrongSettings
+from schemas.errors import FraudScorerError, PartitionParked, StoreUnavailable, WrongSettings
 from schemas.marks import Landmark
 from schemas.topics import ACTIVITY, LABELS, TRANSACTIONS
 
@@ -250,7 +250,15 @@ def rebuild(
     known = told_of(log, standing, _of_this_log(position, standing))
     goes_on = still_told(log, standing, known.until, breaks)
     until = Offsets(*map(min, goes_on, standing.high))
-    left_out = log.left_out(number, standing.topics) if known.marks.left_out or foreign else {}
+    left_out: Collection[Place] = ()
+    if known.marks.left_out or foreign:
+        try:
+            left_out = left_out_of(log, standing, known)
+        except PartitionParked as fewer:
+            if not accept_loss:
+                raise WrongSettings(str(fewer)) from fewer
+            lost.append(str(fewer))
+            left_out = log.left_out(number, standing.topics)
     skipped = frozenset(place for place in left_out if is_kept(place, breaks, goes_on))
     letters = letters_of(log, standing, position, breaks, goes_on)
     fold.begin = standing.low

@@ -7,6 +7,7 @@ whoever goes on is told what is lost.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from features.log import Log
 from features.position import Offsets
 from schemas.errors import Fault
 from schemas.partitioning import partition_of
-from schemas.topics import ACTIVITY, INPUTS, LABELS, TRANSACTIONS, VERDICTS
+from schemas.topics import ACTIVITY, DEAD_LETTERS, INPUTS, LABELS, TRANSACTIONS, VERDICTS
+from tests.fleet import planted
 from tests.fleet.cutting import cut
 from tests.fleet.fleet import Fleet
 from tests.fleet.messages import Outgoing, a_transaction, message
@@ -209,6 +211,32 @@ def test_activity_that_lost_its_end_is_parked_and_named(fleet: Fleet) -> None:
     assert report.well, report
     assert report.vectors_compared + report.vectors_not_comparable == 260
     assert report.vectors_not_comparable > 0
+
+
+def test_dead_letters_that_lost_their_end_are_accepted_once_and_for_all(fleet: Fleet) -> None:
+    worker = fleet.start(plant=partial(planted.fail_on, "culprit"))
+    fleet.send([message(a_transaction("culprit", account_id=ACCOUNT)), *payments("more", 5)])
+    fleet.wait_for(lambda answers: len(answers.letters) == 1)
+    fleet.wait_for_verdicts(205)
+    fleet.wait_until_settled()
+    worker.kill()
+    cut(fleet, (DEAD_LETTERS, NUMBER, 0))
+    fleet.redis.delete(fleet.keys(NUMBER).position)
+    worker = fleet.launch(plant=LOOKS_SOON_AGAIN)
+    assert "1 messages were left out of its profiles, and dead-letters names 0 of them" in parked_at(worker, NUMBER)
+    assert "dead-letters names 0 of them" in run(fleet, "features", "check", status=1)
+    assert "--accept-loss" in run(fleet, "features", "rebuild", "--partition", str(NUMBER), status=2)
+    run(fleet, "features", "rebuild", "--partition", str(NUMBER), "--accept-loss")
+    fleet.send(payments("after", 5))
+    fleet.wait_for_verdicts(210)
+    fleet.wait_until_settled()
+
+    worker.kill()
+    fleet.redis.delete(fleet.keys(NUMBER).position)
+    worker = fleet.start()
+    fleet.send(payments("later", 5))
+    fleet.wait_for_verdicts(215)
+    assert worker.readiness()["parked"] == {}
 
 
 def test_offsets_that_were_set_by_hand_forget_no_message_that_was_left_out(fleet: Fleet) -> None:
