@@ -21,7 +21,7 @@ from features.hash_keys import HashKeys
 from features.hashing import partitions_of
 from features.profile import ACCOUNT, COUNTERPARTY, Profiles, Shape
 from schemas.activity import CounterpartyActivity
-from schemas.errors import LEFT_OUT, BadMessage, Fault, RegistryUnavailable
+from schemas.errors import LEFT_OUT, BadMessage, Fault, PartitionParked
 from schemas.topics import ACTIVITY, LABELS, TRANSACTIONS
 from schemas.verdict import Source
 from schemas.wire import microseconds
@@ -68,7 +68,7 @@ def read(
 ) -> Batch:
     """Accept or reject each record; beside each stands whether it is to be told.
 
-    Raises RegistryUnavailable where it can't be known.
+    Raises RegistryUnavailable where it can't be known, PartitionParked where what was told can't be read any more.
     """
     batch = Batch()
     for topic, records, accept, taken in (
@@ -85,8 +85,9 @@ def read(
                     batch.rejected.append(Rejected(topic, record, bad.fault, bad.detail))
                 elif bad.fault in LEFT_OUT:  # no dead letter says so: when it was told, nothing was wrong with it
                     name = f"{topic} [{record.partition}] at {record.offset}"
-                    raise RegistryUnavailable(
-                        f"{name} could be read when it was told, and can't be now: {bad.detail}"
+                    raise PartitionParked(
+                        f"partition {record.partition}: {name} could be read when it was told, and can't be now: {bad.detail}",
+                        partition=record.partition,
                     ) from bad
     return batch
 

@@ -11,7 +11,7 @@ from features.accepting import Rules
 from features.describing import read
 from features.registry import ASKED_AGAIN, Registry
 from features.settings import Settings
-from schemas.errors import LEFT_OUT, BadMessage, Fault, RegistryUnavailable
+from schemas.errors import LEFT_OUT, BadMessage, Fault, PartitionParked, RegistryUnavailable
 from tests.avro import framed, in_avro
 from tests.builders import ID_KEY, a_record, a_transaction
 from tests.fleet.registry import FakeRegistry
@@ -186,8 +186,9 @@ def test_what_was_told_and_can_not_be_read_any_more_is_dropped_by_no_fold(fake: 
     record = a_record(one, value=in_avro(one, 7))
     assert [rejected.fault in LEFT_OUT for rejected in read(rules, [(record, True)]).rejected] == [True]
 
-    with pytest.raises(RegistryUnavailable, match=r"transactions \[\d\] at 0 could be read when it was told"):
+    with pytest.raises(PartitionParked, match=r"transactions \[\d\] at 0 could be read when it was told") as parked:
         read(rules, [(record, False)])
+    assert parked.value.partition == record.partition, "the others go on"
 
 
 def test_what_its_own_bytes_spoil_is_left_out_of_a_fold_in_silence(fake: FakeRegistry) -> None:
