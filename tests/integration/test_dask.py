@@ -108,7 +108,7 @@ def test_a_run_is_as_good_as_one_without_a_cluster(scheduler: str, tmp_path: Pat
 
 def test_what_is_wrong_with_a_past_is_said_as_ever(scheduler: str) -> None:
     foreign = TRANSACTIONS.with_columns(pl.lit("XAU").alias("currency"))
-    with cluster.connected(scheduler) as processes, pytest.raises(UnusablePast, match="FRAUD_RATES__XYZ"):
+    with cluster.connected(scheduler) as processes, pytest.raises(UnusablePast, match="FRAUD_RATES__XAU"):
         cluster.vectors(processes, foreign, LABELS, DEFAULT_RATES)
 
 
