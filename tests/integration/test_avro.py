@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -18,12 +19,15 @@ from schemas.label import decode_label
 from schemas.topics import TRANSACTIONS
 from schemas.transaction import decode_transaction
 from tests.avro import framed, in_avro
+from tests.fleet import planted
 from tests.fleet.fleet import Fleet
 from tests.fleet.messages import Outgoing, a_transaction, message
 from tests.fleet.registry import FakeRegistry
 
 TRANSACTION, LABEL = 1, 2
 """Ids of our own schemas in the registry."""
+ASKS_AGAIN_AT_ONCE = partial(planted.set_constant, "features.registry", "ASKED_AGAIN", 0.0)
+"""An id that the registry did not have is else asked for again only some seconds later."""
 
 
 @pytest.fixture
@@ -97,7 +101,7 @@ def test_an_id_that_was_unknown_is_left_out_of_every_fold_also_when_it_is_regist
 ) -> None:
     early, late = (a_transaction(name, account_id="account-0001") for name in ("early", "late"))
     with fleet_with(registry, stack, prefix, bundle) as fleet:
-        worker = fleet.start()
+        worker = fleet.start(plant=ASKS_AGAIN_AT_ONCE)
         fleet.send([*fleet.life.messages(30), message(early, value=in_avro(early, 7))])
         fleet.wait_for(lambda answers: len(answers.verdicts) >= 30 and len(answers.letters) == 1)
         assert fleet.answers.letters[0].says.fault is Fault.UNKNOWN_SCHEMA
