@@ -22,7 +22,7 @@ PROGRAMS = {
     "streaming": "streaming.__main__",
     "dead-letters": "streaming.dead_letters",
 }
-ELSEWHERE = {"mapping": "mapping_command", "check": "check_command", "demo": "demo"}
+ELSEWHERE = {"mapping": "mapping_command", "check": "check_command", "demo": "demo_command"}
 """Commands of loadgen whose options are another module's."""
 CODE = re.compile(r"^```\w*\n(.*?)^```$|`([^`\n]+)`", re.DOTALL | re.MULTILINE)
 COMMAND = re.compile(rf"^(?:\$ )?(?:[A-Z_]+=\S+ )*({'|'.join(PROGRAMS)}) ([a-z][a-z-]*)(?=\s|$)([^\n#]*)", re.MULTILINE)
