@@ -214,20 +214,23 @@ def _write(target: Path, past: Described, found: Backtested) -> None:
     """Whole, or not at all.  Raises OSError."""
     import polars as pl
 
+    from training.bundle import write_table
+
     alone = np.full(len(found.rows), np.nan)
     alone[found.first] = found.scores_alone
     draft = target.with_name(f".{target.name}.draft")
     try:
-        pl.DataFrame(
+        scores = pl.DataFrame(
             {
                 "transaction_id": past.transactions["transaction_id"].gather(found.rows),
                 "is_fraud": past.is_fraud[found.rows],
                 "score": found.scores,
                 "score_alone": pl.Series(alone).fill_nan(None),
             }
-        ).write_parquet(draft)
+        )
+        write_table(scores, draft)
         draft.replace(target)
-    except pl.exceptions.PolarsError as error:  # what Polars makes of a full disk
+    except OSError as error:
         raise OSError(f"{target} can't be written: {error}") from error
     finally:
         draft.unlink(missing_ok=True)

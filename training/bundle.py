@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 import shutil
@@ -59,19 +60,24 @@ def write(
         (draft / MODEL).write_bytes(exported.graph)
         (draft / MANIFEST).write_bytes(msgspec.json.format(_encoder.encode(manifest), indent=2) + b"\n")
         (draft / ATTRIBUTES).write_bytes(written(attributes))
-        exported.trees.write_parquet(draft / TREES, compression="zstd", statistics=False)
+        write_table(exported.trees, draft / TREES)
         if not exported.linear.is_empty():
-            exported.linear.write_parquet(draft / LINEAR, compression="zstd", statistics=False)
+            write_table(exported.linear, draft / LINEAR)
         golden = {name: golden_vectors[:, column] for column, name in enumerate(manifest.features)}
-        pl.DataFrame(golden | {OUTPUT: golden_margins}).write_parquet(
-            draft / GOLDEN, compression="zstd", statistics=False
-        )
+        write_table(pl.DataFrame(golden | {OUTPUT: golden_margins}), draft / GOLDEN)
         (draft / EVALUATION).write_text(evaluation, encoding="utf-8")
         return place(draft, out)
-    except pl.exceptions.PolarsError as error:  # what Polars makes of a full disk
+    except OSError as error:
         raise OSError(f"{out} can't be written to: {error}") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def write_table(table: pl.DataFrame, path: Path) -> None:
+    """As Parquet, made in memory first: what a full disk says is lost where Polars writes the file.  Raises OSError."""
+    made = io.BytesIO()
+    table.write_parquet(made, compression="zstd", statistics=False)
+    path.write_bytes(made.getbuffer())
 
 
 def place(draft: Path, out: Path) -> Path:
