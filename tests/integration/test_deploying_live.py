@@ -12,6 +12,7 @@ import pytest
 
 from deploy.local.stack import LocalStack
 from features.deployments import Deployments
+from schemas import installation
 from schemas.bundle import make_current
 from schemas.deployment import Kind
 from schemas.topics import VERDICTS
@@ -22,8 +23,6 @@ from tests.fleet.messages import a_transaction, message
 from tests.fleet.models import LARGE
 from tests.unit.deployed import altered, with_manifest
 from training import __main__ as command
-
-MODEL = "fraud-scorer"
 
 
 @pytest.fixture
@@ -87,7 +86,7 @@ def test_from_a_promotion_to_its_rollback(
         assert training(fleet, "rollback", "--why", "it was but a test") == 0
         assert f"{old} judges" in capsys.readouterr().out
         assert verdict_on(fleet, "after").bundle == old
-        deployment = Deployments(fleet.settings, MODEL).latest()
+        deployment = Deployments(fleet.settings, installation.model(fleet.settings.topic_prefix)).latest()
         assert deployment is not None
         assert [change.kind for change in deployment.changes] == [Kind.PROMOTED, Kind.ROLLED_BACK]
         assert deployment.changes[-1].why == "it was but a test"
