@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from deploy.local.ports import free_ports
 from deploy.local.stack import LocalStack
@@ -105,6 +106,12 @@ class Installation:
         consumer.close()
         return messages
 
+    def id_of(self, topic: str) -> str:
+        """Kafka's own, which tells it from one of this name that was deleted."""
+        admin = AdminClient({"bootstrap.servers": self.kafka})
+        (asked,) = admin.describe_topics(TopicCollection([self.prefix + topic])).values()
+        return str(asked.result().topic_id)
+
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", *command], env=self.environment, capture_output=True, text=True, check=False
@@ -147,7 +154,14 @@ def test_one_transaction_gets_one_verdict_an_alert_and_a_place_in_its_accounts_p
     assert datetime.fromisoformat(verdict["occurred_at"]) == paid_at
     assert verdict["outcome"] in {"review", "decline"}
     assert 0.5 <= verdict["score"] <= 1
-    assert verdict["source"] == {"partition": message.partition(), "offset": 0}
+    (paid,) = installation.read("transactions", until="first-of-all")
+    assert verdict["source"] == {
+        "partition": paid.partition(),
+        "offset": 0,
+        "topic_id": installation.id_of("transactions"),
+        "timestamp": paid.timestamp()[1],
+    }
+    assert message.partition() == paid.partition(), "as the account's next verdicts"
     assert len(base64.b64decode(verdict["vector"])) == 4 * len(FEATURES)
 
     (message,) = installation.read("alerts", until="first-of-all")
