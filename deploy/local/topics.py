@@ -18,8 +18,8 @@ def create_topics(
 ) -> None:
     """Every topic of schemas/topics.py, of `partitions` unless it has a number of its own; those that exist stay as they are.
 
-    Raises ValueError where one exists with another number of partitions: labels would not meet their accounts;
-    TimeoutError where Kafka doesn't say within half a minute.
+    Then the broker knows them, so that whoever asks it next finds them.  Raises ValueError where one exists with another
+    number of partitions: labels would not meet their accounts; TimeoutError where Kafka doesn't say within half a minute.
     """
     admin = AdminClient({"bootstrap.servers": kafka_url})
     counts = {prefix + topic.name: topic.partitions or partitions for topic in topics.ALL}
@@ -40,11 +40,10 @@ def create_topics(
             if problem.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
             existing.append(name)
-    if existing:
-        found = _partitions(admin, existing)
-        unequal = {name: found[name] for name in existing if found[name] != counts[name]}
-        if unequal:
-            raise ValueError(f"topics exist with another number of partitions than {partitions}: {unequal}")
+    found = _partitions(admin, list(counts))
+    unequal = {name: found[name] for name in existing if found[name] != counts[name]}
+    if unequal:
+        raise ValueError(f"topics exist with another number of partitions than {partitions}: {unequal}")
 
 
 def _partitions(admin: AdminClient, names: list[str]) -> dict[str, int]:
@@ -56,7 +55,7 @@ def _partitions(admin: AdminClient, names: list[str]) -> dict[str, int]:
         if not missing:
             return {name: len(found[name].partitions) for name in names}
         if time.monotonic() > end:
-            raise TimeoutError(f"topics exist, but Kafka names no partitions of them: {', '.join(missing)}")
+            raise TimeoutError(f"topics are made, but Kafka names no partitions of them: {', '.join(missing)}")
         time.sleep(0.1)
 
 
