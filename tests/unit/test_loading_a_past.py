@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Self
 
 import polars as pl
 import pytest
 from typer.testing import CliRunner
 
 from features import load as loading
+from features import log
 from features.__main__ import app
 from features.load import acceptable, require_whole
 from features.settings import Settings
 from schemas.errors import WrongSettings
 from schemas.mapping import Rejected
+from tests.builders import ID_KEY
 from tests.unit.pasts import a_past
 
-SETTINGS = Settings()
+SETTINGS = Settings(id_key=ID_KEY)
 
 
 def long_ago(past: tuple[pl.DataFrame, pl.DataFrame]) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -92,11 +95,25 @@ def test_rows_that_can_not_be_transactions_are_refused_but_for_lines_that_are_no
         require_whole([rejected("amount is missing")])
 
 
-def test_the_command_refuses_a_table_before_it_asks_for_kafka(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def asked(*_: object, **__: object) -> None:
+class KafkaThatAnswers:
+    """With all topics, and with nothing else that a command could ask it for."""
+
+    def __init__(self, _settings: Settings) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def check_topics(self) -> None: ...
+
+
+def test_the_command_refuses_a_table_before_it_begins_to_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def begun(*_: object, **__: object) -> None:
         raise AssertionError("it went on")
 
-    monkeypatch.setattr(loading, "Log", asked)
+    monkeypatch.setattr(log, "Log", KafkaThatAnswers)
+    monkeypatch.setattr(loading, "Log", begun)
     table, mapping = tmp_path / "t.csv", tmp_path / "own.toml"
     own = '[transaction]\ntransaction_id = "id"\naccount_id = "who"\namount = "paid"\ncurrency = { constant = "EUR" }\n'
     own += 'occurred_at = "when"\n'
