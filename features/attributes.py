@@ -264,7 +264,7 @@ class _CategoryEncoder(_Encoding):
         )
         self._row: dict[Value, int] = {value: i for i, value in enumerate(column.values)}
         self._unknown = len(column.values)
-        self._row[None] = self._unknown + 1
+        self._row[None] = self._row[""] = self._unknown + 1  # a message's empty text is missing too
 
     def encode(self, values: list[Value]) -> npt.NDArray[np.floating]:
         rows = list(map(self._row.get, values, repeat(_NOT_FOUND)))
@@ -276,7 +276,7 @@ class _CategoryEncoder(_Encoding):
         return self._row.get(text_of(value), self._unknown)
 
     def words(self, value: Value) -> tuple[Feature, ...]:
-        if value is None:
+        if value is None or value == "":
             which = f"without {self.name}"
         elif self._find(value) == self._unknown:
             which = f"with a {self.name} that is new or rare, as {_shown(value)} is"

@@ -68,6 +68,7 @@ def _useless(values: pl.Series) -> str | None:
     kind = values.dtype
     if not (_is_category(kind) or kind.is_numeric() or kind in (pl.Boolean, pl.Null)):
         return f"it holds {kind}, neither numbers, booleans nor text"
+    values = _texts(values) if _is_category(kind) else values
     there = len(values) - values.null_count()
     if not there:
         return "it is always missing"
@@ -81,6 +82,11 @@ def _useless(values: pl.Series) -> str | None:
 
 def _is_category(kind: pl.DataType) -> bool:
     return isinstance(kind, pl.String | pl.Categorical | pl.Enum)
+
+
+def _texts(values: pl.Series) -> pl.Series:
+    """Of a category; empty text is missing, as it is in a message."""
+    return values.cast(pl.String).replace("", None)
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,7 @@ class History:
         )
 
     def _values(self, name: str) -> _Values:
-        text = self._transactions[name].cast(pl.String).str.slice(0, LONGEST_VALUE)
+        text = _texts(self._transactions[name]).str.slice(0, LONGEST_VALUE)
         physical = text.cast(pl.Categorical).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
         there = physical >= 0
         _, first, dense = np.unique(physical[there], return_index=True, return_inverse=True)

@@ -44,7 +44,7 @@ class Payment(msgspec.Struct, frozen=True):
 payments = st.builds(
     Payment,
     at=st.integers(0, 400),
-    shop=st.sampled_from(["a", "b", "c", "d", "e", None]),
+    shop=st.sampled_from(["a", "b", "c", "d", "e", "", None]),
     labels=st.lists(st.tuples(st.integers(0, 300), st.booleans()), max_size=2).map(tuple),
     counts=st.sampled_from([True, True, True, False]),
 )
@@ -98,7 +98,7 @@ def plainly(past: list[Payment]) -> list[tuple[float, float]]:
         return bool(told and told[-1])
 
     def of(one: Payment) -> tuple[float, float]:
-        if one.shop is None:
+        if not one.shop:
             return float("nan"), float("nan")
         before = [each for each in past if each.at < one.at and each.counts and each.shop]
         known = one.shop in known_at(one.at)
