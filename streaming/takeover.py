@@ -75,7 +75,9 @@ class Takeover(threading.Thread):
         """Why this worker must not run at all."""
         self._asked: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
         self._ids = TopicIds(), -IDS_LAST
-        """The input topics' ids, and when they were asked for."""
+        """The input topics' ids, and when they were asked for,"""
+        self._ids_of = -1
+        """for this generation."""
         self._looked_at: set[int] = set()
         """Numbers whose outputs were looked at since the process began."""
 
@@ -181,6 +183,7 @@ class Takeover(threading.Thread):
     def _answer(self, generation: int, number: int) -> Answer:
         try:
             self._writers.check()
+            self._doubt_ids_of_before(generation)
             return Answer(generation, number, part=self._take(number))
         except PartitionParked as parked:
             return Answer(generation, number, parked=parked)
@@ -228,8 +231,13 @@ class Takeover(threading.Thread):
             ) from error
         return found or b""
 
+    def _doubt_ids_of_before(self, generation: int) -> None:
+        """What all was taken over again for may be that a topic was made anew."""
+        if generation != self._ids_of:
+            self._ids, self._ids_of = (TopicIds(), -IDS_LAST), generation
+
     def _topic_ids(self) -> TopicIds:
-        """As they are now; asked once for the numbers of one assignment."""
+        """As they are now; asked once for the numbers of one generation, and again where those are looked at later."""
         ids, asked = self._ids
         if time.monotonic() - asked > IDS_LAST:
             ids = TopicIds(*self._log.topic_ids())
