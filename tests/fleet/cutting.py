@@ -38,7 +38,7 @@ def _cut_files(folder: Path, offset: int) -> None:
         if first + _LAST_OFFSET_DELTA.unpack_from(content, at + _DELTA_AT)[0] >= offset:
             break
         at += _HEADER.size + length
-    assert 0 < at < len(content), f"{folder.name} can't be cut at {offset}"
+    assert at < len(content), f"{folder.name} can't be cut at {offset}"
     log.write_bytes(content[:at])
     for other in (
         *folder.glob("*.snapshot"),
