@@ -181,7 +181,7 @@ def test_a_retraining_gets_in_by_itself_or_says_why_not(
 ) -> None:  # fmt: skip
     out = tmp_path / "bundles"
     run = ("run", past, "--out", out, *QUICK, *FEW)
-    assert training(monkeypatch, *run, "--trees", "1") == 0
+    assert training(monkeypatch, *run, "--trees", "1", "--current-anyway") == 0
     first = current(out)
     assert f"next        training promote {first} --on {past}" in capsys.readouterr().out
 
@@ -212,7 +212,7 @@ def test_the_same_again_is_the_champion_already_with_thresholds_like_the_champio
 ) -> None:
     out = tmp_path / "bundles"
     run = ("run", past, "--out", out, *QUICK, *FEW)
-    assert training(monkeypatch, *run, "--trees", "1") == 0
+    assert training(monkeypatch, *run, "--trees", "1", "--current-anyway") == 0
     again = (*run, "--trees", "40", "--promote", "--thresholds-by", "champion", "--force", "a drill")
     assert training(monkeypatch, *again) == 0
     champion = current(out)
