@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -179,28 +180,34 @@ def test_a_worker_that_nobody_answers_logs_and_serves_no_secret(environment: dic
         cwd=tmp_path, env=environment | {"FRAUD_WEB_PORT": str(port)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     try:
+        page(port, "/readyz", worker, says="Redis does not answer")
         pages = [page(port, name, worker) for name in ("/readyz", "/healthz", "/metrics")]
     finally:
         worker.send_signal(signal.SIGTERM)
         logged = worker.communicate(timeout=120)[0].decode()
 
-    assert "Redis does not answer" in pages[0]
     assert logged.strip()
     assert [one for one in (*pages, logged) if any(secret in one for secret in HIDDEN)] == []
 
 
-def page(port: int, name: str, worker: subprocess.Popen[bytes]) -> str:
-    """Once it answers, whatever the status."""
+def page(port: int, name: str, worker: subprocess.Popen[bytes], *, says: str = "") -> str:
+    """Once it answers and `says` this, whatever the status."""
     while worker.poll() is None:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{name}", timeout=30) as answer:
-                return str(answer.read().decode())
-        except urllib.error.HTTPError as refusal:
-            with refusal:
-                return refusal.read().decode()
-        except OSError:
-            time.sleep(0.1)
+        with suppress(ConnectionError, TimeoutError, urllib.error.URLError):
+            shown = answered(f"http://127.0.0.1:{port}{name}")
+            if says in shown:
+                return shown
+        time.sleep(0.1)
     raise AssertionError("it has ended")
+
+
+def answered(address: str) -> str:
+    try:
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            return str(answer.read().decode())
+    except urllib.error.HTTPError as refusal:
+        with refusal:
+            return refusal.read().decode()
 
 
 def test_what_the_archiver_logs_has_no_secret() -> None:

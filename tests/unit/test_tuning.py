@@ -207,12 +207,13 @@ def pressed_once(when: Callable[[Standing], bool]) -> Callable[[Standing], None]
 
 
 def test_ctrl_c_is_heard_at_the_next_step_where_it_was_swallowed(others: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
     stopped = searched(
         others, 4, data="swallowed", on_standing=pressed_once(lambda at: at.done == 1 and at.folds_done == 1)
     )
 
     assert (stopped.ended, stopped.trials) == ("interrupted", 1)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_ctrl_c_while_a_trial_is_written_down_waits_until_it_is(others: Path, monkeypatch: pytest.MonkeyPatch) -> None:
