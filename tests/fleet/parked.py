@@ -21,7 +21,7 @@ def parked_at(worker: Worker, *numbers: int) -> str:
     if len(numbers) < 4:
         worker.log.wait_for("took partition", times=4 - len(numbers))
     worker.wait_until(lambda: sorted(map(int, worker.readiness()["parked"])) == sorted(numbers))
-    assert worker.metric("fraud_parked_partitions") == len(numbers)
+    worker.wait_until(lambda: worker.metric("fraud_parked_partitions") == len(numbers))
     assert sorted(worker.readiness()["partitions"]) == sorted({0, 1, 2, 3} - set(numbers))
     assert worker.running
     return str(worker.readiness()["parked"][str(numbers[0])])

@@ -272,7 +272,7 @@ def test_a_transaction_older_than_all_that_is_remembered_is_judged_and_flagged_l
         assert on_time.flags == ()
         assert late.flags == (Flag.LATE,)
         fleet.check(verdicts=2)
-        assert worker.metric("fraud_late_total") == 1
+        worker.wait_until(lambda: worker.metric("fraud_late_total") == 1)
 
 
 def test_what_dead_letters_does_not_take_goes_there_by_head_and_digest(

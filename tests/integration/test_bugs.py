@@ -32,7 +32,7 @@ def test_the_transaction_that_shows_a_bug_is_found_and_the_others_go_on(
         assert (letter.says.fault, letter.says.topic) == (Fault.BUG, f"{prefix}transactions")
         assert (letter.says.partition, letter.says.offset) == (sent.partition, sent.offset)
         assert letter.value == encode(culprit)
-        assert worker.metric("fraud_dead_letters_total", error="bug") == 1
+        worker.wait_until(lambda: worker.metric("fraud_dead_letters_total", error="bug") == 1)
         assert "planted: culprit" in str(worker.log), "the trace is in the log"
         fleet.check(verdicts=120, dead_lettered={"bug": 1})
 

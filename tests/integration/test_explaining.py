@@ -180,6 +180,6 @@ def test_an_alert_that_cant_be_explained_is_named_and_the_others_are(
         explainer = fleet.launch_explainer().wait_until_ready()
         fleet.wait_until_explained(4)
 
-        assert explainer.metric("fraud_unexplainable_total") == 2
+        explainer.wait_until(lambda: explainer.metric("fraud_unexplainable_total") == 2)
         assert explainer.log.count("it stays without reasons") == 2
         assert len(explanations(fleet)) == 4

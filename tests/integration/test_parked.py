@@ -58,7 +58,7 @@ def test_no_position_under_a_log_that_was_cut_is_not_begun_from_nothing(fleet: F
     assert status == 0, said
     everybody_was_told_once(fleet, 300)
     assert worker.readiness()["parked"] == {}
-    assert worker.metric("fraud_parked_partitions") == 0
+    worker.wait_until(lambda: worker.metric("fraud_parked_partitions") == 0)
     assert worker.log.count("parked: ") == 1, "said once"
 
 

@@ -199,7 +199,9 @@ def test_a_challenger_scores_along_and_judges_its_share_of_the_accounts(
         assert all((Flag.CANARY in v.flags) == (v.account_id in canary) for v in judged), "an account has one judge"
         assert all(v.shadow is not None and {v.bundle, v.shadow.bundle} == {usual, similar} for v in judged)
         assert 0.2 < len(canary) / 997 < 0.4
-        assert worker.metric("fraud_canary_transactions_total") == sum(v.bundle == similar for v in judged)
+        worker.wait_until(
+            lambda: worker.metric("fraud_canary_transactions_total") == sum(v.bundle == similar for v in judged)
+        )
         fleet.check(verdicts=2_394)
 
 
@@ -284,7 +286,7 @@ def test_one_that_only_scores_along_and_fails_is_dropped_and_nobody_else_goes(
         fleet.wait_for_verdicts(50)
         assert by_bundle(fleet.answers.verdicts) == {similar: 50}
         assert deployed(fleet).champion.bundle == similar
-        assert worker.metric("fraud_bundle_failures_total", bundle=usual) >= 1
+        worker.wait_until(lambda: worker.metric("fraud_bundle_failures_total", bundle=usual) >= 1)
         fleet.check(verdicts=50)
 
 
@@ -300,7 +302,7 @@ def test_a_champion_that_fails_beside_a_challenger_is_not_the_challengers_fault(
         fleet.wait_for_verdicts(50)
         assert {(v.bundle, v.flags) for v in fleet.answers.verdicts} == {(similar, (Flag.CANARY,))}
         assert serves(worker, similar, Role.CHALLENGER), "somebody has to look at the champion"
-        assert worker.metric("fraud_bundle_failures_total", bundle=usual) >= 1
+        worker.wait_until(lambda: worker.metric("fraud_bundle_failures_total", bundle=usual) >= 1)
         fleet.check(verdicts=50)
 
 
