@@ -205,8 +205,10 @@ class Desk:
             upto[topic] = record.offset + 1
             last.setdefault(record.partition, {})[topic] = record
             if (topic, record.offset) not in part.skipped:
-                items.append((topic, record, record.offset >= part.until[topic]))
-                told |= {record.partition} if record.offset >= part.until[topic] else set()
+                is_new = record.offset >= part.until[topic]
+                items.append((topic, record, is_new))
+                if is_new:
+                    told.add(record.partition)
         moved: dict[int, Position] = {}
         for number, upto in after.items():
             landmarks = {topic: record.landmark() for topic, record in last.get(number, {}).items()}
